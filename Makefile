@@ -1,0 +1,50 @@
+# Everything is reached from here: `make demo`, `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONPATH := $(CURDIR):$(CURDIR)/client
+
+.PHONY: demo serve test test-all lint bench catalogue clean
+
+demo: $(VENV)/.run
+	@$(BIN)/trimtab demo
+
+serve: $(VENV)/.run
+	@$(BIN)/trimtab serve
+
+test: $(VENV)/.dev lint
+	@$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev lint
+	@$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.bench
+	@$(BIN)/python -m bench
+
+catalogue: $(VENV)/.run
+	@$(BIN)/python -m trainers.catalogue > client/trimtab/catalogue.json
+
+# A plain `torch` asked for by another package would take the newest build: ask for the pinned one first.
+$(VENV)/.run: constraints.txt pyproject.toml client/pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Trimtab into $(VENV) (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ./client -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ./client -e ".[dev]"
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ./client -e ".[bench]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .trimtab .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,238 @@
+"""The study specification: what a study file says and ``POST /v1/studies`` takes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trimtab.wire import limits
+from trimtab.wire.base import FiniteFloat, Identifier, Name, Params, ParamValue, Step, Wire
+from trimtab.wire.space import Space
+
+
+class Direction(StrEnum):
+    """Whether smaller or larger is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+class TrainerSpec(Wire):
+    """What trains a trial: a built-in trainer by name, the user's own script or module, or nobody.
+
+    ``name: external`` means that the user runs the loop and talks to the service by ask and tell.
+    """
+
+    name: Identifier | None = None
+    """A built-in trainer (``gpt``, ``digits``, ``synthetic``) or ``external``."""
+    script: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
+    """Path of the user's own training script."""
+    module: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
+    """The user's own module, run as ``python -m MODULE``."""
+    settings: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=limits.MAX_PARAMETERS)
+    """Fixed settings, the same for every trial."""
+    python: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
+    """The interpreter of the script; the worker's own when absent."""
+    folder: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
+    """The working folder of the script; the script's own folder when absent."""
+    args: list[str] = Field(default_factory=list, max_length=100)
+    """Further command-line arguments of the script."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainerSpec:
+        if sum(part is not None for part in (self.name, self.script, self.module)) != 1:
+            raise ValueError("say exactly one of name, script or module")
+        if self.name is not None and (self.python or self.folder or self.args):
+            raise ValueError("python, folder and args belong to a script or module, not to a name")
+        if self.module is not None and self.folder is None:
+            raise ValueError("a module needs the folder it is run in")
+        return self
+
+
+class MetricSpec(Wire):
+    """The metric that is tuned."""
+
+    name: Identifier
+    direction: Direction = Direction.MINIMIZE
+
+
+class FidelitySpec(Wire):
+    """What a trial is paid in along its curve."""
+
+    unit: Name = "steps"
+    min: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] = 1
+    """The shortest training that says anything about a configuration."""
+    max: Annotated[int, Field(ge=1, le=limits.MAX_STEP)]
+    """A full training."""
+    report_every: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] = 1
+    """A measurement is made at each multiple of this many units."""
+
+    @model_validator(mode="after")
+    def _check(self) -> FidelitySpec:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) must not exceed max ({self.max})")
+        if self.report_every > self.max:
+            raise ValueError(f"report_every ({self.report_every}) must not exceed max ({self.max})")
+        if self.max // self.report_every > limits.MAX_CURVE_POINTS:
+            raise ValueError(
+                f"max / report_every gives more than {limits.MAX_CURVE_POINTS} points per curve; "
+                f"report less often"
+            )
+        return self
+
+
+class BudgetSpec(Wire):
+    """When the study is over: as soon as any of these is reached. At least one is named."""
+
+    trials: Annotated[int, Field(ge=1, le=limits.MAX_TRIALS_PER_STUDY)] | None = None
+    """Configurations tried."""
+    fidelity: Annotated[int, Field(ge=1)] | None = None
+    """Units of fidelity trained, over all trials; training that was lost in a crash counts too."""
+    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hours times GPUs held by runs."""
+    wall_clock_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds since the study started, pauses left out."""
+    target: FiniteFloat | None = None
+    """A value of the metric that is good enough."""
+
+    @model_validator(mode="after")
+    def _check(self) -> BudgetSpec:
+        if all(getattr(self, name) is None for name in type(self).model_fields):
+            raise ValueError("name at least one of trials, fidelity, gpu_hours, wall_clock_seconds, target")
+        return self
+
+
+class StrategySpec(Wire):
+    """How configurations are chosen and how long each is trained."""
+
+    name: Identifier = "asha"
+    options: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=64)
+
+
+class MedianRule(Wire):
+    """Stop a trial whose best value so far is worse than the median of the others at its step."""
+
+    rule: Literal["median"]
+    min_trials: Annotated[int, Field(ge=2)] = 5
+    """Curves that must have reached the step before anything is stopped."""
+    grace: Step = 0
+    """No trial is stopped before this step."""
+
+
+class PatienceRule(Wire):
+    """Stop a trial that has not improved for ``reports`` measurements."""
+
+    rule: Literal["patience"]
+    reports: Annotated[int, Field(ge=1)]
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class DivergenceRule(Wire):
+    """Fail a trial whose metric is worse than ``bound`` or than ``factor`` times its first value.
+
+    A non-finite metric is a divergence whether or not this rule is named.
+    """
+
+    rule: Literal["divergence"]
+    bound: FiniteFloat | None = None
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> DivergenceRule:
+        if self.bound is None and self.factor is None:
+            raise ValueError("say bound, factor, or both")
+        return self
+
+
+class TargetRule(Wire):
+    """End a trial successfully as soon as its metric reaches ``value``."""
+
+    rule: Literal["target"]
+    value: FiniteFloat
+
+
+StoppingRule = Annotated[
+    MedianRule | PatienceRule | DivergenceRule | TargetRule, Field(discriminator="rule")
+]
+
+
+class ResourceSpec(Wire):
+    """What one running trial holds."""
+
+    cpus: Annotated[float, Field(ge=0, le=4096, allow_inf_nan=False)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=4096, allow_inf_nan=False)] = 0.0
+    """Fractions share a GPU; more than 1 must be whole."""
+    custom: dict[Identifier, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict, max_length=16
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ResourceSpec:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus above 1 must be whole, not {self.gpus:g}")
+        if self.cpus == 0 and self.gpus == 0 and not self.custom:
+            raise ValueError("a trial must hold something: cpus, gpus or a custom resource")
+        return self
+
+
+class RetrySpec(Wire):
+    """How often a failed run is tried again, from its trial's newest checkpoint."""
+
+    crash: Annotated[int, Field(ge=0, le=100)] = 1
+    out_of_memory: Annotated[int, Field(ge=0, le=100)] = 0
+    hang: Annotated[int, Field(ge=0, le=100)] = 1
+    lost: Annotated[int, Field(ge=0, le=1000)] = 10
+    """The worker vanished: not the configuration's fault."""
+
+
+class CheckpointSpec(Wire):
+    """When training states are saved and which are kept."""
+
+    every: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] | None = None
+    """Save each so many units, beside the save at the end of every run. None: at the end only."""
+    keep: Literal["resumable", "best"] = "resumable"
+    """After the study has ended: the newest checkpoint of every trial that could be continued, or of
+    the best trial alone. While it runs, whatever a run may start from is kept."""
+
+
+class SeedSpec(Wire):
+    """Seeds: what is random is repeatable."""
+
+    search: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    training: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class QueuedConfig(Wire):
+    """A configuration of the user's own, tried before the strategy's."""
+
+    params: Params
+    """Parameters of the space; those left out are refused, inactive ones are not named."""
+    label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
+    to_end: bool = False
+    """Train it to the full fidelity, whatever the strategy thinks of it."""
+
+
+class StudySpec(Wire):
+    """One tuning problem, whole. The same model reads a YAML file and a request."""
+
+    name: Name
+    trainer: TrainerSpec
+    space: Space
+    metric: MetricSpec
+    fidelity: FidelitySpec
+    budget: BudgetSpec
+    parallelism: Annotated[int, Field(ge=1, le=limits.MAX_PARALLELISM)] = 1
+    """Trials that train at the same time."""
+    strategy: StrategySpec = StrategySpec()
+    stopping: list[StoppingRule] = Field(default_factory=list, max_length=16)
+    resources: ResourceSpec = ResourceSpec()
+    retries: RetrySpec = RetrySpec()
+    hang_after_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    """A run that reports nothing for so long is killed as hung."""
+    checkpoints: CheckpointSpec = CheckpointSpec()
+    seeds: SeedSpec = SeedSpec()
+    enqueue: list[QueuedConfig] = Field(default_factory=list, max_length=1_000)
+    tags: list[Name] = Field(default_factory=list, max_length=limits.MAX_TAGS)
+    notes: str = Field(default="", max_length=limits.MAX_TEXT_CHARS)

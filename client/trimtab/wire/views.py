@@ -1,0 +1,290 @@
+"""What the service shows: studies, trials, curves, decisions, events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trimtab.wire import limits
+from trimtab.wire.base import MetricValue, Params, ParamValue, Step, Wire
+from trimtab.wire.states import (
+    AttemptState,
+    FailureKind,
+    RunState,
+    StudyState,
+    TrialState,
+)
+from trimtab.wire.study import Direction, StudySpec
+
+
+class TrialCounts(Wire):
+    queued: int = 0
+    running: int = 0
+    paused: int = 0
+    completed: int = 0
+    stopped: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.queued + self.running + self.paused + self.completed + self.stopped + self.failed
+
+
+class BestTrial(Wire):
+    number: int
+    value: MetricValue
+    step: Step
+    """The step at which the value was seen."""
+    params: dict[str, ParamValue]
+    label: str | None = None
+
+
+class BudgetUse(Wire):
+    """One limit of the budget: what is used of what is allowed."""
+
+    name: Literal["trials", "fidelity", "gpu_hours", "wall_clock_seconds", "target"]
+    used: float | None
+    limit: float
+    fraction: float
+    """In [0, 1]."""
+
+
+class Savings(Wire):
+    """What not training every trial to the end saved."""
+
+    trained: int
+    """Units of fidelity trained so far, over all trials."""
+    full: int
+    """Units had every started trial been trained to the full fidelity."""
+    fraction_saved: float
+
+
+class StudyItem(Wire):
+    """A row of the list of studies."""
+
+    id: str
+    name: str
+    state: StudyState
+    state_reason: str
+    strategy: str
+    trainer: str
+    metric: str
+    direction: Direction
+    trials: TrialCounts
+    best_value: MetricValue | None
+    best_trial: int | None
+    budget_fraction: float
+    """In [0, 1]: how much of the tightest limit is used."""
+    tags: list[str]
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class StudyDetail(StudyItem):
+    """A study, whole."""
+
+    spec: StudySpec
+    budget: list[BudgetUse]
+    best: BestTrial | None
+    savings: Savings
+    eta_seconds: float | None
+    """A guess of the seconds left, from the pace so far; None before there is one."""
+    elapsed_seconds: float
+    decide_error: str | None
+    """Why search could not decide lately; None when all is well."""
+
+
+class StudyPage(Wire):
+    items: list[StudyItem]
+    next_cursor: str | None
+
+
+class BestPoint(Wire):
+    """A point of best-so-far over budget."""
+
+    fidelity: int
+    """Units trained over all trials when it was seen."""
+    seconds: float
+    """Seconds since the study started."""
+    value: MetricValue
+    trial: int
+
+
+class StudySummary(Wire):
+    """Numbers of a study as it stands."""
+
+    study: StudyDetail
+    best_so_far: list[BestPoint]
+    default: BestTrial | None
+    """The labelled ``default`` configuration, where one was enqueued."""
+
+
+class FailureView(Wire):
+    kind: FailureKind
+    message: str
+    output_tail: str
+
+
+class TrialItem(Wire):
+    """A row of the list of trials."""
+
+    number: int
+    state: TrialState
+    state_reason: str
+    params: dict[str, ParamValue]
+    label: str | None
+    origin: Literal["strategy", "enqueued", "imported"]
+    step: Step
+    """The last step measured."""
+    target_step: Step
+    value: MetricValue | None
+    """The metric's latest value."""
+    best_value: MetricValue | None
+    best_step: Step | None
+    seconds: float
+    runs: int
+    retries: int
+    failure_kind: FailureKind | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class TrialPage(Wire):
+    items: list[TrialItem]
+    next_cursor: str | None
+
+
+class CurvePoint(Wire):
+    step: Step
+    metrics: dict[str, MetricValue]
+    seconds: float | None
+    at: datetime
+
+
+class AttemptView(Wire):
+    token: int
+    state: AttemptState
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    failure: FailureView | None
+
+
+class RunView(Wire):
+    number: int
+    state: RunState
+    start_step: Step
+    target_step: Step
+    end_step: Step | None
+    reason: str
+    attempts: list[AttemptView]
+
+
+class DecisionView(Wire):
+    id: int
+    kind: Literal["launch", "continue", "stop", "finish"]
+    trial: int | None
+    target_step: Step | None
+    reason: str
+    strategy: str
+    seed: int
+    seconds: float
+    diagnostics: dict[str, Any]
+    at: datetime
+
+
+class DecisionPage(Wire):
+    items: list[DecisionView]
+    next_cursor: str | None
+
+
+class CheckpointView(Wire):
+    id: int
+    step: Step
+    uri: str
+    bytes: int | None
+    state: str
+    at: datetime
+
+
+class TrialDetail(TrialItem):
+    """A trial, whole."""
+
+    study: str
+    curve: list[CurvePoint]
+    runs_detail: list[RunView]
+    decisions: list[DecisionView]
+    checkpoints: list[CheckpointView]
+    failure: FailureView | None
+    can_continue: bool
+    """Whether it has a checkpoint from which more steps can be trained."""
+
+
+class CurveLine(Wire):
+    """The tuned metric of one trial, thin enough to draw a thousand of."""
+
+    number: int
+    state: TrialState
+    steps: list[Step]
+    values: list[MetricValue]
+
+
+class CurvesResponse(Wire):
+    lines: list[CurveLine]
+
+
+class Event(Wire):
+    """One line of a study's history. Its id is the cursor of live views."""
+
+    id: int
+    study: str
+    kind: str
+    """study.*, trial.*, run.*, attempt.*, checkpoint.*, decision, measurements."""
+    trial: int | None
+    data: dict[str, Any]
+    at: datetime
+
+
+class EventPage(Wire):
+    items: list[Event]
+    next_cursor: str | None
+
+
+class EnqueueRequest(Wire):
+    params: Params
+    label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
+    to_end: bool = False
+
+
+class ContinueRequest(Wire):
+    """Train a finished or paused trial on."""
+
+    target_step: Annotated[int, Field(ge=1, le=limits.MAX_STEP)]
+
+
+class ExtendRequest(Wire):
+    """New, larger limits; those left out stay as they are."""
+
+    trials: Annotated[int, Field(ge=1, le=limits.MAX_TRIALS_PER_STUDY)] | None = None
+    fidelity: Annotated[int, Field(ge=1)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    wall_clock_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class Health(Wire):
+    status: Literal["ok"]
+    version: str
+
+
+class Component(Wire):
+    name: str
+    alive: bool
+    detail: str
+
+
+class Readiness(Wire):
+    ready: bool
+    components: list[Component]

@@ -1,0 +1,208 @@
+"""Models of the worker-facing calls: lease, report, renew, end. Ask and tell uses the same ones.
+
+An attempt's ``token`` is its fencing token: unique over the whole database, growing, never reused.
+Everything a worker says carries it; once the attempt is no longer active, what is said under its token
+is refused and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trimtab.wire import limits
+from trimtab.wire.base import Metrics, Name, ParamValue, Step, Wire
+from trimtab.wire.states import FailureKind, Verdict
+from trimtab.wire.study import ResourceSpec, TrainerSpec
+
+
+class Capacity(Wire):
+    """What a dispatcher has free."""
+
+    cpus: Annotated[float, Field(ge=0)] = 0.0
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    custom: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+
+
+class RegisterRequest(Wire):
+    """A dispatcher says hello. Attempts of its earlier incarnations are lost from now on."""
+
+    worker: Name
+    incarnation: Name
+    """Differs at every start of the process."""
+    total: Capacity = Capacity()
+    trainers: list[str] = Field(default_factory=list, max_length=1_000)
+
+
+class LeaseRequest(Wire):
+    """Ask for up to ``max_runs`` runs that fit into ``free``."""
+
+    worker: Name
+    incarnation: Name
+    free: Capacity
+    max_runs: Annotated[int, Field(ge=1, le=256)] = 1
+    lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+    wait_seconds: Annotated[float, Field(ge=0, le=30)] = 0.0
+    """The service may hold the call this long until something can be leased."""
+
+
+class CheckpointRef(Wire):
+    """A saved training state."""
+
+    id: int
+    step: Step
+    uri: str
+    bytes: int | None = None
+
+
+class Assignment(Wire):
+    """A leased run: all that a worker needs to train it."""
+
+    token: int
+    study: str
+    study_name: str
+    trial: int
+    """The trial's number within its study, from 1."""
+    run: int
+    """The run's number within its trial, from 1."""
+    params: dict[str, ParamValue]
+    trainer: TrainerSpec
+    training_seed: int
+    start_step: Step
+    target_step: Step
+    max_step: Step
+    """A full training: schedules are laid out over this many steps, whatever the run's target."""
+    report_every: int
+    checkpoint: CheckpointRef | None = None
+    """Where to start from; None: from nothing."""
+    checkpoint_every: int | None = None
+    save_at_end: bool = True
+    metric: str
+    resources: ResourceSpec
+    hang_after_seconds: float
+    lease_seconds: float | None
+    """Renew (or report) within this time. None: the lease does not run out (ask and tell)."""
+
+
+class LeaseResponse(Wire):
+    assignments: list[Assignment]
+
+
+class Measurement(Wire):
+    """One point of a learning curve."""
+
+    step: Annotated[int, Field(ge=1, le=limits.MAX_STEP)]
+    metrics: Metrics
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Training seconds since the trial's start, over all its runs."""
+    tokens: Annotated[int, Field(ge=0)] | None = None
+
+
+class SavedCheckpoint(Wire):
+    """A checkpoint whose files are in their final place."""
+
+    step: Step
+    uri: str = Field(min_length=1, max_length=limits.MAX_TEXT_CHARS)
+    bytes: Annotated[int, Field(ge=0)] | None = None
+
+
+class Report(Wire):
+    """What one attempt has to say. Resending it changes nothing."""
+
+    token: int
+    seq: Annotated[int, Field(ge=1)]
+    """Grows by 1 with each report of the attempt; a number seen before is not stored twice."""
+    measurements: list[Measurement] = Field(default_factory=list, max_length=limits.MAX_POINTS_PER_REPORT)
+    """In order of step. Empty: a renewal of the lease."""
+    checkpoint: SavedCheckpoint | None = None
+
+
+class ReportsRequest(Wire):
+    reports: list[Report] = Field(min_length=1, max_length=limits.MAX_REPORTS_PER_REQUEST)
+
+
+class ReportReply(Wire):
+    token: int
+    verdict: Verdict
+    reason: str = ""
+
+
+class ReportsResponse(Wire):
+    replies: list[ReportReply]
+
+
+class Failure(Wire):
+    """Why training ended badly."""
+
+    kind: FailureKind
+    message: str = Field(max_length=limits.MAX_TEXT_CHARS)
+    output_tail: str = Field(default="", max_length=limits.MAX_OUTPUT_TAIL_CHARS)
+    """The last lines the training printed."""
+
+
+class EndRequest(Wire):
+    """An attempt is over. The last measurements and checkpoint may ride along."""
+
+    token: int
+    outcome: Literal["finished", "failed", "released"]
+    """finished: reached its target or obeyed a verdict. released: given back unharmed."""
+    step: Step
+    """The step the training stood at."""
+    seq: Annotated[int, Field(ge=1)] | None = None
+    measurements: list[Measurement] = Field(default_factory=list, max_length=limits.MAX_POINTS_PER_REPORT)
+    checkpoint: SavedCheckpoint | None = None
+    failure: Failure | None = None
+
+
+class EndResponse(Wire):
+    accepted: bool
+    """False: the token was stale and nothing changed."""
+    trial_state: str
+
+
+class GarbageItem(Wire):
+    id: int
+    uri: str
+
+
+class GarbageResponse(Wire):
+    items: list[GarbageItem]
+
+
+class GarbageDone(Wire):
+    """Checkpoints whose files are gone."""
+
+    ids: list[int] = Field(max_length=1_000)
+
+
+class AskRequest(Wire):
+    """Ask for a configuration to train oneself."""
+
+    wait_seconds: Annotated[float, Field(ge=0, le=30)] = 10.0
+    lease_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] | None = None
+    """The trial is given up if nothing is heard for so long. None: never."""
+
+
+class AskResponse(Wire):
+    assignment: Assignment | None
+    """None: nothing to try right now (all slots taken, or the study waits for results)."""
+    reason: str = ""
+    retry_after_seconds: float = 1.0
+
+
+class ImportedTrial(Wire):
+    """A trial finished elsewhere."""
+
+    params: dict[str, ParamValue]
+    curve: list[Measurement] = Field(default_factory=list, max_length=limits.MAX_CURVE_POINTS)
+    state: Literal["completed", "stopped", "failed"] = "completed"
+    label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
+
+
+class ImportRequest(Wire):
+    trials: list[ImportedTrial] = Field(min_length=1, max_length=limits.MAX_IMPORTED_TRIALS)
+
+
+class ImportResponse(Wire):
+    numbers: list[int]

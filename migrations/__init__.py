@@ -1,0 +1,1 @@
+"""Database migrations (Alembic). ``migrations.upgrade`` brings a database to the newest revision."""

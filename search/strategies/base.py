@@ -1,0 +1,34 @@
+"""The contract of a strategy.
+
+A strategy has no memory: everything it knows, it reads from the :class:`~search.view.StudyView`, so that
+any process can make the next decision after any other has died.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from search.decision import Answer
+from search.view import Fidelity, StudyView
+
+
+class Strategy(Protocol):
+    """Decides what to train next."""
+
+    name: ClassVar[str]
+    lookahead: ClassVar[bool]
+    """Launches do not depend on results, so some may be decided ahead of free slots."""
+
+    def first_target(self, fidelity: Fidelity) -> int:
+        """The step to which an enqueued configuration is trained first."""
+        ...
+
+    def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+        """At most ``slots`` launches and continuations, for workers that are free now.
+
+        An empty answer means: wait until something ends. With nothing active and nothing left to do
+        the answer holds a :class:`~search.decision.Finish`; a strategy never waits for nothing.
+        """
+        ...

@@ -1,0 +1,87 @@
+"""What search sees: an immutable snapshot of a study.
+
+All values are in the study's own metric and direction; :meth:`StudyView.loss` turns them into a loss to
+be minimised. A non-finite value is kept as NaN or infinity: it is the mark of a diverged training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from search.space import ParamValue, SearchSpace
+
+TrialStatus = Literal["queued", "running", "paused", "completed", "stopped", "failed"]
+ACTIVE: frozenset[TrialStatus] = frozenset({"queued", "running"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """What a trial is paid in along its curve: whole units from ``min`` to ``max``."""
+
+    min: int
+    max: int
+    report_every: int
+    unit: str = "steps"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """A trial as search sees it."""
+
+    number: int
+    """Its number in the study, from 1, in order of creation."""
+    params: Mapping[str, ParamValue]
+    """Active parameters only."""
+    status: TrialStatus
+    steps: tuple[int, ...] = ()
+    """Strictly increasing."""
+    values: tuple[float, ...] = ()
+    """The metric at ``steps``."""
+    step: int = 0
+    """How far it has been trained."""
+    first_target: int = 0
+    """The target of its first run."""
+    target: int = 0
+    """The target of its newest run."""
+    resumable: bool = False
+    """Whether a run can go on from a checkpoint at ``step``."""
+    failure: str | None = None
+    origin: Literal["strategy", "enqueued", "imported"] = "strategy"
+
+    @property
+    def active(self) -> bool:
+        """Whether it trains now or waits for a worker."""
+        return self.status in ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLeft:
+    """What may still be started. None: no such limit."""
+
+    trials: int | None = None
+    fidelity: int | None = None
+    """Units that are neither trained nor promised to an unfinished run."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """A study as search sees it."""
+
+    space: SearchSpace
+    fidelity: Fidelity
+    maximize: bool
+    strategy: str
+    options: Mapping[str, ParamValue] = field(default_factory=dict)
+    trials: tuple[TrialView, ...] = ()
+    """In order of number."""
+    budget: BudgetLeft = BudgetLeft()
+    parallelism: int = 1
+
+    def loss(self, value: float) -> float:
+        """``value`` as a loss (lower is better); NaN and both infinities become +infinity."""
+        if not math.isfinite(value):
+            return math.inf
+        return -value if self.maximize else value

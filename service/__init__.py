@@ -1,0 +1,1 @@
+"""The tuning service: database, use cases, REST, background loops, dashboard."""

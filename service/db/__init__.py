@@ -1,0 +1,1 @@
+"""The one place that knows SQL: engine, tables, and queries that answer with plain values."""

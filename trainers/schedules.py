@@ -27,7 +27,7 @@ def share(
     warmup = round(warmup_fraction * total)
     if step < warmup:
         return (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    progress = (step - warmup) / (total - warmup) if step < total else 1.0
     if schedule == "constant":
         return 1.0
     if schedule == "linear":

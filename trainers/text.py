@@ -94,7 +94,8 @@ def _hash(relative: Path) -> bytes:
 
 
 def _validates(relative: Path) -> bool:
-    return int.from_bytes(_hash(relative)[:4], "big") < VALIDATION_SHARE * 2**32
+    # The hash's last bytes: its first ones decide the order, and both must not go together.
+    return int.from_bytes(_hash(relative)[-4:], "big") < VALIDATION_SHARE * 2**32
 
 
 def _read(path: Path, limit: int) -> bytes:

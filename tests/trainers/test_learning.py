@@ -60,7 +60,7 @@ def test_divergence_is_data(name: str) -> None:
         "optimizer": "sgd",
         "lr": 1000.0,
         "clip": 0.0,
-        "weight_decay": 0.0,
+        "weight_decay": 100.0,
         "device": "cpu",
     }
     config |= TINY if name == "gpt" else {}

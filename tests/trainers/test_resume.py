@@ -1,4 +1,4 @@
-"""Any trainer, interrupted anywhere and continued in a new process, is bit for bit the uninterrupted one."""
+"""Interrupted anywhere and continued in a new process, a training is bit for bit the uninterrupted one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from trainers.registry import create, names
 STEPS, EVERY = 20, 6
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "gpt": {
-        "width": 16, "depth": 2, "heads": 2, "context": 16, "batch_size": 4, "micro_batch": 2, "dropout": 0.1,
-        "lr": 0.01, "max_bytes": 50_000, "eval_batches": 1, "device": "cpu",
+        "width": 16, "depth": 2, "heads": 2, "context": 16, "batch_size": 4, "micro_batch": 2,
+        "dropout": 0.1, "lr": 0.01, "max_bytes": 50_000, "eval_batches": 1, "device": "cpu",
     },
-    "digits": {"channels": 4, "batch_size": 100, "dropout": 0.2, "label_noise": 0.1, "optimizer": "sgd", "lr": 0.05,
-               "device": "cpu"},
+    "digits": {
+        "channels": 4, "batch_size": 100, "dropout": 0.2, "label_noise": 0.1, "optimizer": "sgd",
+        "lr": 0.05, "device": "cpu",
+    },
     "synthetic": {"lr": 0.02, "noise": 0.1},
 }  # fmt: skip
 TIMING = {"tokens_per_second", "peak_memory_mb"}
@@ -68,7 +70,8 @@ def continue_elsewhere(name: str, job: Job, source: Path, until: int, into: Path
             sys.executable, str(Path(__file__).with_name("_continue.py")),
             name, json.dumps(asdict(job)), str(source), str(until), str(into),
         ],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [Measured(**point) for point in json.loads(done.stdout)]

@@ -1,0 +1,56 @@
+"""The example studies say what the API and the trainers take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trainers.base import Job
+from trainers.registry import ENTRIES
+from trainers.settings import parse
+from trimtab.wire.study import StudySpec
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BUILT_IN = ["gpt-lr.yaml", "digits.yaml", "synthetic.yaml"]
+
+
+def spec_of(name: str) -> StudySpec:
+    return StudySpec.model_validate(yaml.safe_load((EXAMPLES / name).read_text()))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_settings_and_space_are_the_trainers(name: str) -> None:
+    spec = spec_of(name)
+    assert spec.trainer.name is not None
+    entry = ENTRIES[spec.trainer.name]
+    assert spec.metric.name in entry.metrics
+    assert spec.fidelity.unit == entry.fidelity_unit
+    values = [
+        {key: getattr(parameter, end) for key, parameter in spec.space.items() if hasattr(parameter, end)}
+        for end in ("low", "high")
+    ]
+    values += [
+        {key: value}
+        for key, parameter in spec.space.items()
+        for value in [*getattr(parameter, "choices", []), *getattr(parameter, "values", [])]
+    ]
+    for params in [*values, *(queued.params for queued in spec.enqueue)]:
+        parse(entry.config, {**spec.trainer.settings, **params})
+
+
+def test_the_default_recipe_is_far_from_what_can_be_had() -> None:
+    """At the first rung already: the demonstration has something to find."""
+    from trainers.registry import create
+
+    spec = spec_of("gpt-lr.yaml")
+    (default,) = (queued for queued in spec.enqueue if queued.label == "default")
+    assert default.to_end
+
+    def loss(params: dict[str, bool | int | float | str]) -> float:
+        job = Job({**spec.trainer.settings, **params}, 0, spec.fidelity.max, spec.fidelity.min)
+        (point,) = create("gpt", job).train(spec.fidelity.min)
+        return point.metrics["val_loss"]
+
+    assert loss({**default.params, "lr": 5e-3}) < loss(default.params) - 0.5

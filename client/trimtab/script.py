@@ -36,7 +36,9 @@ def report(step: int, **metrics: float) -> bool:
     made = run_folder.make_report(step, metrics)
     folder = _folder()
     if folder is None:
-        print(f"step {made.step}  " + "  ".join(f"{n} {v:.6g}" for n, v in made.metrics.items()), flush=True)
+        print(
+            f"step {made.step}  " + "  ".join(f"{n} {v:.6g}" for n, v in made.metrics.items()), flush=True
+        )
         return False
     run_folder.append_report(folder, made)
     return made.step >= _assignment(folder).target_step or run_folder.has_verdict(folder)

@@ -24,12 +24,12 @@ class Setting(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    kind: Literal["float", "int", "bool", "str"]
-    default: ParamValue | None = None
+    kind: Literal["float", "int", "bool", "choice", "text"]
+    default: ParamValue
     low: float | None = None
     """The smallest value allowed; None: no bound."""
     high: float | None = None
-    choices: tuple[ParamValue, ...] | None = None
+    choices: tuple[str, ...] | None = None
     doc: str = ""
 
 
@@ -40,8 +40,8 @@ class TrainerEntry(BaseModel):
 
     doc: str = ""
     settings: tuple[Setting, ...]
-    metrics: tuple[str, ...]
-    """Names of what it reports."""
+    metrics: dict[str, str]
+    """What it reports, and what that means."""
 
     def setting(self, name: str) -> Setting | None:
         return next((setting for setting in self.settings if setting.name == name), None)

@@ -32,9 +32,8 @@ def study(document: Any) -> StudySpec:
     Raises :class:`InvalidStudyError` with all mistakes.
     """
     if not isinstance(document, Mapping):
-        message = (
-            f"a study holds named fields (name, trainer, space, ...); this is {explain.show(document)}"
-        )
+        given = explain.show(document)
+        message = f"a study holds named fields (name, trainer, space, ...); this is {given}"
         raise InvalidStudyError([FieldProblem(pointer="", message=message)])
     spec: StudySpec | None = None
     problems: list[FieldProblem] = []

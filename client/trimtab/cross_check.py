@@ -16,14 +16,8 @@ from trimtab.wire.study import DivergenceRule, MedianRule, PatienceRule, QueuedC
 
 def problems(draft: Draft) -> Iterator[FieldProblem]:
     """Every contradiction between the sound parts of a study."""
-    return chain(
-        _conditions(draft),
-        _cycles(draft),
-        _budget(draft),
-        _stopping(draft),
-        _others(draft),
-        _enqueue(draft),
-    )
+    checks = (_conditions, _cycles, _fidelity, _budget, _stopping, _resources, _enqueue)
+    return chain.from_iterable(check(draft) for check in checks)
 
 
 def _problem(*parts: str | int, message: str, suggestion: str = "") -> FieldProblem:
@@ -68,7 +62,7 @@ def _condition_values(
     for at, value in enumerate(values):
         reason = refusal(domain, value)
         if reason:
-            where = (*here, at) if many else here
+            where: tuple[str | int, ...] = (*here, at) if many else here
             choices = [str(choice) for choice in listed(domain) or [] if isinstance(choice, str)]
             suggestion = did_you_mean(value, choices) if isinstance(value, str) and choices else ""
             yield _problem(
@@ -124,7 +118,7 @@ def _budget(draft: Draft) -> Iterator[FieldProblem]:
         yield _problem(
             "budget",
             "trials",
-            message=f"{len(draft.enqueue)} configurations are enqueued but only {budget.trials} may be tried",
+            message=f"too few for the {len(draft.enqueue)} enqueued configurations: {budget.trials} may be tried",
             suggestion=f"allow more than {len(draft.enqueue)} trials",
         )
     if budget.gpu_hours is not None and resources is not None and resources.gpus == 0:
@@ -165,9 +159,9 @@ def _stopping(draft: Draft) -> Iterator[FieldProblem]:
                     f"and the budget allows {limit} in all",
                     suggestion="say less, or allow more trials",
                 )
-        elif isinstance(rule, PatienceRule):
-            if fidelity is not None and rule.reports >= fidelity.max // fidelity.report_every:
-                points = fidelity.max // fidelity.report_every
+        elif isinstance(rule, PatienceRule) and fidelity is not None:
+            points = fidelity.max // fidelity.report_every
+            if rule.reports >= points:
                 yield _problem(
                     *here,
                     "reports",
@@ -182,13 +176,13 @@ def _target_beyond_bound(draft: Draft) -> Iterator[FieldProblem]:
     if draft.metric is None:
         return
     maximize = draft.metric.direction == "maximize"
-    bounds = [
-        r.bound for r in draft.stopping.values() if isinstance(r, DivergenceRule) and r.bound is not None
-    ]
-    targets = {
-        ("stopping", at, "value"): r.value for at, r in draft.stopping.items() if isinstance(r, TargetRule)
-    }
-    named: dict[tuple[str | int, ...], float] = dict(targets)
+    bounds: list[float] = []
+    named: dict[tuple[str | int, ...], float] = {}
+    for at, rule in draft.stopping.items():
+        if isinstance(rule, DivergenceRule) and rule.bound is not None:
+            bounds.append(rule.bound)
+        elif isinstance(rule, TargetRule):
+            named["stopping", at, "value"] = rule.value
     if draft.budget is not None and draft.budget.target is not None:
         named["budget", "target"] = draft.budget.target
     for where, target in named.items():
@@ -202,7 +196,7 @@ def _target_beyond_bound(draft: Draft) -> Iterator[FieldProblem]:
                 )
 
 
-def _others(draft: Draft) -> Iterator[FieldProblem]:
+def _fidelity(draft: Draft) -> Iterator[FieldProblem]:
     fidelity, checkpoints = draft.fidelity, draft.checkpoints
     if fidelity is not None and "min" in fidelity.model_fields_set and fidelity.report_every > fidelity.min:
         yield _problem(
@@ -212,14 +206,17 @@ def _others(draft: Draft) -> Iterator[FieldProblem]:
             f"at {fidelity.report_every}",
             suggestion=f"report every {fidelity.min} or more often, or raise min",
         )
-    if fidelity is not None and checkpoints is not None and checkpoints.every is not None:
-        if checkpoints.every > fidelity.max:
-            yield _problem(
-                "checkpoints",
-                "every",
-                message=f"never happens: trials end at {fidelity.max} {fidelity.unit}",
-                suggestion="leave it out to save at the end of each run only",
-            )
+    every = None if checkpoints is None else checkpoints.every
+    if fidelity is not None and every is not None and every > fidelity.max:
+        yield _problem(
+            "checkpoints",
+            "every",
+            message=f"never happens: trials end at {fidelity.max} {fidelity.unit}",
+            suggestion="leave it out to save at the end of each run only",
+        )
+
+
+def _resources(draft: Draft) -> Iterator[FieldProblem]:
     if draft.resources is not None:
         for name in draft.resources.custom:
             if name.lower() in ("cpu", "cpus", "gpu", "gpus"):

@@ -64,6 +64,6 @@ def _outside(parameter: FloatParameter | IntParameter, value: ParamValue) -> str
     if parameter.step is not None:
         steps = (value - parameter.low) / parameter.step
         if abs(steps - round(steps)) > GRID_TOLERANCE * max(1.0, abs(steps)):
-            below = parameter.low + int(steps) * parameter.step
-            return f"must lie on the grid {parameter.low:g}, {parameter.low + parameter.step:g}, ..., not {show(value)}"
+            grid = f"{parameter.low:g}, {parameter.low + parameter.step:g}, ..."
+            return f"must lie on the grid {grid}, not {show(value)}"
     return ""

@@ -217,8 +217,8 @@ def _explain(detail: ErrorDetails, place: _Place) -> tuple[Pointer, str, str]:
     if kind == "value_error":
         return pointer, str(context["error"]), ""
     if kind in _TYPE_ERRORS:
-        wanted, suggestion = _TYPE_ERRORS[kind]
-        return pointer, f"must be {wanted}, not {show(given)}", suggestion(given)
+        wanted, suggest = _TYPE_ERRORS[kind]
+        return pointer, f"must be {wanted}, not {show(given)}", suggest(given)
     if kind in _LIMITS:
         sentence = _LIMITS[kind].format(**context)
         return pointer, f"{sentence}, not {show(given)}" if isinstance(given, int | float) else sentence, ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 
 from trimtab.catalogue import EXTERNAL, Setting, TrainerEntry, trainers
@@ -34,7 +34,7 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
         yield FieldProblem(
             pointer="/metric/name",
             message=f"the {name} trainer does not report {draft.metric.name}",
-            suggestion=did_you_mean(draft.metric.name, entry.metrics, "it reports"),
+            suggestion=did_you_mean(draft.metric.name, list(entry.metrics), "it reports"),
         )
 
 
@@ -95,7 +95,7 @@ def _parameter(pointer: str, name: str, parameter: Parameter, setting: Setting) 
                 suggestion="say type: int",
             )
             return
-        if setting.kind in ("bool", "str"):
+        if setting.kind in ("bool", "choice", "text"):
             kinds = "bool" if setting.kind == "bool" else "categorical"
             yield FieldProblem(
                 pointer=f"{pointer}/type",
@@ -103,15 +103,14 @@ def _parameter(pointer: str, name: str, parameter: Parameter, setting: Setting) 
                 suggestion=f"say type: {kinds}{_choices(setting)}",
             )
             return
-        for end, value in (("low", parameter.low), ("high", parameter.high)):
-            reason = _refusal(setting, value)
+        bounds: dict[str, ParamValue] = {"low": parameter.low, "high": parameter.high}
+        for end, bound in bounds.items():
+            reason = _refusal(setting, bound)
             if reason:
                 yield FieldProblem(pointer=f"{pointer}/{end}", message=f"{name} {reason}")
         return
     values = listed(parameter) or []
-    where = {"categorical": "choices/{}", "ordered": "values/{}", "fixed": "value"}.get(
-        parameter.type, "type"
-    )
+    where = _VALUE_FIELDS[parameter.type]
     for at, value in enumerate(values):
         reason = _refusal(setting, value)
         if reason:
@@ -157,10 +156,18 @@ def _choices(setting: Setting) -> str:
     )
 
 
-_KINDS = {
+_VALUE_FIELDS = {"categorical": "choices/{}", "ordered": "values/{}", "fixed": "value", "bool": "type"}
+_KINDS: dict[str, Callable[[ParamValue], bool]] = {
     "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "bool": lambda value: isinstance(value, bool),
-    "str": lambda value: isinstance(value, str),
+    "choice": lambda value: isinstance(value, str),
+    "text": lambda value: isinstance(value, str),
 }
-_KIND_NAMES = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
+_KIND_NAMES = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "choice": "text",
+    "text": "text",
+}

@@ -118,7 +118,7 @@ def _budget(draft: Draft) -> Iterator[FieldProblem]:
         yield _problem(
             "budget",
             "trials",
-            message=f"too few for the {len(draft.enqueue)} enqueued configurations: {budget.trials} may be tried",
+            message=f"{budget.trials} trials are too few for {len(draft.enqueue)} enqueued configurations",
             suggestion=f"allow more than {len(draft.enqueue)} trials",
         )
     if budget.gpu_hours is not None and resources is not None and resources.gpus == 0:

@@ -58,7 +58,7 @@ class InvalidStudyFileError(TrimtabError):
 def load(path: Path) -> StudySpec:
     """The study in a file, with paths of the user's own script made absolute.
 
-    Raises :class:`InvalidStudyFileError` with every mistake, :class:`TrimtabError` if there is no such file.
+    Raises :class:`InvalidStudyFileError` with every mistake; :class:`TrimtabError` if it cannot be read.
     """
     text = _text(path)
     reader = _Reader(path)

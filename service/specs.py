@@ -68,7 +68,7 @@ def check(spec: StudySpec) -> None:
             mistakes += error.mistakes
         for index, queued in enumerate(spec.enqueue):
             mistakes += (
-                Mistake(f"/enqueue/{index}{m.pointer}", m.message, m.suggestion)
+                Mistake(f"/enqueue/{index}/params{m.pointer}", m.message, m.suggestion)
                 for m in searched.check(queued.params)
             )
     if mistakes:

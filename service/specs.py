@@ -51,6 +51,7 @@ def view_parts(spec: StudySpec) -> StudyView:
         strategy=spec.strategy.name,
         options=dict(spec.strategy.options),
         parallelism=spec.parallelism,
+        seed=spec.seeds.search,
     )
 
 

@@ -42,7 +42,7 @@ def elapsed_seconds(study: StudyRow, now: datetime) -> float:
 
 def use(session: Session, study: StudyRow, now: datetime) -> list[BudgetUse]:
     """The use of each limit that the study names, in the order of the specification."""
-    limits = BudgetSpec.model_validate(study.spec["budget"])
+    limits = _limits(study)
     spent = _spent(session, study)
     uses = []
     if limits.trials is not None:
@@ -63,8 +63,11 @@ def use(session: Session, study: StudyRow, now: datetime) -> list[BudgetUse]:
 
 
 def over(session: Session, study: StudyRow, now: datetime) -> str | None:
-    """Why nothing more may be trained, or None while something may. Costs one query at most two."""
-    if set(_limits(study)) <= {"trials"}:
+    """Why nothing more may be trained, or None while something may.
+
+    At most two queries, and none for a study whose only limit is the number of trials.
+    """
+    if _limits(study).model_dump(exclude_none=True).keys() == {"trials"}:
         return None
     for limit in use(session, study, now):
         if limit.name == "target" and limit.fraction == 1:
@@ -79,7 +82,7 @@ def left(session: Session, study: StudyRow) -> BudgetLeft:
 
     Units promised to an unfinished run are taken off: all between the trial's step and the run's target.
     """
-    limits = BudgetSpec.model_validate(study.spec["budget"])
+    limits = _limits(study)
     if limits.trials is None and limits.fidelity is None:
         return BudgetLeft()
     spent = _spent(session, study)
@@ -93,6 +96,10 @@ def left(session: Session, study: StudyRow) -> BudgetLeft:
         fidelity = max(0, limits.fidelity - spent.trained - sum(max(0, units) for units in promised))
     trials = None if limits.trials is None else max(0, limits.trials - spent.trials)
     return BudgetLeft(trials=trials, fidelity=fidelity)
+
+
+def _limits(study: StudyRow) -> BudgetSpec:
+    return BudgetSpec.model_validate(study.spec["budget"])
 
 
 def _spent(session: Session, study: StudyRow) -> Spent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.db import budget, checkpoints, events, runs
@@ -40,19 +40,17 @@ def wind_up(session: Session, study_id: int, now: datetime) -> bool:
         .order_by(TrialRow.number)
     ).all():
         runs.wish(session, trial, Verdict.STOP, reason, now)
-    if any_active(session, study):
+    if count_active(session, study) > 0:
         return False
     complete(session, study, reason, now)
     return True
 
 
-def any_active(session: Session, study: StudyRow) -> bool:
-    """Whether a trial of ``study`` is trained or waits for a worker."""
+def count_active(session: Session, study: StudyRow) -> int:
+    """Trials of ``study`` that are trained or wait for a worker."""
     active = (TrialState.QUEUED.value, TrialState.RUNNING.value)
-    found = session.scalar(
-        select(TrialRow.id).where(TrialRow.study_id == study.id, TrialRow.state.in_(active)).limit(1)
-    )
-    return found is not None
+    count = select(func.count()).where(TrialRow.study_id == study.id, TrialRow.state.in_(active))
+    return session.scalar(count) or 0
 
 
 def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> None:

@@ -1,8 +1,8 @@
-"""Search's decisions: which studies wait for one, and how an answer becomes trials and runs.
+"""Search's decisions: what search is asked about a study, and how its answer becomes trials and runs.
 
-A decision is a function of the view and of its seed. The seed is derived from the study's search seed and
-the number of trials created so far, so a study that has the same history decides the same again, in
-whichever process. A decision that raised an error is tried again with the next seed of that derivation.
+A decision is a function of the view, the slots and the seed. The seed is derived from the study's search
+seed and the number of trials created so far, so a study that has the same history decides the same again,
+in whichever process. A decision that raised an error is tried again with the next seed of that derivation.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
-from service.db import completion, events, runs
+from search.view import StudyView
+from service import specs
+from service.db import budget, completion, events, runs, views
 from service.db.models import DecisionRow, StudyRow, TrialRow
 from service.errors import ConflictError
 from trimtab.wire.states import StudyState, TrialState, Verdict
+from trimtab.wire.study import SeedSpec, StudySpec
 
-ACTIVE = (TrialState.QUEUED.value, TrialState.RUNNING.value)
+MAX_SLOTS = 64
+"""Slots that search is asked to fill at once: the transaction that writes its answer stays short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,72 +34,131 @@ class Undecided:
     study_id: int
     key: str
     version: int
-    parallelism: int
-    active: int
-    """Trials that are queued or running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """All that search is asked, and the state of the study that it is asked about."""
+
+    study_id: int
+    version: int
+    decided_version: int
+    view: StudyView
+    slots: int
+    seed: int
 
 
 def undecided(session: Session) -> list[Undecided]:
     """The studies that wait for a decision, oldest first."""
-    active = (
-        select(func.count())
-        .where(TrialRow.study_id == StudyRow.id, TrialRow.state.in_(ACTIVE))
-        .scalar_subquery()
-    )
     rows = session.execute(
-        select(StudyRow.id, StudyRow.key, StudyRow.version, StudyRow.parallelism, active)
+        select(StudyRow.id, StudyRow.key, StudyRow.version)
         .where(StudyRow.state == StudyState.RUNNING.value, StudyRow.decided_version < StudyRow.version)
         .order_by(StudyRow.id)
     )
     return [Undecided(*row) for row in rows]
 
 
+def running(session: Session) -> list[int]:
+    """The row ids of the studies that run."""
+    return list(session.scalars(select(StudyRow.id).where(StudyRow.state == StudyState.RUNNING.value)))
+
+
+def question(
+    session: Session, study_id: int, *, curves: views.Curves, attempt: int, now: datetime
+) -> Question | None:
+    """What to ask search about a study; None if it has no free slot or its budget is spent.
+
+    Strategies whose launches do not depend on results fill as many slots again ahead of time, so that a
+    worker that falls free finds its next run queued. ``attempt`` counts errors since the last decision.
+    """
+    study = session.get_one(StudyRow, study_id)
+    spec = StudySpec.model_validate(study.spec)
+    slots = _capacity(spec) - completion.count_active(session, study)
+    if study.state != StudyState.RUNNING or slots <= 0 or budget.over(session, study, now):
+        return None
+    return Question(
+        study_id=study_id,
+        version=study.version,
+        decided_version=study.decided_version,
+        view=views.build(session, study, curves),
+        slots=min(slots, MAX_SLOTS),
+        seed=seed(study, attempt),
+    )
+
+
 def seed(study: StudyRow, attempt: int = 0) -> int:
-    """The seed of the study's next decision, in [0, 2**63); ``attempt`` counts errors since the last one."""
-    trials = study.next_trial - 1
-    text = f"{study.spec['seeds']['search']}/{trials}/{attempt}"
+    """The seed of the study's next decision, in [0, 2**63); ``attempt`` counts errors on the way to it."""
+    search_seed = SeedSpec.model_validate(study.spec.get("seeds", {})).search
+    text = f"{search_seed}/{study.next_trial - 1}/{attempt}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 def apply(
-    session: Session,
-    study: StudyRow,
-    answer: Answer,
-    *,
-    version: int,
-    seed: int,
-    seconds: float,
-    now: datetime,
+    session: Session, question: Question, answer: Answer, *, seconds: float, now: datetime
 ) -> bool:
-    """Carry out ``answer``, decided from the study at ``version``, and record why.
+    """Carry out the answer to ``question`` and record each decision with its reason.
 
-    False, and nothing is written, if the study has moved on since or does not run any more. What the answer
-    starts moves the version too, so search is asked again until it starts nothing more. A Finish takes
-    effect once nothing is active. Raises :class:`ConflictError` for a decision that the trial's state
-    forbids.
+    False, and nothing is written, if the study does not run any more, or has moved on so that the answer
+    is not sound any more. What the answer starts moves the version on, too: search is asked again until it
+    has nothing more to start. A Finish takes effect once nothing is active. Raises :class:`ConflictError`
+    for a decision that the trial's state forbids.
     """
-    runs.lock(session, study)
-    if study.state != StudyState.RUNNING or study.version != version:
+    study = session.get(StudyRow, question.study_id)
+    if study is None:
         return False
-    study.decided_version = version
+    runs.lock(session, study)
+    if study.state != StudyState.RUNNING or not _still_sound(session, study, question, answer):
+        return False
+    study.decided_version = question.version
     study.decide_error = None
     for decision in answer.decisions:
         if isinstance(decision, Finish):
-            if not completion.any_active(session, study):
-                _record(session, study, answer, decision, None, version, seed, seconds, now)
+            if completion.count_active(session, study) == 0:
+                _record(session, study, question, answer, decision, None, seconds, now)
                 completion.complete(session, study, decision.reason, now)
         else:
             trial = _carry_out(session, study, decision, now)
-            _record(session, study, answer, decision, trial, version, seed, seconds, now)
+            _record(session, study, question, answer, decision, trial, seconds, now)
     return True
 
 
-def note_error(session: Session, study: StudyRow, message: str, *, version: int, now: datetime) -> None:
+def note_error(session: Session, study_id: int, message: str, *, now: datetime) -> None:
     """Keep why search could not decide, for people to see; a decision that is applied clears it."""
+    study = session.get(StudyRow, study_id)
+    if study is None:
+        return
     runs.lock(session, study)
     if study.decide_error != message:
         study.decide_error = message
         events.append(session, study, "study.decide_error", data={"message": message}, now=now)
+
+
+def _capacity(spec: StudySpec) -> int:
+    """Trials that may be active at once, those queued ahead counted in."""
+    return spec.parallelism * (2 if specs.strategy(spec).lookahead else 1)
+
+
+def _still_sound(session: Session, study: StudyRow, question: Question, answer: Answer) -> bool:
+    """Whether the answer may be carried out in the study as it is now.
+
+    It may when nothing has happened. Launches may, too, when trials have ended meanwhile, so that a slow
+    strategy is not overtaken for ever by quick trials: unless another scheduler has decided, or a person
+    has used up the slots or the budget.
+    """
+    if study.version == question.version:
+        return True
+    if study.decided_version != question.decided_version:
+        return False
+    if not answer.decisions or not all(isinstance(decision, Launch) for decision in answer.decisions):
+        return False
+    launches = [decision for decision in answer.decisions if isinstance(decision, Launch)]
+    active = completion.count_active(session, study)
+    left = budget.left(session, study)
+    return (
+        active + len(launches) <= _capacity(StudySpec.model_validate(study.spec))
+        and (left.trials is None or len(launches) <= left.trials)
+        and (left.fidelity is None or sum(launch.target for launch in launches) <= left.fidelity)
+    )
 
 
 def _carry_out(
@@ -120,7 +183,8 @@ def _carry_out(
         runs.wish(session, trial, Verdict.STOP, decision.reason, now)
     elif trial.state != TrialState.PAUSED:
         raise ConflictError(
-            f"the strategy {study.strategy} continues trial {trial.number}, which is {trial.state}, not paused"
+            f"the strategy {study.strategy} continues trial {trial.number}, which is {trial.state}: "
+            "only a paused trial can go on"
         )
     else:
         runs.queue_run(session, study, trial, target=decision.target, reason=decision.reason, now=now)
@@ -130,11 +194,10 @@ def _carry_out(
 def _record(
     session: Session,
     study: StudyRow,
+    question: Question,
     answer: Answer,
     decision: Decision,
     trial: TrialRow | None,
-    version: int,
-    seed: int,
     seconds: float,
     now: datetime,
 ) -> None:
@@ -148,8 +211,8 @@ def _record(
             target_step=target,
             reason=decision.reason,
             strategy=study.strategy,
-            seed=seed,
-            version=version,
+            seed=question.seed,
+            version=question.version,
             seconds=seconds,
             diagnostics=dict(answer.diagnostics),
             at=now,
@@ -163,4 +226,3 @@ def _record(
         data={"kind": kind, "target_step": target, "reason": decision.reason},
         now=now,
     )
-

@@ -86,7 +86,9 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
     resumable = set(
         session.scalars(
             select(CheckpointRow.trial_id)
-            .join(TrialRow, and_(TrialRow.id == CheckpointRow.trial_id, TrialRow.step == CheckpointRow.step))
+            .join(
+                TrialRow, and_(TrialRow.id == CheckpointRow.trial_id, TrialRow.step == CheckpointRow.step)
+            )
             .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY)
         )
     )
@@ -134,6 +136,4 @@ def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) ->
         values.append(math.nan if value is None else value)
     for key, (steps, values) in points.items():
         known = kept.get(key, Curve())
-        kept[key] = replace(
-            known, steps=known.steps + tuple(steps), values=known.values + tuple(values)
-        )
+        kept[key] = replace(known, steps=known.steps + tuple(steps), values=known.values + tuple(values))

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from search.errors import Mistake, SearchError
 from search.space import ParamValue, SearchSpace, did_you_mean
+from search.strategies.asha import Asha
 from search.strategies.base import Strategy
+from search.strategies.hyperband import Hyperband
 from search.strategies.quasirandom import Random, Sobol
 from search.view import Fidelity
 
@@ -15,6 +17,8 @@ Create = Callable[[Mapping[str, ParamValue], SearchSpace, Fidelity], Strategy]
 # A new strategy enters here, and tests/search/test_contract.py holds it to the contract. Curve-aware
 # Bayesian optimisation will stand beside `bo`: the views it needs carry the whole curves already.
 _STRATEGIES: Mapping[str, Create] = {
+    "asha": Asha.create,
+    "hyperband": Hyperband.create,
     "random": Random.create,
     "sobol": Sobol.create,
 }

@@ -6,13 +6,16 @@ from search.decision import Answer, Finish
 from search.view import StudyView
 
 
-def launches_left(view: StudyView, target: int) -> int | None:
-    """How many new trials the budget pays for, each trained to ``target``. None: no limit."""
+def launches_left(view: StudyView, target: int, units: int | None, made: int = 0) -> int | None:
+    """How many new trials can still be paid for, each trained to ``target``. None: no limit.
+
+    ``units`` is what is left of the fidelity budget (None: no limit), ``made`` the launches of this answer.
+    """
     limits = []
     if view.budget.trials is not None:
-        limits.append(view.budget.trials)
-    if view.budget.fidelity is not None:
-        limits.append(view.budget.fidelity // target)
+        limits.append(view.budget.trials - made)
+    if units is not None:
+        limits.append(units // target)
     return max(0, min(limits)) if limits else None
 
 

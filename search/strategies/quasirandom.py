@@ -72,7 +72,7 @@ def _launch(
     place: int,
 ) -> Answer:
     target = view.fidelity.max
-    left = launches_left(view, target)
+    left = launches_left(view, target, view.budget.fidelity)
     wanted = slots if left is None else min(slots, left)
     seen = tried(view)
     launches: list[Launch] = []

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from sqlalchemy.exc import DBAPIError
 
 from service.db.engine import Database
-from service.loops.deciders import Deciders, DeciderProcesses
+from service.loops.deciders import DeciderProcesses, Deciders
 from service.loops.suggest import Suggest
 from service.loops.upkeep import Complete, Heartbeat, Reap
 from service.settings import Settings, SettingsError
@@ -54,7 +54,6 @@ class Scheduler:
             Chore(Heartbeat(database, name=name, incarnation=incarnation).tick, 2.0),
             Chore(Complete(database).tick, 0.5),
             Chore(Reap(database).tick, 1.0),
-            Chore(self._suggest.forget_ended, 10.0),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -83,7 +82,7 @@ class Scheduler:
         if self._suggest.deciding:
             self._suggest.wait(BUSY_SECONDS)
         else:
-            stop.wait(BUSY_SECONDS if self._suggest.running else IDLE_SECONDS)
+            stop.wait(BUSY_SECONDS if self._suggest.studies_run else IDLE_SECONDS)
 
 
 def main() -> int:
@@ -96,22 +95,38 @@ def main() -> int:
     except SettingsError as error:
         logger.error("%s", error)
         return 2
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_on_signals()
     database = Database(settings.database_url)
     deciders = DeciderProcesses()
     incarnation = uuid.uuid4().hex
+    name = f"scheduler@{socket.gethostname()}"
     try:
         deciders.warm()
-        logger.info("started incarnation=%s", incarnation)
-        name = f"scheduler@{socket.gethostname()}"
+        logger.info("started name=%s incarnation=%s", name, incarnation)
         Scheduler(database, deciders, name=name, incarnation=incarnation).run(stop)
     finally:
         deciders.close()
         database.dispose()
     logger.info("stopped")
     return 0
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGTERM or SIGINT sets.
+
+    A thread waits for the signals: a handler would run inside the main thread, where setting an event that
+    is being waited for can deadlock. Child processes inherit that these signals are blocked.
+    """
+    ending = {signal.SIGTERM, signal.SIGINT}
+    stop = threading.Event()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+
+    def wait_for_signal() -> None:
+        signal.sigwait(ending)
+        stop.set()
+
+    threading.Thread(target=wait_for_signal, name="signals", daemon=True).start()
+    return stop
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
@@ -28,12 +28,14 @@ MAX_SLOTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Undecided:
-    """A running study in which something has happened that search has not seen."""
+class RunningStudy:
+    """A study that runs."""
 
     study_id: int
     key: str
     version: int
+    undecided: bool
+    """Something has happened in it that search has not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,14 @@ class Question:
     seed: int
 
 
-def undecided(session: Session) -> list[Undecided]:
-    """The studies that wait for a decision, oldest first."""
+def running(session: Session) -> list[RunningStudy]:
+    """The studies that run, oldest first."""
     rows = session.execute(
-        select(StudyRow.id, StudyRow.key, StudyRow.version)
-        .where(StudyRow.state == StudyState.RUNNING.value, StudyRow.decided_version < StudyRow.version)
+        select(StudyRow.id, StudyRow.key, StudyRow.version, StudyRow.decided_version < StudyRow.version)
+        .where(StudyRow.state == StudyState.RUNNING.value)
         .order_by(StudyRow.id)
     )
-    return [Undecided(*row) for row in rows]
-
-
-def running(session: Session) -> list[int]:
-    """The row ids of the studies that run."""
-    return list(session.scalars(select(StudyRow.id).where(StudyRow.state == StudyState.RUNNING.value)))
+    return [RunningStudy(*row) for row in rows]
 
 
 def question(
@@ -93,9 +90,7 @@ def seed(study: StudyRow, attempt: int = 0) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
-def apply(
-    session: Session, question: Question, answer: Answer, *, seconds: float, now: datetime
-) -> bool:
+def apply(session: Session, question: Question, answer: Answer, *, seconds: float, now: datetime) -> bool:
     """Carry out the answer to ``question`` and record each decision with its reason.
 
     False, and nothing is written, if the study does not run any more, or has moved on so that the answer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
@@ -70,7 +69,7 @@ class DeciderProcesses:
             self._pools[fits_models] = ProcessPoolExecutor(
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_initialise,
+                initializer=_end_with_parent,
             )
         return self._pools[fits_models]
 
@@ -82,14 +81,14 @@ def timed_decide(view: StudyView, slots: int, seed: int) -> Decided:
     return Decided(answer, time.perf_counter() - start)
 
 
-def _initialise() -> None:
-    """Leave signals of the terminal to the scheduler, and end when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with_parent() -> None:
+    """End this worker process when the scheduler has been killed."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent is None:
+        return
 
-        def end_with_parent() -> None:
-            parent.join()
-            os._exit(1)
+    def wait_for_end() -> None:
+        parent.join()
+        os._exit(1)
 
-        threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()
+    threading.Thread(target=wait_for_end, name="end-with-parent", daemon=True).start()

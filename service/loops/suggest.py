@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Set
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -52,6 +53,8 @@ class Suggest:
         self._failed: dict[int, Failed] = {}
         self._full: dict[int, int] = {}
         """The version at which a study had no free slot: nothing is asked before it moves."""
+        self.studies_run = False
+        """Whether any study ran at the last tick."""
 
     def tick(self, now: datetime) -> bool:
         """Carry out answers that have come, ask new questions. True if anything was done."""
@@ -107,12 +110,15 @@ class Suggest:
 
     def _ask(self, now: datetime) -> bool:
         with self._database.read() as session:
-            waiting = decisions.undecided(session)
+            running = decisions.running(session)
+        self.studies_run = bool(running)
+        self._forget_all_but({study.study_id for study in running})
         asked = False
-        for study in waiting:
+        for study in running:
             failed = self._failed.get(study.study_id)
             if (
-                study.study_id in self._flights
+                not study.undecided
+                or study.study_id in self._flights
                 or self._full.get(study.study_id) == study.version
                 or (failed is not None and now < failed.not_before)
             ):
@@ -123,7 +129,7 @@ class Suggest:
                 self._fail(study.study_id, study.key, error, now)
         return asked
 
-    def _ask_about(self, study: decisions.Undecided, attempt: int, now: datetime) -> bool:
+    def _ask_about(self, study: decisions.RunningStudy, attempt: int, now: datetime) -> bool:
         with self._database.read() as session:
             question = decisions.question(
                 session, study.study_id, curves=self._curves, attempt=attempt, now=now
@@ -135,10 +141,7 @@ class Suggest:
         self._flights[study.study_id] = Flight(study.key, question, future)
         return True
 
-    def forget_ended(self) -> None:
-        """Free what is kept of studies that do not run any more."""
-        with self._database.read() as session:
-            running = set(decisions.running(session))
+    def _forget_all_but(self, running: Set[int]) -> None:
         self._curves.forget_all_but(running)
         for kept in (self._failed, self._full):
             for study_id in kept.keys() - running:

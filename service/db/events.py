@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import insert, select, text
 from sqlalchemy.orm import Session
 
+from service.db.engine import is_postgresql
 from service.db.models import EventRow, StudyRow
 from trimtab.wire.views import Event
 
@@ -61,7 +62,7 @@ def append_all(session: Session, new: list[NewEvent], *, now: datetime) -> None:
     """Append events in this order, in one statement."""
     if not new:
         return
-    if session.get_bind().dialect.name == "postgresql":
+    if is_postgresql(session):
         session.execute(_ANNOUNCE)
     session.connection().execute(
         insert(EventRow.__table__),  # type: ignore[arg-type]  # declared as FromClause, is a Table
@@ -97,7 +98,7 @@ def read(session: Session, *, after: int, study_key: str | None, limit: int) -> 
         if study_id is None:
             return []
         query = query.where(EventRow.study_id == study_id)
-    if session.get_bind().dialect.name == "postgresql":
+    if is_postgresql(session):
         query = query.where(EventRow.id <= _settled(session))
     rows = session.execute(query.order_by(EventRow.id).limit(limit))
     return [

@@ -79,6 +79,8 @@ class StudyView:
     """In order of number."""
     budget: BudgetLeft = BudgetLeft()
     parallelism: int = 1
+    seed: int = 0
+    """The study's own seed, the same for all its decisions: it scrambles sequences that outlast one."""
 
     def loss(self, value: float) -> float:
         """``value`` as a loss (lower is better); NaN and both infinities become +infinity."""

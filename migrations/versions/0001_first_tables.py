@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("study_id", sa.BigInteger(), nullable=True),
         sa.Column("trial_id", sa.BigInteger(), nullable=True),
-        sa.Column("token", sa.Integer(), nullable=False),
+        sa.Column("token", sa.BigInteger(), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("uri", sa.Text(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=True),
@@ -93,7 +93,6 @@ def upgrade() -> None:
         sa.Column("trial_number", sa.Integer(), nullable=True),
         sa.Column("kind", sa.String(length=40), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
-        sa.Column("xact", sa.BigInteger(), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["study_id"],
@@ -205,7 +204,7 @@ def upgrade() -> None:
         "measurements",
         sa.Column("trial_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
-        sa.Column("study_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("study_id", sa.BigInteger(), nullable=False),
         sa.Column("token", sa.BigInteger(), nullable=True),
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("best", sa.Double(), nullable=True),
@@ -213,12 +212,6 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Double(), nullable=True),
         sa.Column("tokens", sa.BigInteger(), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["study_id"],
-            ["studies.id"],
-            name=op.f("fk_measurements_study_id_studies"),
-            ondelete="CASCADE",
-        ),
         sa.ForeignKeyConstraint(
             ["trial_id"],
             ["trials.id"],

@@ -173,7 +173,8 @@ class RunRow(Base):
     checkpoint_id: Mapped[int | None] = mapped_column(ForeignKey("checkpoints.id"))
     """Where the next attempt starts from; moves on as the run saves newer checkpoints."""
     wish: Mapped[str | None] = mapped_column(String(16))
-    """A verdict that a person, the study's state or search wishes for: pause or stop."""
+    """How it is to end: pause or stop (a person, the study's state, search, a stopping rule), complete
+    (the target value is reached) or fail (it has diverged). Told to the worker at its next report."""
     wish_reason: Mapped[str] = mapped_column(Text, default="")
     reason: Mapped[str] = mapped_column(Text, default="")
     queued_at: Mapped[datetime]
@@ -220,7 +221,8 @@ class MeasurementRow(Base):
 
     trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    study_id: Mapped[int] = mapped_column(BigInteger)
+    """No foreign key: a point goes with its trial, and each key costs a look-up per point."""
     token: Mapped[int | None] = mapped_column(BigInteger)
     value: Mapped[float | None]
     best: Mapped[float | None]
@@ -243,7 +245,7 @@ class CheckpointRow(Base):
     study_id: Mapped[int | None] = mapped_column(BigInteger)
     """No foreign key: the row outlives its study until the files are deleted."""
     trial_id: Mapped[int | None] = mapped_column(BigInteger)
-    token: Mapped[int]
+    token: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger)
     uri: Mapped[str] = mapped_column(Text)
     bytes: Mapped[int | None] = mapped_column(BigInteger)
@@ -306,9 +308,6 @@ class EventRow(Base):
     trial_number: Mapped[int | None]
     kind: Mapped[str] = mapped_column(String(40))
     data: Mapped[dict[str, Any]]
-    xact: Mapped[int | None] = mapped_column(BigInteger)
-    """PostgreSQL: the writing transaction. Readers stay behind the oldest open one, since ids are
-    handed out before the commit and a cursor must never pass an id that is still to appear."""
     at: Mapped[datetime]
 
 

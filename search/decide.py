@@ -1,0 +1,84 @@
+"""One decision: what the service calls, in a worker process."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+
+from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
+from search.strategies import create
+from search.view import StudyView
+
+
+class IllegalDecisionError(RuntimeError):
+    """A strategy broke its contract: a defect of the strategy, not of the study."""
+
+
+def decide(view: StudyView, slots: int, seed: int) -> Answer:
+    """What to do next in the study: at most ``slots`` launches and continuations.
+
+    The same view, slots and seed give the same answer, in any process. Raises
+    :class:`~search.errors.SearchError` if the view's strategy or options are not valid, and
+    :class:`IllegalDecisionError` if the strategy answers what it must not.
+    """
+    if slots < 0:
+        raise ValueError(f"slots must not be negative, not {slots}")
+    strategy = create(view.strategy, view.options, view.space, view.fidelity)
+    # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
+    # same draws twice.
+    rng = np.random.default_rng([seed, len(view.trials)])
+    answer = strategy.decide(view, slots, rng)
+    verify(view, slots, answer)
+    return answer
+
+
+def verify(view: StudyView, slots: int, answer: Answer) -> None:
+    """Raise :class:`IllegalDecisionError` if the answer breaks the contract of a strategy."""
+    starts = [d for d in answer.decisions if isinstance(d, Launch | Continue)]
+    if len(starts) > slots:
+        _refuse(view, f"{len(starts)} trials started for {slots} slots")
+    trials = {trial.number: trial for trial in view.trials}
+    touched: set[int] = set()
+    units = 0
+    for decision in answer.decisions:
+        if not decision.reason:
+            _refuse(view, f"no reason given for {decision}")
+        if isinstance(decision, Launch):
+            mistakes = view.space.check(decision.params)
+            if mistakes:
+                _refuse(view, f"illegal configuration: {'; '.join(m.message for m in mistakes)}")
+            _check_target(view, decision, 0, decision.target)
+            units += decision.target
+        elif isinstance(decision, Continue | Stop):
+            trial = trials.get(decision.trial)
+            if trial is None or decision.trial in touched:
+                _refuse(view, f"trial {decision.trial} does not exist or is decided on twice")
+            touched.add(decision.trial)
+            if isinstance(decision, Stop):
+                if not trial.active and trial.status != "paused":
+                    _refuse(view, f"trial {trial.number} is {trial.status} and cannot be stopped")
+                continue
+            if trial.status != "paused" or not trial.resumable:
+                _refuse(view, f"trial {trial.number} is {trial.status} and cannot go on")
+            _check_target(view, decision, trial.step, decision.target)
+            units += decision.target - trial.step
+    launches = sum(isinstance(d, Launch) for d in starts)
+    if view.budget.trials is not None and launches > max(0, view.budget.trials):
+        _refuse(view, f"{launches} launches, but {view.budget.trials} trials are left")
+    if view.budget.fidelity is not None and units > max(0, view.budget.fidelity):
+        _refuse(view, f"{units} {view.fidelity.unit} promised, but {view.budget.fidelity} are left")
+    idle = not answer.decisions and slots > 0 and not any(trial.active for trial in view.trials)
+    if idle:
+        _refuse(view, "waits, but nothing is running that could end")
+    if starts and any(isinstance(d, Finish) for d in answer.decisions):
+        _refuse(view, "starts trials and finishes in one answer")
+
+
+def _check_target(view: StudyView, decision: Decision, step: int, target: int) -> None:
+    if not step < target <= view.fidelity.max:
+        _refuse(view, f"target {target} is not between {step} and {view.fidelity.max}: {decision}")
+
+
+def _refuse(view: StudyView, what: str) -> NoReturn:
+    raise IllegalDecisionError(f"strategy {view.strategy}: {what}")

@@ -1,0 +1,357 @@
+"""A whole study on a virtual clock: what the service and its workers do, in milliseconds.
+
+Training is a function of a configuration and a step. Workers run asynchronously; each unit of fidelity
+takes its time on the clock; stopping rules, budgets, pauses at rungs and failures act as in the service:
+search is asked again whenever a trial or run has ended. The same arguments give the same history.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from search.decide import decide
+from search.decision import Continue, Decision, Finish, Launch, Stop
+from search.space import Key, ParamValue, SearchSpace
+from search.stopping import GO_ON, Judgement, Patience, Point, Rule, improves, judge
+from search.strategies import create
+from search.view import BudgetLeft, Fidelity, StudyView, TrialStatus, TrialView
+
+Params = Mapping[str, ParamValue]
+Curve = Callable[[Params, int], float]
+"""The metric of a configuration at a step; it may be non-finite, and may raise TrainingFailedError."""
+
+
+class TrainingFailedError(Exception):
+    """Raised by a curve: the training crashes at this step. The message is the kind of failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits of a simulated study; None: no limit."""
+
+    trials: int | None = None
+    fidelity: int | None = None
+    seconds: float | None = None
+    """On the virtual clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, in order."""
+
+    seconds: float
+    kind: Literal["launch", "continue", "stop", "measured", "paused", "completed", "stopped", "failed"]
+    trial: int
+    step: int
+    value: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Improvement:
+    """A new best value of the study."""
+
+    seconds: float
+    units: int
+    """Units of fidelity trained by then, over all trials."""
+    value: float
+    trial: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What became of a simulated study."""
+
+    trials: tuple[TrialView, ...]
+    events: tuple[Event, ...]
+    best: tuple[Improvement, ...]
+    seconds: float
+    units: int
+    reason: str
+    """Why it ended."""
+
+    def best_by_units(self, units: int) -> float | None:
+        """The best value when ``units`` were trained; None before the first finite one."""
+        reached = [point.value for point in self.best if point.units <= units]
+        return reached[-1] if reached else None
+
+    def best_by_seconds(self, seconds: float) -> float | None:
+        """The best value at a time of the virtual clock; None before the first finite one."""
+        reached = [point.value for point in self.best if point.seconds <= seconds]
+        return reached[-1] if reached else None
+
+
+def table_curve(space: SearchSpace, rows: Iterable[tuple[Params, Mapping[int, float]]]) -> Curve:
+    """A curve looked up in a table of configurations, each with its values by step.
+
+    Raises KeyError for a configuration or step that the table does not have.
+    """
+    table: dict[Key, Mapping[int, float]] = {space.key(params): values for params, values in rows}
+    return lambda params, step: table[space.key(params)][step]
+
+
+def simulate(
+    space: SearchSpace,
+    fidelity: Fidelity,
+    curve: Curve,
+    budget: Budget,
+    *,
+    strategy: str,
+    options: Mapping[str, ParamValue] | None = None,
+    maximize: bool = False,
+    workers: int = 1,
+    rules: Sequence[Rule] = (),
+    enqueue: Sequence[Params] = (),
+    seconds_per_unit: Callable[[Params], float] = lambda params: 1.0,
+    seed: int = 0,
+) -> History:
+    """Run a study until its strategy finishes or its budget of time is spent."""
+    study = _Study(
+        StudyView(space, fidelity, maximize, strategy, options or {}, parallelism=workers, seed=seed),
+        curve,
+        budget,
+        tuple(rules),
+        seconds_per_unit,
+    )
+    first_target = create(strategy, options or {}, space, fidelity).first_target(fidelity)
+    for params in enqueue:
+        study.launch(Launch(params, first_target, "enqueued"), "enqueued")
+    return study.run(workers, seed)
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A trial in motion."""
+
+    number: int
+    params: Params
+    origin: Literal["strategy", "enqueued"]
+    first_target: int
+    target: int
+    status: TrialStatus = "queued"
+    step: int = 0
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    bests: list[float] = field(default_factory=list)
+    """The best value up to each step."""
+    counted: float | None = None
+    """The last value that was an improvement in the eyes of the patience rule."""
+    since_best: int = 0
+    failure: str | None = None
+    view: TrialView | None = None
+    """What search sees; None after a change."""
+
+
+class _Study:
+    """The state of a simulated study and the acts that change it."""
+
+    def __init__(
+        self,
+        view: StudyView,
+        curve: Curve,
+        budget: Budget,
+        rules: tuple[Rule, ...],
+        seconds_per_unit: Callable[[Params], float],
+    ) -> None:
+        self.frame = view
+        self.curve = curve
+        self.budget = budget
+        self.rules = rules
+        self.seconds_per_unit = seconds_per_unit
+        self.min_delta = max((r.min_delta for r in rules if isinstance(r, Patience)), default=0.0)
+        self.trials: list[_Trial] = []
+        self.events: list[Event] = []
+        self.best: list[Improvement] = []
+        self.now = 0.0
+        self.units = 0
+        self.clock: list[tuple[float, int, _Trial]] = []  # (time, trial number, trial): next event of each
+
+    def run(self, workers: int, seed: int) -> History:
+        """Go round until nothing can happen any more."""
+        decided = 0
+        reason = ""
+        while True:
+            asked = True
+            while asked:
+                self._start_queued(workers)
+                free = workers - sum(trial.status in ("queued", "running") for trial in self.trials)
+                asked = free > 0
+                if asked:
+                    answer = decide(self._view(), free, _decision_seed(seed, decided))
+                    decided += 1
+                    for decision in answer.decisions:
+                        self._apply(decision)
+                        if isinstance(decision, Finish):
+                            reason = decision.reason
+                    asked = any(not isinstance(d, Finish) for d in answer.decisions)
+            if not self.clock:
+                break
+            if self.budget.seconds is not None and self.clock[0][0] > self.budget.seconds:
+                self.now = self.budget.seconds
+                reason = f"the budget of {self.budget.seconds:g} seconds is spent"
+                break
+            ended = False
+            while self.clock and not ended:
+                if self.budget.seconds is not None and self.clock[0][0] > self.budget.seconds:
+                    break
+                ended = self._advance()
+        trials = tuple(_seen(trial) for trial in self.trials)
+        return History(trials, tuple(self.events), tuple(self.best), self.now, self.units, reason)
+
+    def launch(self, decision: Launch, origin: Literal["strategy", "enqueued"] = "strategy") -> None:
+        """Create a trial; it waits for a worker."""
+        trial = _Trial(
+            len(self.trials) + 1, dict(decision.params), origin, decision.target, decision.target
+        )
+        self.trials.append(trial)
+        self._note("launch", trial, reason=decision.reason)
+
+    def _apply(self, decision: Decision) -> None:
+        if isinstance(decision, Launch):
+            self.launch(decision)
+        elif isinstance(decision, Continue):
+            trial = self.trials[decision.trial - 1]
+            trial.target, trial.status = decision.target, "queued"
+            self._note("continue", trial, reason=decision.reason)
+        elif isinstance(decision, Stop):
+            trial = self.trials[decision.trial - 1]
+            self.clock = [entry for entry in self.clock if entry[2] is not trial]
+            heapq.heapify(self.clock)
+            trial.status = "stopped"
+            self._note("stop", trial, reason=decision.reason)
+
+    def _start_queued(self, workers: int) -> None:
+        free = workers - sum(trial.status == "running" for trial in self.trials)
+        for trial in [t for t in self.trials if t.status == "queued"][: max(0, free)]:
+            trial.status, trial.view = "running", None
+            self._schedule(trial)
+
+    def _schedule(self, trial: _Trial) -> None:
+        """Put the trial's next measurement, or the end of its run, on the clock."""
+        due = self._next_step(trial)
+        seconds = (due - trial.step) * self.seconds_per_unit(trial.params)
+        heapq.heappush(self.clock, (self.now + seconds, trial.number, trial))
+
+    def _next_step(self, trial: _Trial) -> int:
+        every = self.frame.fidelity.report_every
+        return min(trial.target, (trial.step // every + 1) * every)
+
+    def _advance(self) -> bool:
+        """Let the next thing happen. Whether a run has ended by it."""
+        self.now, _, trial = heapq.heappop(self.clock)
+        due = self._next_step(trial)
+        self.units += due - trial.step
+        trial.step, trial.view = due, None
+        fidelity = self.frame.fidelity
+        judgement = GO_ON
+        if due % fidelity.report_every == 0 or due == fidelity.max:
+            try:
+                value = self.curve(trial.params, due)
+            except TrainingFailedError as failure:
+                trial.status, trial.failure = "failed", str(failure)
+                self._note("failed", trial, reason=str(failure))
+                return True
+            judgement = self._measure(trial, value)
+        if judgement.action == "fail":
+            trial.status, trial.failure = "failed", "diverged"
+            self._note("failed", trial, reason=judgement.reason)
+        elif judgement.action == "stop":
+            trial.status = "stopped"
+            self._note("stopped", trial, reason=judgement.reason)
+        elif judgement.action == "complete" or due == fidelity.max:
+            trial.status = "completed"
+            self._note("completed", trial, reason=judgement.reason)
+        elif due == trial.target:
+            trial.status = "paused"
+            self._note("paused", trial)
+        else:
+            self._schedule(trial)
+            return False
+        return True
+
+    def _measure(self, trial: _Trial, value: float) -> Judgement:
+        """Store a value and ask the stopping rules."""
+        maximize = self.frame.maximize
+        before = trial.bests[-1] if trial.bests else None
+        best = value if improves(value, before, maximize) or before is None else before
+        trial.steps.append(trial.step)
+        trial.values.append(value)
+        trial.bests.append(best)
+        self._note("measured", trial, value)
+        if improves(value, trial.counted, maximize, self.min_delta):
+            trial.counted, trial.since_best = value, 0
+        else:
+            trial.since_best += 1
+        if improves(value, self.best[-1].value if self.best else None, maximize):
+            self.best.append(Improvement(self.now, self.units, value, trial.number, trial.step))
+        point = Point(trial.step, value, best, trial.values[0], trial.since_best)
+        return judge(self.rules, point, maximize, lambda: self._peers(trial))
+
+    def _peers(self, trial: _Trial) -> list[float]:
+        """The best-so-far values of the other trials at the step this one stands at."""
+        return [
+            other.bests[other.steps.index(trial.step)]
+            for other in self.trials
+            if other is not trial and trial.step in other.steps
+        ]
+
+    def _view(self) -> StudyView:
+        """The study as search sees it now."""
+        frame = self.frame
+        promised = sum(t.target - t.step for t in self.trials if t.status in ("queued", "running"))
+        trials, fidelity = self.budget.trials, self.budget.fidelity
+        return StudyView(
+            frame.space,
+            frame.fidelity,
+            frame.maximize,
+            frame.strategy,
+            frame.options,
+            tuple(_seen(trial) for trial in self.trials),
+            BudgetLeft(
+                None if trials is None else max(0, trials - len(self.trials)),
+                None if fidelity is None else max(0, fidelity - self.units - promised),
+            ),
+            frame.parallelism,
+            frame.seed,
+        )
+
+    def _note(
+        self,
+        kind: Literal["launch", "continue", "stop", "measured", "paused", "completed", "stopped", "failed"],
+        trial: _Trial,
+        value: float | None = None,
+        reason: str = "",
+    ) -> None:
+        trial.view = None
+        self.events.append(Event(self.now, kind, trial.number, trial.step, value, reason))
+
+
+def _seen(trial: _Trial) -> TrialView:
+    if trial.view is None:
+        finite = all(math.isfinite(value) for value in trial.values[-1:])
+        trial.view = TrialView(
+            number=trial.number,
+            params=trial.params,
+            status=trial.status,
+            steps=tuple(trial.steps),
+            values=tuple(trial.values),
+            step=trial.step,
+            first_target=trial.first_target,
+            target=trial.target,
+            resumable=trial.status in ("paused", "completed", "stopped") and finite,
+            failure=trial.failure,
+            origin=trial.origin,
+        )
+    return trial.view
+
+
+def _decision_seed(seed: int, decision: int) -> int:
+    """A seed of its own for each decision of the study."""
+    return int(np.random.SeedSequence([seed, decision]).generate_state(1)[0])

@@ -1,0 +1,94 @@
+"""``asha``: asynchronous successive halving of the promotion type.
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning" (2020). Every trial is trained to the
+first rung and pauses; whenever a worker is free, the best paused trial of the highest rung that is among
+its rung's best ``1/eta`` goes on from its checkpoint; if there is none, a new configuration starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from search.decision import Answer, Continue, Launch
+from search.sampling import fresh, tried, uniform_points
+from search.space import ParamValue, SearchSpace
+from search.strategies.common import launches_left, wait_or_finish
+from search.strategies.options import Option, read_options
+from search.strategies.rungs import ladder, last_climb, populations, promotions, rung_levels, share
+from search.view import Fidelity, StudyView
+
+ETA = Option("eta", at_least=1.1, at_most=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Asha:
+    """See the module."""
+
+    eta: float = 3
+
+    name: ClassVar[str] = "asha"
+    lookahead: ClassVar[bool] = False
+
+    @classmethod
+    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Asha:
+        return cls(**read_options(cls.name, options, [ETA]))
+
+    def first_target(self, fidelity: Fidelity) -> int:
+        return rung_levels(fidelity, self.eta)[0]
+
+    def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+        levels = rung_levels(view.fidelity, self.eta)
+        rungs = ladder(view, view.trials, levels)
+        diagnostics = {"rungs": populations(view, rungs, levels)}
+        due = promotions(rungs, levels, self.eta, view.fidelity.unit)
+        going_on, units = affordable(view, due, slots, view.budget.fidelity)
+        reason = (
+            f"no paused trial is due in the best {share(self.eta)} of its rung: "
+            f"a new configuration, to {levels[0]} {view.fidelity.unit} first"
+        )
+        seen = tried(view)
+        points = uniform_points(len(view.space.dimensions), rng)
+        left = launches_left(view, levels[0], units)
+        wanted = slots - len(going_on)
+        launches: list[Launch] = []
+        exhausted = False
+        while len(launches) < (wanted if left is None else min(wanted, left)) and not exhausted:
+            params = fresh(view.space, seen, points, rng)
+            if params is None:
+                exhausted = True
+            else:
+                launches.append(Launch(params, levels[0], reason))
+        if going_on or launches or slots == 0:
+            return Answer((*going_on, *launches), diagnostics)
+        return climb_or_finish(view, levels, slots, exhausted, diagnostics)
+
+
+def affordable(
+    view: StudyView, candidates: Iterable[Continue], slots: int, units: int | None
+) -> tuple[list[Continue], int | None]:
+    """The first candidates that the slots and the budget of ``units`` pay for, and the units then left."""
+    steps = {trial.number: trial.step for trial in view.trials}
+    chosen: list[Continue] = []
+    for candidate in candidates:
+        if len(chosen) >= slots:
+            break
+        cost = candidate.target - steps[candidate.trial]
+        if units is None or cost <= units:
+            chosen.append(candidate)
+            units = None if units is None else units - cost
+    return chosen, units
+
+
+def climb_or_finish(
+    view: StudyView, levels: tuple[int, ...], slots: int, exhausted: bool, diagnostics: dict[str, Any]
+) -> Answer:
+    """What to do when no trial is due and no new one can start: wait, train the best on, or finish."""
+    answer = wait_or_finish(view, levels[0], exhausted)
+    if not answer.decisions:
+        return Answer((), diagnostics)
+    climbing, _ = affordable(view, last_climb(view, levels), 1, view.budget.fidelity)
+    return Answer(tuple(climbing) or answer.decisions, diagnostics)

@@ -1,0 +1,38 @@
+"""What every strategy needs: how much may still be started, and the words for being done."""
+
+from __future__ import annotations
+
+from search.decision import Answer, Finish
+from search.view import StudyView
+
+
+def launches_left(view: StudyView, target: int, units: int | None, made: int = 0) -> int | None:
+    """How many new trials can still be paid for, each trained to ``target``. None: no limit.
+
+    ``units`` is what is left of the fidelity budget (None: no limit), ``made`` the launches of this answer.
+    """
+    limits = []
+    if view.budget.trials is not None:
+        limits.append(view.budget.trials - made)
+    if units is not None:
+        limits.append(units // target)
+    return max(0, min(limits)) if limits else None
+
+
+def wait_or_finish(view: StudyView, target: int, exhausted: bool) -> Answer:
+    """The answer when nothing can be started: wait for active trials, or say why all is done.
+
+    ``target`` is what a new trial would be trained to, ``exhausted`` whether every configuration is tried.
+    """
+    if any(trial.active for trial in view.trials):
+        return Answer(())
+    return Answer((Finish(why_done(view, target, exhausted)),))
+
+
+def why_done(view: StudyView, target: int, exhausted: bool) -> str:
+    """Why no trial can be started any more, in words."""
+    if exhausted:
+        return f"all {view.space.cardinality} configurations of the space have been tried"
+    if view.budget.trials is not None and view.budget.trials <= 0:
+        return "the budget of trials is spent"
+    return f"{view.budget.fidelity} {view.fidelity.unit} are left of the budget, a new trial needs {target}"

@@ -1,0 +1,75 @@
+"""Reading the options of a strategy, with every mistake found at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search.errors import Mistake, SearchError
+from search.space import ParamValue, did_you_mean, pointer
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A number that a strategy may be given."""
+
+    name: str
+    whole: bool = False
+    above: float | None = None
+    """Exclusive lower bound."""
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+def read_options(
+    strategy: str, options: Mapping[str, ParamValue], known: Sequence[Option] = ()
+) -> dict[str, float]:
+    """The options that are given, by name.
+
+    Raises :class:`~search.errors.SearchError` with every mistake, pointers below ``/strategy/options``.
+    """
+    by_name = {option.name: option for option in known}
+    mistakes: list[Mistake] = []
+    read: dict[str, float] = {}
+    for name, value in options.items():
+        place = pointer("strategy", "options", name)
+        option = by_name.get(name)
+        if option is None:
+            message = f"{strategy} has no option {name}"
+            hint = did_you_mean(name, by_name) if by_name else f"{strategy} takes no options"
+            mistakes.append(Mistake(place, message, hint))
+        elif wrong := _wrong(option, value):
+            mistakes.append(Mistake(place, f"{name} must be {_describe(option)}, not {value!r}", wrong))
+        else:
+            assert isinstance(value, int | float)
+            read[name] = value
+    if mistakes:
+        raise SearchError(mistakes)
+    return read
+
+
+def _wrong(option: Option, value: ParamValue) -> str:
+    """What to do about an illegal value; empty if it is legal."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "give a number"
+    if option.whole and not isinstance(value, int):
+        return "give a whole number"
+    if option.above is not None and value <= option.above:
+        return f"give a number above {option.above:g}"
+    if option.at_least is not None and value < option.at_least:
+        return f"give {option.at_least:g} or more"
+    if option.at_most is not None and value > option.at_most:
+        return f"give {option.at_most:g} or less"
+    return ""
+
+
+def _describe(option: Option) -> str:
+    parts = ["a whole number" if option.whole else "a number"]
+    if option.above is not None:
+        parts.append(f"above {option.above:g}")
+    if option.at_least is not None:
+        parts.append(f"of at least {option.at_least:g}")
+    if option.at_most is not None:
+        parts.append(f"of at most {option.at_most:g}")
+    return " ".join(parts)

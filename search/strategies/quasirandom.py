@@ -1,0 +1,88 @@
+"""Strategies that do not look at results: ``sobol`` and ``random``. Every trial is trained to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from search.decision import Answer, Launch
+from search.sampling import fresh, sobol_points, tried, uniform_points
+from search.space import ParamValue, SearchSpace
+from search.strategies.common import launches_left, wait_or_finish
+from search.strategies.options import read_options
+from search.view import Fidelity, StudyView
+
+
+@dataclass(frozen=True, slots=True)
+class Sobol:
+    """A scrambled Sobol sequence: random, but more even (Owen, "Randomly permuted (t,m,s)-nets", 1995).
+
+    The study's seed scrambles it, and the number of trials the strategy has made is the place in it, so
+    that it goes on where it stopped. Points that decode to a configuration already tried are skipped.
+    """
+
+    name: ClassVar[str] = "sobol"
+    lookahead: ClassVar[bool] = True
+
+    @classmethod
+    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Sobol:
+        read_options(cls.name, options)
+        return cls()
+
+    def first_target(self, fidelity: Fidelity) -> int:
+        return fidelity.max
+
+    def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+        place = sum(trial.origin == "strategy" for trial in view.trials)
+        points = sobol_points(len(view.space.dimensions), place, view.seed)
+        return _launch(view, slots, rng, points, "point {} of the Sobol sequence", place)
+
+
+@dataclass(frozen=True, slots=True)
+class Random:
+    """Uniform at random over the space (on the log scale where a parameter has one)."""
+
+    name: ClassVar[str] = "random"
+    lookahead: ClassVar[bool] = True
+
+    @classmethod
+    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Random:
+        read_options(cls.name, options)
+        return cls()
+
+    def first_target(self, fidelity: Fidelity) -> int:
+        return fidelity.max
+
+    def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+        place = sum(trial.origin == "strategy" for trial in view.trials)
+        points = uniform_points(len(view.space.dimensions), rng)
+        return _launch(view, slots, rng, points, "random draw {}", place)
+
+
+def _launch(
+    view: StudyView,
+    slots: int,
+    rng: np.random.Generator,
+    points: Iterator[npt.NDArray[np.float64]],
+    words: str,
+    place: int,
+) -> Answer:
+    target = view.fidelity.max
+    left = launches_left(view, target, view.budget.fidelity)
+    wanted = slots if left is None else min(slots, left)
+    seen = tried(view)
+    launches: list[Launch] = []
+    exhausted = False
+    while len(launches) < wanted and not exhausted:
+        params = fresh(view.space, seen, points, rng)
+        if params is None:
+            exhausted = True
+        else:
+            launches.append(Launch(params, target, words.format(place + len(launches) + 1)))
+    if launches or (left != 0 and not exhausted):
+        return Answer(tuple(launches))
+    return wait_or_finish(view, target, exhausted)

@@ -1,0 +1,176 @@
+"""Which checkpoints are kept, and whose files a dispatcher is to delete.
+
+A checkpoint is referred to by every unfinished run that starts from it, and by its trial while it is the
+newest one there and the trial may go on. What nobody refers to becomes garbage, and nothing starts from
+garbage. Rows outlive their study, so that deleting a study leaves no files behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from service.db import events
+from service.db.models import CheckpointRow, RunRow, StudyRow, TrialRow
+from service.db.transitions import move
+from trimtab.wire.states import CheckpointState, RunState, TrialState
+from trimtab.wire.study import StudySpec
+from trimtab.wire.work import GarbageItem, SavedCheckpoint
+
+MAX_GARBAGE = 100
+"""Items a dispatcher is given at a time."""
+
+_MAY_GO_ON = frozenset({TrialState.QUEUED, TrialState.RUNNING, TrialState.PAUSED, TrialState.COMPLETED})
+
+
+def newest(session: Session, trial_id: int, *, at_most: int | None = None) -> CheckpointRow | None:
+    """The trial's checkpoint at the highest step (not above ``at_most``) that a run can start from."""
+    query = select(CheckpointRow).where(
+        CheckpointRow.trial_id == trial_id, CheckpointRow.state == CheckpointState.READY.value
+    )
+    if at_most is not None:
+        query = query.where(CheckpointRow.step <= at_most)
+    return session.scalar(query.order_by(CheckpointRow.step.desc(), CheckpointRow.id.desc()).limit(1))
+
+
+def save(
+    session: Session,
+    study: StudyRow,
+    trial: TrialRow,
+    run: RunRow,
+    token: int,
+    saved: SavedCheckpoint,
+    now: datetime,
+) -> None:
+    """Register a checkpoint of a running run: its next attempt starts there. Repeating it is harmless."""
+    known = session.scalar(
+        select(CheckpointRow.id).where(
+            CheckpointRow.trial_id == trial.id,
+            CheckpointRow.step == saved.step,
+            CheckpointRow.uri == saved.uri,
+        )
+    )
+    if known is not None:
+        return
+    checkpoint = CheckpointRow(
+        study_id=study.id,
+        trial_id=trial.id,
+        token=token,
+        step=saved.step,
+        uri=saved.uri,
+        bytes=saved.bytes,
+        state=CheckpointState.READY.value,
+        refs=0,
+        at=now,
+    )
+    session.add(checkpoint)
+    session.flush()
+    start = newest(session, trial.id, at_most=run.target_step)
+    run.checkpoint_id = start.id if start is not None else None
+    session.flush()
+    recount(session, trial)
+    events.append(
+        session,
+        study,
+        "checkpoint.saved",
+        trial=trial.number,
+        data={"step": saved.step, "bytes": saved.bytes},
+        now=now,
+    )
+
+
+def recount(session: Session, trial: TrialRow) -> None:
+    """Count the references to a trial's checkpoints anew; those without any become garbage."""
+    ready = session.scalars(
+        select(CheckpointRow)
+        .where(CheckpointRow.trial_id == trial.id, CheckpointRow.state == CheckpointState.READY.value)
+        .order_by(CheckpointRow.step.desc(), CheckpointRow.id.desc())
+    ).all()
+    if not ready:
+        return
+    starts = _starts(session, [checkpoint.id for checkpoint in ready])
+    for place, checkpoint in enumerate(ready):
+        kept = place == 0 and trial.state in _MAY_GO_ON
+        checkpoint.refs = starts.get(checkpoint.id, 0) + kept
+        if checkpoint.refs == 0:
+            move(checkpoint, CheckpointState.GARBAGE)
+    session.flush()
+
+
+def release(session: Session, study: StudyRow, now: datetime) -> None:
+    """The study has ended: free what its policy does not keep.
+
+    ``resumable`` keeps the newest checkpoint of each trial that could be continued, which is what is left
+    by then anyway; ``best`` keeps that of the best trial alone.
+    """
+    if StudySpec.model_validate(study.spec).checkpoints.keep != "best":
+        return
+    freed = session.scalars(
+        select(CheckpointRow)
+        .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
+        .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY.value)
+    ).all()
+    starts = _starts(session, [checkpoint.id for checkpoint in freed])
+    count = 0
+    for checkpoint in freed:
+        if checkpoint.trial_id == study.best_trial_id:
+            continue
+        checkpoint.refs = starts.get(checkpoint.id, 0)
+        if checkpoint.refs == 0:
+            move(checkpoint, CheckpointState.GARBAGE)
+            count += 1
+    session.flush()
+    if count:
+        events.append(session, study, "checkpoint.released", data={"count": count}, now=now)
+
+
+def abandon(session: Session, study: StudyRow) -> None:
+    """The study is about to be deleted: all its checkpoints are garbage. Call before deleting it."""
+    trials = select(TrialRow.id).where(TrialRow.study_id == study.id)
+    session.execute(
+        update(RunRow)
+        .where(RunRow.study_id == study.id, RunRow.checkpoint_id.is_not(None))
+        .values(checkpoint_id=None)
+    )
+    session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.trial_id.in_(trials), CheckpointRow.state == CheckpointState.READY.value)
+        .values(state=CheckpointState.GARBAGE.value, refs=0)
+        .execution_options(synchronize_session="fetch")
+    )
+
+
+def garbage(session: Session, *, limit: int = MAX_GARBAGE) -> list[GarbageItem]:
+    """Checkpoints whose files may be deleted, oldest first."""
+    rows = session.execute(
+        select(CheckpointRow.id, CheckpointRow.uri)
+        .where(CheckpointRow.state == CheckpointState.GARBAGE.value)
+        .order_by(CheckpointRow.id)
+        .limit(limit)
+    )
+    return [GarbageItem(id=row.id, uri=row.uri) for row in rows]
+
+
+def done(session: Session, ids: Sequence[int]) -> None:
+    """Their files are gone. Ids that are not garbage are left alone: saying it twice is harmless."""
+    session.execute(
+        update(CheckpointRow)
+        .where(CheckpointRow.id.in_(ids), CheckpointRow.state == CheckpointState.GARBAGE.value)
+        .values(state=CheckpointState.DELETED.value)
+    )
+
+
+def _starts(session: Session, ids: Sequence[int]) -> dict[int, int]:
+    """How many unfinished runs start from each of these checkpoints."""
+    counts = session.execute(
+        select(RunRow.checkpoint_id, func.count())
+        .where(
+            RunRow.checkpoint_id.in_(ids),
+            RunRow.state.in_((RunState.QUEUED.value, RunState.RUNNING.value)),
+        )
+        .group_by(RunRow.checkpoint_id)
+    )
+    return {checkpoint_id: count for checkpoint_id, count in counts if checkpoint_id is not None}

@@ -1,0 +1,63 @@
+"""The end of a study: its strategy has nothing left to do, or its budget is spent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.db import budget, checkpoints, events, runs
+from service.db.models import RunRow, StudyRow, TrialRow
+from service.db.transitions import move
+from trimtab.wire.states import StudyState, TrialState, Verdict
+
+
+def over_budget(session: Session, now: datetime) -> list[int]:
+    """The running studies, by row id, whose budget is spent."""
+    studies = session.scalars(select(StudyRow).where(StudyRow.state == StudyState.RUNNING.value))
+    return [study.id for study in studies if budget.over(session, study, now) is not None]
+
+
+def wind_up(session: Session, study_id: int, now: datetime) -> bool:
+    """Stop what a study with a spent budget still trains; complete it once that has ended.
+
+    Running trials stop at their next report and keep their checkpoints as the study's policy says; paused
+    ones stay paused. True if the study is complete now. Does nothing if the budget is not spent (any more).
+    """
+    study = session.get(StudyRow, study_id)
+    if study is None:
+        return False
+    runs.lock(session, study)
+    reason = budget.over(session, study, now) if study.state == StudyState.RUNNING else None
+    if reason is None:
+        return False
+    for trial in session.scalars(
+        select(TrialRow)
+        .join(RunRow, RunRow.trial_id == TrialRow.id)
+        .where(RunRow.study_id == study.id, RunRow.state.in_(runs.UNFINISHED))
+        .where(RunRow.wish.is_(None) | (RunRow.wish == Verdict.PAUSE.value))
+        .order_by(TrialRow.number)
+    ).all():
+        runs.wish(session, trial, Verdict.STOP, reason, now)
+    if count_active(session, study) > 0:
+        return False
+    complete(session, study, reason, now)
+    return True
+
+
+def count_active(session: Session, study: StudyRow) -> int:
+    """Trials of ``study`` that are trained or wait for a worker."""
+    active = (TrialState.QUEUED.value, TrialState.RUNNING.value)
+    count = select(func.count()).where(TrialRow.study_id == study.id, TrialRow.state.in_(active))
+    return session.scalar(count) or 0
+
+
+def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
+    """Complete a running study in which nothing is active, and free what its policy does not keep."""
+    move(study, StudyState.COMPLETED, reason)
+    study.active_seconds = budget.elapsed_seconds(study, now)
+    study.active_since = None
+    study.ended_at = now
+    checkpoints.release(session, study, now)
+    events.append(session, study, "study.completed", data={"reason": reason}, now=now)

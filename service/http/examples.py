@@ -44,7 +44,10 @@ STUDIES = _examples(
 )
 EXTEND = _examples(trials=("More trials", {"trials": 40}))
 ENQUEUE = _examples(
-    config=("A configuration trained to the end", {"params": {"lr": 0.03, "optimizer": "adamw"}, "to_end": True})
+    config=(
+        "A configuration trained to the end",
+        {"params": {"lr": 0.03, "optimizer": "adamw"}, "to_end": True},
+    )
 )
 CONTINUE = _examples(further=("Train up to step 18", {"target_step": 18}))
 IMPORT = _examples(

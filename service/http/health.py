@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-
 from service.db import processes, schema
 from service.http.bodies import JsonRoute
 from service.http.context import Context
@@ -46,7 +45,9 @@ def router(context: Context) -> APIRouter:
 def _components(context: Context) -> list[Component]:
     with context.database.read() as session:
         mistake = schema.mistake(session)
-        database = Component(name="database", alive=mistake is None, detail=mistake or context.database.dialect)
+        database = Component(
+            name="database", alive=mistake is None, detail=mistake or context.database.dialect
+        )
         if mistake is not None:
             return [database]
         return [database, *processes.components(session, context.clock())]

@@ -29,14 +29,13 @@ DEFAULT_LABEL = "default"
 """The label of the configuration that results are compared with."""
 
 
-def find_study(session: Session, key: str, *, lock: bool = False) -> StudyRow:
-    """The study with this id; with ``lock``, no other transaction changes it until this one ends.
+def find_study(session: Session, key: str) -> StudyRow:
+    """The study with this id.
 
     Raises:
         NotFoundError: there is none.
     """
-    query = select(StudyRow).where(StudyRow.key == key)
-    study = session.scalar(query.with_for_update() if lock else query)
+    study = session.scalar(select(StudyRow).where(StudyRow.key == key))
     if study is None:
         raise NotFoundError(f"There is no study {key!r}. GET /v1/studies lists them all.")
     return study

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from search import stopping, strategies
+from search import strategies
 from search.errors import Mistake, SearchError
 from search.space import SearchSpace
 from search.strategies.base import Strategy
 from search.view import Fidelity, StudyView
 from service.errors import InvalidError
 from trimtab.wire.problems import FieldProblem
-from trimtab.wire.study import Direction, DivergenceRule, MedianRule, PatienceRule, StudySpec, TargetRule
+from trimtab.wire.study import Direction, StudySpec
 
 
 def space(spec: StudySpec) -> SearchSpace:
@@ -35,11 +35,6 @@ def strategy(spec: StudySpec) -> Strategy:
 def first_target(spec: StudySpec) -> int:
     """The step to which an enqueued configuration is trained first, unless it goes to the end."""
     return strategy(spec).first_target(fidelity(spec))
-
-
-def rules(spec: StudySpec) -> tuple[stopping.Rule, ...]:
-    """The stopping rules, in the order in which they are judged."""
-    return tuple(_rule(rule) for rule in spec.stopping)
 
 
 def view_parts(spec: StudySpec) -> StudyView:
@@ -78,15 +73,3 @@ def check(spec: StudySpec) -> None:
             f"the study has {count} that search cannot work with",
             [FieldProblem(pointer=m.pointer, message=m.message, suggestion=m.suggestion) for m in mistakes],
         )
-
-
-def _rule(rule: MedianRule | PatienceRule | DivergenceRule | TargetRule) -> stopping.Rule:
-    match rule:
-        case MedianRule():
-            return stopping.Median(min_trials=rule.min_trials, grace=rule.grace)
-        case PatienceRule():
-            return stopping.Patience(reports=rule.reports, min_delta=rule.min_delta)
-        case DivergenceRule():
-            return stopping.Divergence(bound=rule.bound, factor=rule.factor)
-        case TargetRule():
-            return stopping.Target(value=rule.value)

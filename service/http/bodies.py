@@ -26,8 +26,10 @@ class JsonRoute(APIRoute):
         """FastAPI's handler behind our reading of the body."""
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
+        known = {field.alias for field in self.dependant.query_params}
 
         async def read_and_handle(request: Request) -> Response:
+            _check_query(request, known)
             if takes_body:
                 request = _JsonRequest(request, await request.body())
             return await handle(request)
@@ -73,6 +75,20 @@ def read(body: bytes) -> Any:
     if b"\\u0000" in body or b"\\ud" in body.lower():
         _check_texts(document)
     return document
+
+
+def _check_query(request: Request, known: set[str]) -> None:
+    unknown = [
+        FieldProblem(
+            pointer=f"/query/{name}",
+            message="this call knows no such parameter",
+            suggestion=f"it knows {', '.join(sorted(known))}" if known else "leave it out",
+        )
+        for name in dict.fromkeys(request.query_params)
+        if name not in known
+    ]
+    if unknown:
+        raise InvalidError("The address has parameters that this call does not know.", unknown)
 
 
 def _check_media_type(header: str) -> None:

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, cookie_parser
+from starlette.requests import ClientDisconnect, Request, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ForbiddenError, ServiceError
 from service.http import problems
+from service.http.problems import Answers
 from service.settings import Settings, is_loopback
 from trimtab.wire import limits
 
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 
 COOKIE = "trimtab_token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-PUBLIC = frozenset({"/v1/health"})
-"""Paths that need no token."""
+PUBLIC = ("/v1/health", "/login", "/static/")
+"""Paths that need no token: who has none yet must be able to log in."""
 
 
 class BodyTooLargeError(HTTPException):
@@ -40,8 +41,11 @@ class BodyTooLargeError(HTTPException):
 class Guard:
     """ASGI middleware. What it refuses is answered with a problem and goes no further."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, new_key: Callable[[], str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, settings: Settings, answers: Answers, new_key: Callable[[], str]
+    ) -> None:
         self._app = app
+        self._answers = answers
         self._settings = settings
         self._new_key = new_key
 
@@ -52,8 +56,8 @@ class Guard:
         try:
             self._check(scope, Headers(scope=scope))
         except ServiceError as error:
-            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-            await problems.response(problems.of_error(error, scope["path"]), headers)(scope, receive, send)
+            problem = problems.of_error(error, scope["path"])
+            await self._answers.of(Request(scope), problem)(scope, receive, send)
             return
         await self._pass(scope, receive, send)
 
@@ -83,7 +87,8 @@ class Guard:
             log.exception("incident %s at %s %s", incident, scope["method"], scope["path"])
             if started:  # too late for a problem: let the server cut the connection
                 raise
-            await problems.response(problems.of_incident(incident, scope["path"]))(scope, receive, send)
+            problem = problems.of_incident(incident, scope["path"])
+            await self._answers.of(Request(scope), problem)(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
@@ -96,7 +101,7 @@ class Guard:
         if scope["method"] not in SAFE_METHODS and origin is not None:
             if urlsplit(origin).netloc.lower() != host.lower():
                 raise ForbiddenError(f"A page of {origin} may not change anything here.")
-        if self._settings.token is not None and scope["path"] not in PUBLIC:
+        if self._settings.token is not None and not _is_public(scope["path"]):
             if not _same(_given_token(headers), self._settings.token):
                 raise problems.UnauthorizedError(
                     "Send the header `Authorization: Bearer TOKEN` with the token that the server was "
@@ -108,6 +113,10 @@ class Guard:
                 f"The body has {declared} bytes; the service takes {limits.MAX_BODY_BYTES} at most. "
                 "Send it in parts."
             )
+
+
+def _is_public(path: str) -> bool:
+    return any(path.startswith(public) if public.endswith("/") else path == public for public in PUBLIC)
 
 
 def _hostname(host: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from service.errors import ServiceError
+from service.web.errors import error_page
 from trimtab.wire.problems import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,13 +70,6 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """``problem`` as an answer."""
-    return Response(
-        problem.model_dump_json(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers
-    )
-
-
 def of_error(error: ServiceError, path: str) -> Problem:
     """The problem that a service error is."""
     return Problem(
@@ -97,13 +93,39 @@ def of_incident(incident: str, path: str) -> Problem:
     )
 
 
-def install(app: FastAPI) -> None:
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Turns errors into answers: problem+json, or a page where a browser asks for one."""
+
+    clock: Callable[[], datetime]
+    locked: bool
+    """Whether the server has a token."""
+
+    def of(self, request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+        """The answer that ``problem`` is for who sent ``request``."""
+        page = error_page(
+            request,
+            status=problem.status,
+            title=problem.title,
+            detail=problem.detail,
+            now=self.clock(),
+            locked=self.locked,
+        )
+        if page is not None:
+            return page
+        if problem.status == 401:
+            headers = {"WWW-Authenticate": "Bearer", **(headers or {})}
+        return Response(
+            problem.model_dump_json(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers
+        )
+
+
+def install(app: FastAPI, answers: Answers) -> None:
     """Answer every error of ``app`` with a problem."""
 
     async def service_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return response(of_error(error, request.url.path), headers)
+        return answers.of(request, of_error(error, request.url.path))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -117,7 +139,7 @@ def install(app: FastAPI) -> None:
             instance=request.url.path,
             errors=fields,
         )
-        return response(problem)
+        return answers.of(request, problem)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -129,7 +151,7 @@ def install(app: FastAPI) -> None:
             detail=_DETAILS.get(error.status_code, str(error.detail)),
             instance=request.url.path,
         )
-        return response(problem, error.headers)
+        return answers.of(request, problem, error.headers)
 
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(RequestValidationError, invalid)

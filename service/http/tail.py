@@ -42,11 +42,12 @@ class SlowListenerError(Exception):
 class _Listener:
     def __init__(self, study: str | None) -> None:
         self.study = study
-        self.queue: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING)
+        self.queue: asyncio.Queue[Event | None] = asyncio.Queue(MAX_WAITING)
+        """None wakes the listener to see that it is over."""
         self.dropped = False
 
-    def offer(self, event: Event) -> None:
-        if self.study is not None and event.study != self.study:
+    def offer(self, event: Event | None) -> None:
+        if event is not None and self.study is not None and event.study != self.study:
             return
         try:
             self.queue.put_nowait(event)
@@ -64,34 +65,35 @@ class Tail:
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._cursor = 0
+        self._closed = False
 
-    async def follow(self, *, after: int | None, study: str | None) -> AsyncIterator[Event]:
-        """Events with an id above ``after`` (None: from now on), of one study or of all; without an end.
+    async def follow(self, *, after: int, study: str | None) -> AsyncIterator[Event]:
+        """Events with an id above ``after``, of one study or of all, until the service stops.
 
         Raises:
             SlowListenerError: more than ``MAX_WAITING`` events wait to be taken.
         """
-        last = 0
-        if after is not None:
-            last = after
-            async for event in self._stored(last, study):
-                yield event
-                last = event.id
+        async for event in self._stored(after, study):
+            yield event
+            after = event.id
         # What is stored before we listen is read now, what comes later is handed to us: nothing is
         # lost in between, and what comes both ways is known by its id.
         with self._listen(study) as listener:
             await self._ready.wait()
-            if after is not None:
-                async for event in self._stored(last, study):
-                    yield event
-                    last = event.id
-            while True:
+            async for event in self._stored(after, study):
+                yield event
+                after = event.id
+            while not self._closed:
                 if listener.dropped:
                     raise SlowListenerError
-                event = await listener.queue.get()
-                if event.id > last:
-                    yield event
-                    last = event.id
+                handed = await listener.queue.get()
+                if handed is not None and handed.id > after:
+                    yield handed
+                    after = handed.id
+
+    async def end(self) -> int:
+        """Where to begin for who wants news alone."""
+        return await run_in_threadpool(self._end)
 
     async def attempt(self, call: Callable[[], T | None], seconds: float) -> T | None:
         """What ``call`` (run in a thread) gives, tried again whenever something has happened.
@@ -107,7 +109,7 @@ class Tail:
         self._start()
         try:
             await self._wait(self._ready, deadline)
-            while result is None and time.monotonic() < deadline:
+            while result is None and not self._closed and time.monotonic() < deadline:
                 waiter.clear()
                 result = await run_in_threadpool(call)
                 if result is None:
@@ -117,7 +119,12 @@ class Tail:
         return result
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop following; whoever listens or waits is let go at once."""
+        self._closed = True
+        for waiter in (self._ready, *self._waiters):
+            waiter.set()
+        for listener in self._listeners:
+            listener.offer(None)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

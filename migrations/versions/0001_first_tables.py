@@ -142,6 +142,8 @@ def upgrade() -> None:
         sa.Column("value", sa.Double(), nullable=True),
         sa.Column("best_value", sa.Double(), nullable=True),
         sa.Column("best_step", sa.BigInteger(), nullable=True),
+        sa.Column("first_value", sa.Double(), nullable=True),
+        sa.Column("points", sa.Integer(), nullable=False),
         sa.Column("since_best", sa.Integer(), nullable=False),
         sa.Column("trained", sa.BigInteger(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),

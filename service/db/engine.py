@@ -71,6 +71,11 @@ class Database:
         self.engine.dispose()
 
 
+def is_postgresql(session: Session) -> bool:
+    """Whether rows must be locked one by one. SQLite's only writer holds the whole database."""
+    return session.get_bind().dialect.name == "postgresql"
+
+
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's begin hook below decides how to begin
     cursor = connection.cursor()

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
+from service.db.engine import is_postgresql
 from service.db.models import EventRow, StudyRow
 from trimtab.wire.views import Event
 
@@ -61,7 +62,7 @@ def append_all(session: Session, new: list[NewEvent], *, now: datetime) -> None:
     """Append events in this order, in one statement."""
     if not new:
         return
-    if session.get_bind().dialect.name == "postgresql":
+    if is_postgresql(session):
         session.execute(_ANNOUNCE)
     session.connection().execute(
         insert(EventRow.__table__),  # type: ignore[arg-type]  # declared as FromClause, is a Table
@@ -97,7 +98,7 @@ def read(session: Session, *, after: int, study_key: str | None, limit: int) -> 
         if study_id is None:
             return []
         query = query.where(EventRow.study_id == study_id)
-    if session.get_bind().dialect.name == "postgresql":
+    if is_postgresql(session):
         query = query.where(EventRow.id <= settled(session))
     rows = session.execute(query.order_by(EventRow.id).limit(limit))
     return [
@@ -114,7 +115,7 @@ def settled(session: Session) -> int:
     The order matters: whoever was given an id up to ``newest`` had announced its floor before, so it
     either still holds the lock or has ended; and the rows are read after both.
     """
-    if session.get_bind().dialect.name == "sqlite":
+    if not is_postgresql(session):
         return session.scalar(select(func.max(EventRow.id))) or 0
     newest = int(session.scalar(_NEWEST) or 0)
     floor = session.scalar(_FLOOR)

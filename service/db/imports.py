@@ -134,7 +134,9 @@ def _curve(study: StudyRow, points: list[Measurement], now: datetime) -> _Curve:
     return curve
 
 
-def _trial(study: StudyRow, spec: StudySpec, imported: ImportedTrial, curve: _Curve, now: datetime) -> TrialRow:
+def _trial(
+    study: StudyRow, spec: StudySpec, imported: ImportedTrial, curve: _Curve, now: datetime
+) -> TrialRow:
     last = imported.curve[-1] if imported.curve else None
     step = last.step if last is not None else 0
     trial = TrialRow(

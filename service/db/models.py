@@ -135,6 +135,10 @@ class TrialRow(Base):
     value: Mapped[float | None]
     best_value: Mapped[float | None]
     best_step: Mapped[int | None] = mapped_column(BigInteger)
+    first_value: Mapped[float | None]
+    """The metric's first finite value: what a divergence rule compares."""
+    points: Mapped[int] = mapped_column(default=0)
+    """Measurements of its curve."""
     since_best: Mapped[int] = mapped_column(default=0)
     """Measurements since the best value: what a patience rule counts."""
     trained: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -174,7 +178,7 @@ class RunRow(Base):
     """Where the next attempt starts from; moves on as the run saves newer checkpoints."""
     wish: Mapped[str | None] = mapped_column(String(16))
     """How it is to end: pause or stop (a person, the study's state, search, a stopping rule), complete
-    (the target value is reached) or fail (it has diverged). Told to the worker at its next report."""
+    (the target value is reached), diverged or invalid (it has failed). Told at the next report."""
     wish_reason: Mapped[str] = mapped_column(Text, default="")
     reason: Mapped[str] = mapped_column(Text, default="")
     queued_at: Mapped[datetime]

@@ -14,25 +14,31 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.db import checkpoints, events
+from service.db.engine import is_postgresql
 from service.db.models import CheckpointRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import ENDED_TRIAL, move
 from service.errors import ConflictError
-from trimtab.wire.states import RunState, TrialState, Verdict
+from trimtab.wire.states import FailureKind, RunState, TrialState, Verdict
 from trimtab.wire.work import Failure
 
 UNFINISHED = (RunState.QUEUED.value, RunState.RUNNING.value)
 
-FAIL = "fail"
-"""A wish beside the verdicts: the trial has diverged. The worker is told to stop."""
 COMPLETE = "complete"
-"""A wish beside the verdicts: the trial is good enough. The worker is told to stop."""
+"""A wish beside the verdicts: the metric is good enough. The worker is told to stop."""
 
-_STRENGTH = {Verdict.PAUSE.value: 1, Verdict.STOP.value: 2, COMPLETE: 3, FAIL: 4}
+STRENGTH = {
+    Verdict.PAUSE.value: 1,
+    Verdict.STOP.value: 2,
+    COMPLETE: 3,
+    FailureKind.DIVERGED.value: 4,
+    FailureKind.INVALID.value: 4,
+}
+"""What a run can be wished, the stronger wish winning. The last two mean that the trial has failed so."""
 
 
 def lock(session: Session, study: StudyRow) -> None:
     """Hold ``study`` until the transaction ends, and see its newest state. SQLite holds everything."""
-    if session.get_bind().dialect.name == "postgresql":
+    if is_postgresql(session):
         session.refresh(study, with_for_update={"key_share": True})
 
 
@@ -158,19 +164,9 @@ def wish(session: Session, trial: TrialRow, verdict: Verdict, reason: str, now: 
         end_trial(session, study, trial, TrialState.STOPPED, reason=reason, now=now)
 
 
-def unwish(session: Session, study: StudyRow) -> None:
-    """Take back every wish to pause that has not been obeyed yet: the study goes on."""
-    lock(session, study)
-    for run in session.scalars(
-        select(RunRow).where(RunRow.study_id == study.id, RunRow.state == RunState.RUNNING.value)
-    ):
-        if run.wish == Verdict.PAUSE.value:
-            run.wish, run.wish_reason = None, ""
-
-
 def strengthen(run: RunRow, wished: str, reason: str) -> None:
-    """Keep the stronger of a run's wish and a new one: pause, stop, complete, fail."""
-    if run.wish is None or _STRENGTH[wished] > _STRENGTH[run.wish]:
+    """Keep the stronger of a run's wish and a new one."""
+    if run.wish is None or STRENGTH[wished] > STRENGTH[run.wish]:
         run.wish, run.wish_reason = wished, reason
 
 

@@ -39,6 +39,7 @@ Studies::
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 
 from service.db.models import AttemptRow, CheckpointRow, RunRow, StudyRow, TrialRow
@@ -116,6 +117,24 @@ def move(row: Row, state: StrEnum, reason: str | None = None) -> None:
     row.state = state.value
     if reason is not None and isinstance(row, (StudyRow, TrialRow)):
         row.state_reason = reason
+
+
+def move_study(study: StudyRow, state: StudyState, reason: str, now: datetime) -> None:
+    """Change a study's state and keep its clock: seconds are counted while it runs.
+
+    Raises :class:`ConflictError` when the state cannot follow on the present one.
+    """
+    move(study, state, reason)
+    if state is StudyState.RUNNING:
+        study.active_since = now
+        study.started_at = study.started_at or now
+        study.ended_at = None
+        return
+    if study.active_since is not None:
+        study.active_seconds += (now - study.active_since).total_seconds()
+        study.active_since = None
+    if state is not StudyState.PAUSED:
+        study.ended_at = now
 
 
 def _table_of(row: Row) -> tuple[Table, str]:

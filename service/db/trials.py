@@ -28,7 +28,9 @@ def enqueue(session: Session, key: str, request: EnqueueRequest, now: datetime) 
     study = studies.locked_study(session, key)
     spec = StudySpec.model_validate(study.spec)
     problems = [
-        FieldProblem(pointer=f"/params{mistake.pointer}", message=mistake.message, suggestion=mistake.suggestion)
+        FieldProblem(
+            pointer=f"/params{mistake.pointer}", message=mistake.message, suggestion=mistake.suggestion
+        )
         for mistake in specs.space(spec).check(request.params)
     ]
     if problems:

@@ -98,15 +98,15 @@ class Guard:
                 "another name, set TRIMTAB_TOKEN."
             )
         origin = headers.get("origin")
-        if scope["method"] not in SAFE_METHODS and origin is not None:
-            if urlsplit(origin).netloc.lower() != host.lower():
-                raise ForbiddenError(f"A page of {origin} may not change anything here.")
-        if self._settings.token is not None and not _is_public(scope["path"]):
-            if not _same(_given_token(headers), self._settings.token):
-                raise problems.UnauthorizedError(
-                    "Send the header `Authorization: Bearer TOKEN` with the token that the server was "
-                    f"started with (TRIMTAB_TOKEN), or the cookie {COOKIE}."
-                )
+        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        if foreign and scope["method"] not in SAFE_METHODS:
+            raise ForbiddenError(f"A page of {origin} may not change anything here.")
+        token = self._settings.token
+        if token is not None and not _is_public(scope["path"]) and not _same(_given_token(headers), token):
+            raise problems.UnauthorizedError(
+                "Send the header `Authorization: Bearer TOKEN` with the token that the server was "
+                f"started with (TRIMTAB_TOKEN), or the cookie {COOKIE}."
+            )
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limits.MAX_BODY_BYTES:
             raise problems.TooLargeError(

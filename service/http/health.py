@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from service import VERSION
 from service.db import processes, schema
 from service.http.bodies import JsonRoute
 from service.http.context import Context
 from service.http.problems import responses
+from trimtab import __version__
 from trimtab.wire.views import Component, Health, Readiness
 
 
@@ -21,7 +21,7 @@ def router(context: Context) -> APIRouter:
     )
     async def health() -> Health:
         """Needs no token."""
-        return Health(status="ok", version=VERSION)
+        return Health(status="ok", version=__version__)
 
     @routes.get(
         "/ready",
@@ -45,7 +45,9 @@ def router(context: Context) -> APIRouter:
 def _components(context: Context) -> list[Component]:
     with context.database.read() as session:
         mistake = schema.mistake(session)
-        database = Component(name="database", alive=mistake is None, detail=mistake or context.database.dialect)
+        database = Component(
+            name="database", alive=mistake is None, detail=mistake or context.database.dialect
+        )
         if mistake is not None:
             return [database]
         return [database, *processes.components(session, context.clock())]

@@ -27,8 +27,8 @@ def check(trainer: TrainerSpec, settings: Settings) -> None:
     field = "script" if trainer.script is not None else "module"
     if settings.allow_scripts is None:
         raise ForbiddenError(
-            f"This server runs its built-in trainers only. Its operator can allow scripts: set {VARIABLE} to "
-            f"the folders (separated by {os.pathsep!r}) that they may lie in.",
+            f"This server runs its built-in trainers only. Its operator can allow scripts: set {VARIABLE} "
+            f"to the folders (separated by {os.pathsep!r}) that they may lie in.",
             [FieldProblem(pointer=f"/trainer/{field}", message="scripts and modules are not allowed here")],
         )
     allowed = [folder.resolve() for folder in settings.allow_scripts]
@@ -36,7 +36,7 @@ def check(trainer: TrainerSpec, settings: Settings) -> None:
         FieldProblem(
             pointer=f"/trainer/{name}",
             message=f"{path} does not lie in a folder that this server allows",
-            suggestion=f"name an absolute path in a folder of {VARIABLE}, or have the operator add its folder",
+            suggestion=f"name an absolute path in a folder of {VARIABLE}, or have the operator add one",
         )
         for name, path, real in _places(trainer)
         if not path.is_absolute() or not any(real.is_relative_to(folder) for folder in allowed)
@@ -62,7 +62,7 @@ def _places(trainer: TrainerSpec) -> list[tuple[str, Path, Path]]:
 
 
 def _module(folder: Path, module: str) -> tuple[Path, Path]:
-    """The module's file. One that is not in the folder would be found elsewhere, so it counts as outside."""
+    """The module's file. One that is not in the folder would be found elsewhere: it counts as outside."""
     base = folder.joinpath(*module.split("."))
     for file in (base.with_suffix(".py"), base / "__main__.py"):
         if file.is_file():

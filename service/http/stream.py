@@ -39,7 +39,7 @@ def router(context: Context) -> APIRouter:
         responses={
             **responses(404),
             200: {
-                "description": "Server-sent events without a name: `id` is the event's id, `data` the Event.",
+                "description": "Server-sent events, unnamed: `id` is the event's id, `data` the Event.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
         },
@@ -48,7 +48,8 @@ def router(context: Context) -> APIRouter:
         study: StudyKeyQuery = None,
         after: EventId | None = None,
         last_event_id: Annotated[
-            int | None, Header(ge=0, lt=2**63, description="Resume behind this event; it goes before `after`.")
+            int | None,
+            Header(ge=0, lt=2**63, description="Resume behind this event; it goes before `after`."),
         ] = None,
     ) -> EventSourceResponse:
         """With neither `after` nor `Last-Event-ID`: what happens from now on."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Header, Query, Response
 
 from service import specs
 from service.db import events, reads, studies
-from service.errors import InvalidError
+from service.errors import InvalidError, NotFoundError
 from service.http import examples, scripts
 from service.http.bodies import JsonRoute
 from service.http.context import Context
@@ -180,7 +180,10 @@ def router(context: Context) -> APIRouter:
     def best(study: StudyKey) -> BestTrial:
         """404 while no trial has reported a finite value."""
         with database.read() as session:
-            return reads.best(session, study)
+            found = reads.best(session, study)
+        if found is None:
+            raise NotFoundError("No trial of this study has reported a finite value yet.")
+        return found
 
     @routes.get(
         "/{study}/curves",

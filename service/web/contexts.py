@@ -8,7 +8,15 @@ from typing import ClassVar
 
 from trimtab.wire.base import ParamValue
 from trimtab.wire.study import StudySpec
-from trimtab.wire.views import BestPoint, BestTrial, DecisionView, StudyDetail, StudyItem, TrialDetail, TrialItem
+from trimtab.wire.views import (
+    BestPoint,
+    BestTrial,
+    DecisionView,
+    StudyDetail,
+    StudyItem,
+    TrialDetail,
+    TrialItem,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 10:
         return f"{max(seconds, 0):.1f}".removesuffix(".0") + " s"
     whole = round(seconds)
-    for size, name, below, below_name in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m"), (60, "m", 1, "s")):
+    for size, name, below, below_name in (
+        (86_400, "d", 3_600, "h"),
+        (3_600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
         if whole >= size:
             rest = whole % size // below
             return f"{whole // size} {name}" + (f" {rest} {below_name}" if rest else "")

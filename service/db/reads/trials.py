@@ -56,9 +56,7 @@ def find_trial(session: Session, study: StudyRow, number: int) -> TrialRow:
     Raises:
         NotFoundError: the study has no such trial.
     """
-    trial = session.scalar(
-        select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number)
-    )
+    trial = session.scalar(select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number))
     if trial is None:
         raise NotFoundError(f"Study {study.key!r} has no trial {number}.")
     return trial

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
-from service.http.context import Context
+from service.db.engine import Database
 from service.web import assets, login, pages
 from service.web.contexts import StudyFilter
 from service.web.rendering import respond
 
 
-def router(context: Context) -> APIRouter:
-    """The dashboard's pages, to be mounted at ``/``."""
-    database, clock, token = context.database, context.clock, context.settings.token
+def router(database: Database, clock: Callable[[], datetime], token: str | None) -> APIRouter:
+    """The dashboard's pages, to be mounted at ``/``. ``token``: the server's, None where it has none."""
     routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     routes.include_router(assets.router)
     routes.include_router(login.router(clock, token))

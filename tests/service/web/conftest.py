@@ -112,7 +112,7 @@ class Seed:
                     "warmup": luck.uniform(0, 0.2),
                 }
                 quality = abs(math.log10(rate) + 2.5) * 0.55 + luck.uniform(0, 0.25)
-                rung = 0 if quality > 0.6 else 1 if quality > 0.42 else 2 if quality > 0.28 else 3
+                rung = 0 if number in (9, 13, 21) or number > trials - 3 or quality > 0.6 else 1 if quality > 0.42 else 2 if quality > 0.28 else 3
                 diverged = number in (9, 21)
                 crashed = number == 13
                 running = number in (trials - 1, trials - 2)
@@ -188,7 +188,7 @@ class Seed:
             target = trial.target_step if number == rung + 1 else RUNGS[number - 1]
             last = number == rung + 1
             state = {"queued": "queued", "running": "running", "failed": "failed"}.get(trial.state, "finished") if last else "finished"
-            why = "a new configuration: fewer than a third of rung 30 is promotable" if number == 1 else f"rung {start}: 1st of 9, in the best third, with {trial.best_value:.3f}"
+            why = "a new configuration: fewer than a third of rung 30 is promotable" if number == 1 else f"rung {start}: 1st of 9, in the best third, with {trial.best_value}"
             run = RunRow(
                 study_id=study.id, trial_id=trial.id, number=number, state=state, start_step=start,
                 target_step=target, end_step=None if state in ("queued", "running") else min(trial.step, target),

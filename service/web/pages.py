@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 
 import yaml
 
+from search.strategies.rungs import rung_levels
+from service import specs
 from service.db import reads
 from service.db.engine import Database
 from service.db.reads.trials import TrialSort
@@ -168,16 +170,11 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
 
 
 def rungs(spec: StudySpec) -> tuple[int, ...]:
-    """The steps below the full fidelity at which the strategy weighs trials against each other.
-
-    Successive halving's rungs are ``min * eta**k`` (Li et al. 2018, "Massively parallel hyperparameter
-    tuning", section 3.1); other strategies have none.
-    """
+    """The steps below the full fidelity at which the strategy weighs trials against each other."""
     eta = spec.strategy.options.get("eta", 3)
-    if spec.strategy.name not in ("asha", "hyperband") or not isinstance(eta, int | float) or eta <= 1:
+    if spec.strategy.name not in ("asha", "hyperband") or not isinstance(eta, int | float):
         return ()
-    levels = (round(spec.fidelity.min * eta**k) for k in itertools.count())
-    return tuple(itertools.takewhile(lambda level: level < spec.fidelity.max, levels))
+    return rung_levels(specs.fidelity(spec), eta)[:-1]
 
 
 def _best_first(study: StudyDetail) -> str:

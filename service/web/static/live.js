@@ -5,10 +5,6 @@
 const BATCH_MS = 500;
 const REFRESH_MS = 1000;
 const RETRY_MS = 3000;
-const KINDS = [
-  "message", "decision", "measurements",
-  "study.created", "study.running", "study.paused", "study.completed", "study.failed", "study.cancelled",
-];
 
 // ---- the page, patched
 
@@ -125,7 +121,7 @@ function connect() {
   const url = new URL(document.body.dataset.events, location.href);
   if (lastId) url.searchParams.set("after", lastId);
   source = new EventSource(url);
-  for (const kind of KINDS) source.addEventListener(kind, take);
+  source.addEventListener("message", take);
   source.addEventListener("open", () => {
     show("live", "live");
     refreshSoon(); // what happened between the page and the connection

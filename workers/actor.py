@@ -17,6 +17,8 @@ from workers.checkpoints import CheckpointStore
 from workers.messages import Channel, Ended, Message, Order, Started
 from workers.output import OutputTail, capture
 
+HANG_JOIN_SECONDS = 5.0
+
 
 class TrainingActor:
     """Holds a resource request's worth of the cluster and trains what is given to it.
@@ -34,7 +36,7 @@ class TrainingActor:
 
     def prepare(self) -> None:
         """Import the built-in trainers ahead of the first run."""
-        import trainers.registry  # noqa: F401, PLC0415
+        import trainers.registry  # noqa: F401
 
     def order(self, token: int, order: Order) -> None:
         """Tell the run under ``token`` what to do."""
@@ -52,9 +54,8 @@ class TrainingActor:
             OutputTail(), lambda: self._orders.get(token, Order.CONTINUE), assignment.start_step
         )
         yield [Started()]
-        threading.Thread(
-            target=self._work, args=(assignment, channel), name=f"attempt-{token}", daemon=True
-        ).start()
+        training = threading.Thread(target=self._work, args=(assignment, channel), daemon=True)
+        training.start()
         while True:
             try:
                 messages = channel.receive(timeout=assignment.hang_after_seconds)
@@ -64,6 +65,9 @@ class TrainingActor:
                     f"no report for {assignment.hang_after_seconds:g} s after step {channel.step}",
                     channel.output.text(),
                 )
+                # A script can be stopped from here; a trainer that is stuck ends with its actor.
+                self._orders[token] = Order.LOST
+                training.join(timeout=HANG_JOIN_SECONDS)
                 yield [Ended("failed", channel.step, failure=failure)]
                 return
             yield messages
@@ -77,12 +81,12 @@ class TrainingActor:
     def _train(self, assignment: Assignment, channel: Channel) -> Ended:
         try:
             if assignment.trainer.name is None:
-                from workers import script  # noqa: PLC0415
+                from workers import script
 
                 return script.train(assignment, self._store, channel)
             with capture(channel.output):
                 # Not at the top: torch is heavy, and an actor for scripts never needs it.
-                from workers import execution  # noqa: PLC0415
+                from workers import execution
 
                 return execution.train(assignment, self._store, channel)
         except BaseException as error:  # Whatever training raises is the trial's result, not the actor's end.

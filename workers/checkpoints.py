@@ -16,12 +16,17 @@ from typing import TypeVar
 from fsspec.core import url_to_fs
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from trimtab.wire.work import SavedCheckpoint
+from trimtab.wire.work import Assignment, SavedCheckpoint
 from workers.failures import StoreUnreachableError
 
 MANIFEST = "manifest.json"
 TRIES = 4
 _T = TypeVar("_T")
+
+
+def place(assignment: Assignment, step: int) -> str:
+    """Where a checkpoint of this attempt goes below the root; the token keeps attempts apart."""
+    return f"{assignment.study}/{assignment.trial}/{assignment.token}/step-{step}"
 
 
 class DamagedCheckpointError(Exception):

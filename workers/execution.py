@@ -9,16 +9,11 @@ from pathlib import Path
 from trainers import registry
 from trainers.base import Job, Trainer
 from trimtab.wire.work import Assignment, Measurement, SavedCheckpoint
-from workers.checkpoints import CheckpointStore, DamagedCheckpointError
+from workers.checkpoints import CheckpointStore, DamagedCheckpointError, place
 from workers.messages import Channel, Ended, Order
 
 CHUNK_SECONDS = 0.2
 """Orders are looked up about so often, if steps are shorter than this, and at each measurement."""
-
-
-def place(assignment: Assignment, step: int) -> str:
-    """Where a checkpoint of this attempt goes below the root; the token keeps attempts apart."""
-    return f"{assignment.study}/{assignment.trial}/{assignment.token}/step-{step}"
 
 
 def train(assignment: Assignment, store: CheckpointStore, channel: Channel) -> Ended:

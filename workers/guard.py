@@ -32,7 +32,8 @@ def main() -> None:
     code = command.wait()
     sys.stderr.flush()
     if code < 0 and -code != signal.SIGTERM:
-        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code if code >= 0 else 128 - code)
 

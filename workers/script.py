@@ -27,8 +27,7 @@ from trimtab.run_folder import RunFolderError, ScriptAssignment
 from trimtab.wire.study import TrainerSpec
 from trimtab.wire.work import Assignment, Measurement
 from workers import failures, guard
-from workers.checkpoints import CheckpointStore, DamagedCheckpointError
-from workers.execution import place
+from workers.checkpoints import CheckpointStore, DamagedCheckpointError, place
 from workers.failures import InvalidJobError, ScriptError
 from workers.messages import Channel, Ended, Order
 

@@ -28,15 +28,20 @@ class TrainingActor:
 
     def __init__(self, checkpoints: str, threads: int) -> None:
         # Before torch is imported: its thread pools are laid out then.
-        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        for variable in (
+            "OMP_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "NUMEXPR_NUM_THREADS",
+        ):
             os.environ[variable] = str(threads)
         logging.getLogger().setLevel(logging.INFO)
         self._store = CheckpointStore(checkpoints)
         self._orders: dict[int, Order] = {}
 
     def prepare(self) -> None:
-        """Import the built-in trainers ahead of the first run."""
-        import trainers.registry  # noqa: F401
+        """Import what takes seconds to import (torch) ahead of the first run."""
+        import trainers.torch_trainer  # noqa: F401
 
     def order(self, token: int, order: Order) -> None:
         """Tell the run under ``token`` what to do."""
@@ -89,7 +94,9 @@ class TrainingActor:
                 from workers import execution
 
                 return execution.train(assignment, self._store, channel)
-        except BaseException as error:  # Whatever training raises is the trial's result, not the actor's end.
+        except (
+            BaseException
+        ) as error:  # Whatever training raises is the trial's result, not the actor's end.
             return Ended(
                 "failed", channel.step, failure=failures.of_exception(error, channel.output.text())
             )

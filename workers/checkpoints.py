@@ -48,7 +48,9 @@ class CheckpointStore:
         """
         target = f"{self._root}/{place}"
         files = {
-            path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+            path.relative_to(folder).as_posix(): path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
         }
         manifest = {name: {"bytes": p.stat().st_size, "sha256": _digest(p)} for name, p in files.items()}
 
@@ -60,7 +62,9 @@ class CheckpointStore:
                 self._fs.makedirs(parent, exist_ok=True)
             for name, path in files.items():
                 self._fs.put_file(str(path), f"{target}/files/{name}")
-            self._fs.pipe_file(f"{target}/{MANIFEST}", json.dumps({"step": step, "files": manifest}).encode())
+            self._fs.pipe_file(
+                f"{target}/{MANIFEST}", json.dumps({"step": step, "files": manifest}).encode()
+            )
 
         self._try(upload, f"could not save a checkpoint to {target}")
         total = sum(path.stat().st_size for path in files.values())

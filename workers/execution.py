@@ -46,7 +46,9 @@ def train(assignment: Assignment, store: CheckpointStore, channel: Channel) -> E
             channel.send(_save(trainer, assignment, store))
             saved = trainer.step
         took = time.monotonic() - began
-        chunk = chunk * 2 if took < CHUNK_SECONDS / 2 else max(1, chunk // 2) if took > CHUNK_SECONDS else chunk
+        chunk = (
+            chunk * 2 if took < CHUNK_SECONDS / 2 else max(1, chunk // 2) if took > CHUNK_SECONDS else chunk
+        )
     return _end(trainer, saved, assignment, store, channel.order)
 
 

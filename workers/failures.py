@@ -62,7 +62,9 @@ def of_exit(code: int, output: str, *, step: int, target: int, memory_kills: int
     """
     where = f"at step {step} of {target}"
     if code == -signal.SIGKILL and memory_kills > 0:
-        return make(FailureKind.OUT_OF_MEMORY, f"the kernel killed the script for lack of memory {where}", output)
+        return make(
+            FailureKind.OUT_OF_MEMORY, f"the kernel killed the script for lack of memory {where}", output
+        )
     if code < 0:
         return make(FailureKind.CRASH, f"the script was killed by {_signal_name(-code)} {where}", output)
     if code == 0:

@@ -38,7 +38,11 @@ TERMINATE_SECONDS = 5.0
 
 
 def train(
-    assignment: Assignment, store: CheckpointStore, channel: Channel, *, grace_seconds: float = GRACE_SECONDS
+    assignment: Assignment,
+    store: CheckpointStore,
+    channel: Channel,
+    *,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> Ended:
     """Run the script to the assignment's target, or until it has obeyed an order to end.
 
@@ -102,7 +106,11 @@ def _restore(assignment: Assignment, store: CheckpointStore, channel: Channel, f
 
 
 def _follow(
-    child: subprocess.Popen[bytes], run: Path, assignment: Assignment, channel: Channel, grace_seconds: float
+    child: subprocess.Popen[bytes],
+    run: Path,
+    assignment: Assignment,
+    channel: Channel,
+    grace_seconds: float,
 ) -> bool:
     """Pass reports on until the child has ended. Whether it was told to end."""
     offset = 0

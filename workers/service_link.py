@@ -59,7 +59,9 @@ class ServiceLink:
         headers = {"Content-Type": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False
+        )
         self._away = False
 
     async def __aenter__(self) -> Self:
@@ -94,7 +96,9 @@ class ServiceLink:
         content = None if body is None else body.model_dump_json().encode()
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(AwayError),
-            wait=wait_exponential_jitter(RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS, jitter=RETRY_FIRST_SECONDS),
+            wait=wait_exponential_jitter(
+                RETRY_FIRST_SECONDS, RETRY_MOST_SECONDS, jitter=RETRY_FIRST_SECONDS
+            ),
             before_sleep=self._note_away,
         )
         answer = await retrying(self._once, method, path, content)
@@ -117,8 +121,11 @@ class ServiceLink:
     def _note_away(self, state: RetryCallState) -> None:
         if not self._away and state.outcome is not None:
             self._away = True
-            log.warning("the service at %s is away (%s); keeping what it must know", self._http.base_url,
-                        state.outcome.exception())
+            log.warning(
+                "the service at %s is away (%s); keeping what it must know",
+                self._http.base_url,
+                state.outcome.exception(),
+            )
 
 
 def _parse(model: type[_Model], content: bytes) -> _Model:

@@ -2,8 +2,8 @@
 
 ``meta.json`` names the format's version and the job that the state belongs to; it is written last, so that
 a folder without it holds no checkpoint. Each file is written under another name, flushed to disk and
-renamed: a reader sees a whole file or none. ``state.pt`` is read with ``weights_only``: loading runs no code
-from it.
+renamed: a reader sees a whole file or none. ``state.pt`` is read with ``weights_only``: loading runs no
+code from it.
 
 There is no random-number state in it: trainers derive the randomness of each step from the job's seed and
 the step's number (see :mod:`trainers.randomness`).

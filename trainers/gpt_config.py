@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainers.settings import Config, setting
+from trainers.settings import setting
+from trainers.training_config import TrainingConfig
 
 METRICS = {
     "val_loss": "Cross entropy on the validation windows, in nats per byte.",
@@ -16,7 +17,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class GptConfig(Config):
+class GptConfig(TrainingConfig):
     """A decoder-only transformer on bytes, trained on text found on this machine."""
 
     width: int = setting(128, "Size of the residual stream.", low=4, high=16384)
@@ -31,24 +32,6 @@ class GptConfig(Config):
         low=0,
         high=65536,
     )
-    optimizer: str = setting("adamw", "Optimizer.", choices=("adamw", "sgd"))
-    lr: float = setting(1e-3, "Peak learning rate.", low=0.0, high=1000.0)
-    weight_decay: float = setting(
-        0.1, "Decay of the weight matrices (decoupled for AdamW, L2 for SGD).", low=0.0, high=100.0
-    )
-    beta1: float = setting(0.9, "AdamW's decay of the gradient mean.", low=0.0, high=0.99999)
-    beta2: float = setting(0.95, "AdamW's decay of the squared gradient mean.", low=0.0, high=0.999999)
-    momentum: float = setting(0.9, "Momentum of SGD.", low=0.0, high=0.99999)
-    schedule: str = setting(
-        "cosine", "Shape of the learning rate after the warm-up.", choices=("constant", "linear", "cosine")
-    )
-    warmup_fraction: float = setting(
-        0.1, "Share of a full training in which the learning rate rises linearly.", low=0.0, high=1.0
-    )
-    final_fraction: float = setting(
-        0.0, "Learning rate at the end of a full training, as a share of the peak.", low=0.0, high=1.0
-    )
-    clip: float = setting(1.0, "Largest norm of the gradient; longer ones are cut. 0: none.", low=0.0)
     data: str = setting(
         "", "Text file, or folder of them, to train on. Empty: the source of Python's standard library."
     )
@@ -58,9 +41,6 @@ class GptConfig(Config):
         "auto",
         "Arithmetic of the forward pass. auto: bfloat16 on CUDA, float32 on CPU.",
         choices=("auto", "float32", "bfloat16"),
-    )
-    device: str = setting(
-        "auto", "auto: CUDA if there is a GPU, else CPU.", choices=("auto", "cpu", "cuda")
     )
 
     def mistakes(self) -> list[str]:

@@ -1,0 +1,203 @@
+"""Interrupted anywhere and continued in a new process, a training is bit for bit the uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.base import Job, Measured
+from trainers.checkpoint import STATE, CheckpointError
+from trainers.registry import create, names
+
+STEPS, EVERY = 20, 6
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "gpt": {
+        "width": 16, "depth": 2, "heads": 2, "context": 16, "batch_size": 4, "micro_batch": 2,
+        "dropout": 0.1, "lr": 0.01, "max_bytes": 50_000, "eval_batches": 1, "device": "cpu",
+    },
+    "digits": {
+        "channels": 4, "batch_size": 100, "dropout": 0.2, "label_noise": 0.1, "optimizer": "sgd",
+        "lr": 0.05, "device": "cpu",
+    },
+    "synthetic": {"lr": 0.02, "noise": 0.1},
+}  # fmt: skip
+TIMING = {"tokens_per_second", "peak_memory_mb"}
+
+
+def job(name: str, **changes: Any) -> Job:
+    config = {**SETTINGS[name], **changes}
+    return Job(config=config, seed=7, max_step=STEPS, report_every=EVERY)
+
+
+def curve(points: Iterable[Measured]) -> list[tuple[int, dict[str, float], int | None]]:
+    """What must be the same: all but the clock's share."""
+    return [(p.step, {k: v for k, v in p.metrics.items() if k not in TIMING}, p.tokens) for p in points]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two nested states are equal to the last bit."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and bool(torch.equal(a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def state(folder: Path) -> Any:
+    """The saved tensors, or for trainers without any the saved step."""
+    if (folder / STATE).exists():
+        return torch.load(folder / STATE, weights_only=True)
+    return json.loads((folder / "meta.json").read_text())["position"]["step"]
+
+
+def continue_elsewhere(name: str, job: Job, source: Path, until: int, into: Path) -> list[Measured]:
+    into.mkdir()
+    done = subprocess.run(
+        [
+            sys.executable, str(Path(__file__).with_name("_continue.py")),
+            name, json.dumps(asdict(job)), str(source), str(until), str(into),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [Measured(**point) for point in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_new_process_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
+    whole = create(name, job(name))
+    expected = list(whole.train(STEPS))
+    (tmp_path / "whole").mkdir()
+    whole.save(tmp_path / "whole")
+
+    # Off a reporting multiple, so that half a reporting interval must survive too.
+    first = create(name, job(name))
+    points = list(first.train(8))
+    (tmp_path / "at8").mkdir()
+    first.save(tmp_path / "at8")
+    points += continue_elsewhere(name, job(name), tmp_path / "at8", STEPS, tmp_path / "resumed")
+
+    assert [p.step for p in points] == [6, 12, 18, 20]
+    assert curve(points) == curve(expected)
+    assert same(state(tmp_path / "resumed"), state(tmp_path / "whole"))
+    seconds = [p.seconds for p in points]
+    assert seconds == sorted(seconds)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Any, Any]]:
+    found = {}
+    for name in names():
+        folder = tmp_path_factory.mktemp(name)
+        trainer = create(name, job(name))
+        points = curve(trainer.train(STEPS))
+        trainer.save(folder)
+        found[name] = (points, state(folder))
+    return found
+
+
+@pytest.mark.parametrize("name", names())
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(cuts=st.lists(st.integers(0, STEPS), max_size=3).map(sorted), leave_early=st.booleans())
+def test_interrupted_anywhere(
+    name: str,
+    uninterrupted: Mapping[str, tuple[Any, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+    cuts: list[int],
+    leave_early: bool,
+) -> None:
+    points: list[Measured] = []
+    trainer = create(name, job(name))
+    for cut in [*cuts, STEPS]:
+        for point in trainer.train(cut):
+            points.append(point)
+            if leave_early:
+                break
+        folder = tmp_path_factory.mktemp("cut")
+        trainer.save(folder)
+        # Another training in between must not disturb this one's randomness.
+        list(create(name, Job({**SETTINGS[name]}, seed=99, max_step=2, report_every=1)).train(2))
+        trainer = create(name, job(name))
+        trainer.load(folder)
+    points += trainer.train(STEPS)
+    trainer.save(folder := tmp_path_factory.mktemp("end"))
+
+    expected_points, expected_state = uninterrupted[name]
+    assert curve(points) == expected_points
+    assert same(state(folder), expected_state)
+
+
+@pytest.mark.parametrize("name", names())
+def test_stopping_at_a_measurement_leaves_the_state_of_its_step(name: str) -> None:
+    trainer = create(name, job(name))
+    for point in trainer.train(STEPS):
+        assert trainer.step == point.step
+        break
+    assert trainer.step == EVERY
+
+
+@pytest.mark.parametrize("name", names())
+def test_seeds_differ(name: str) -> None:
+    config = {**SETTINGS[name]}
+    curves = [curve(create(name, Job(config, seed, STEPS, EVERY)).train(EVERY)) for seed in (1, 2, 1)]
+    assert curves[0] == curves[2] != curves[1]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) -> None:
+    create(name, job(name)).save(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config\.lr was 0\.\d+, is 0\.5"):
+        create(name, job(name, lr=0.5)).load(tmp_path)
+    with pytest.raises(CheckpointError, match="seed was 7, is 8"):
+        create(name, Job(SETTINGS[name], 8, STEPS, EVERY)).load(tmp_path)
+
+
+def test_missing_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    trainer = create("digits", job("digits"))
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
+        trainer.load(tmp_path)
+    trainer.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["meta.json", "state.pt"]
+    content = bytearray((tmp_path / STATE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / STATE).write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        trainer.load(tmp_path)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    (tmp_path / "meta.json").write_text(json.dumps({**meta, "version": 99}))
+    with pytest.raises(CheckpointError, match="version 99"):
+        trainer.load(tmp_path)
+    (tmp_path / "meta.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not JSON"):
+        trainer.load(tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("name", ["gpt", "digits"])
+def test_resuming_is_bit_exact_on_cuda(name: str, tmp_path: Path) -> None:
+    cuda = job(name, device="cuda")
+    whole = create(name, cuda)
+    expected = curve(whole.train(STEPS))
+    (tmp_path / "whole").mkdir()
+    whole.save(tmp_path / "whole")
+    first = create(name, cuda)
+    points = list(first.train(8))
+    (tmp_path / "at8").mkdir()
+    first.save(tmp_path / "at8")
+    points += continue_elsewhere(name, cuda, tmp_path / "at8", STEPS, tmp_path / "resumed")
+    assert curve(points) == expected
+    assert same(state(tmp_path / "resumed"), state(tmp_path / "whole"))

@@ -1,0 +1,77 @@
+"""The ``gpt`` trainer: a small transformer on bytes of real text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainers import text
+from trainers.base import InvalidConfigurationError, Job
+from trainers.gpt_config import GptConfig
+from trainers.gpt_model import VOCABULARY, Gpt
+from trainers.randomness import Purpose, generator
+from trainers.settings import parse
+from trainers.torch_trainer import TorchTrainer
+
+EVAL_BATCH = 16
+"""Windows per validation batch: the same for all trials, whatever batch size they train with."""
+
+
+class GptTrainer(TorchTrainer):
+    """Trains :class:`trainers.gpt_model.Gpt` on random windows of the text."""
+
+    def __init__(self, job: Job, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.config = parse(GptConfig, job.config)
+        super().__init__("gpt", job, self.config, clock=clock)
+        self._text = text.load(self.config.data, self.config.max_bytes)
+        shortest = min(len(self._text.train), len(self._text.validation))
+        if shortest <= self.config.context:
+            raise InvalidConfigurationError(
+                f"context: must be less than the {shortest} bytes of the shorter part of the text"
+            )
+        bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}
+        self._autocast = bfloat16[self.config.precision]
+        starts = np.linspace(
+            0,
+            len(self._text.validation) - self.config.context - 1,
+            self.config.eval_batches * EVAL_BATCH,
+            dtype=np.int64,
+        )
+        self._validation = torch.split(self._windows(self._text.validation, starts), EVAL_BATCH)
+        self._start(lambda: Gpt(self.config), data=self._text.digest)
+
+    def _backward(self, step: int) -> Tensor:
+        starts = generator(self.job.seed, Purpose.DATA, step).integers(
+            0, len(self._text.train) - self.config.context, size=self.config.batch_size
+        )
+        micro_batch = self.config.micro_batch or self.config.batch_size
+        share = micro_batch / self.config.batch_size
+        total = torch.zeros((), device=self.device)
+        for windows in torch.split(self._windows(self._text.train, starts), micro_batch):
+            loss = self._loss(windows) * share
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _evaluate(self) -> dict[str, float]:
+        losses = torch.stack([self._loss(windows) for windows in self._validation])
+        return {"val_loss": float(losses.mean())}
+
+    def _tokens(self) -> int:
+        return self.step * self.config.batch_size * self.config.context
+
+    def _loss(self, windows: Tensor) -> Tensor:
+        """Mean cross entropy of ``windows`` (B, context + 1), in nats per byte."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            logits = self.model(windows[:, :-1])
+        return F.cross_entropy(logits.float().reshape(-1, VOCABULARY), windows[:, 1:].reshape(-1))
+
+    def _windows(self, source: text.Bytes, starts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
+        """The ``context + 1`` bytes from each start on: (len(starts), context + 1), on the device."""
+        windows = source[starts[:, None] + np.arange(self.config.context + 1)]
+        return torch.from_numpy(windows).to(self.device).long()

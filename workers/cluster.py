@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -10,6 +11,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -37,24 +39,23 @@ class Cluster:
 
 
 def start(settings: WorkerSettings) -> Path | None:
-    """Join the cluster at ``settings.ray_address``, or start a local one with all of this machine's CPUs
-    and GPUs.
+    """Join the cluster at ``settings.ray_address``, or start a local one with this machine's CPUs and GPUs.
 
     Returns the folder of the local one, to be given to :func:`stop`. A local Ray dies with this process,
     whatever ends it. Raises Ray's ``ConnectionError`` if the cluster cannot be joined.
     """
-    common = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if settings.ray_address is not None:
         ray.init(address=settings.ray_address, **common)
         return None
     # Nobody else is to run code on it: a secret of its own, which also spares Ray writing one to the home.
-    os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     folder = _local_folder(settings.home)
     _remove_sessions_of_the_dead(folder)
     ray.init(
         address="local",
-        num_cpus=_cores(),
+        num_cpus=settings.cpus if settings.cpus is not None else len(os.sched_getaffinity(0)),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
         _temp_dir=str(folder),
@@ -72,7 +73,7 @@ def stop(folder: Path | None) -> None:
 
 def measure() -> Cluster:
     """What the cluster's living nodes have; nodes may come and go."""
-    nodes = tuple(_capacity(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    nodes = tuple(_capacity(node["Resources"]) for node in _nodes() if node["Alive"])
     custom = {name for node in nodes for name in node.custom}
     return Cluster(
         total=Capacity(
@@ -84,16 +85,17 @@ def measure() -> Cluster:
     )
 
 
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
 def _capacity(resources: dict[str, float]) -> Capacity:
     return Capacity(
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),
         custom={name: amount for name, amount in resources.items() if not _NOT_CUSTOM.match(name)},
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _local_folder(home: Path) -> Path:

@@ -83,7 +83,7 @@ class Dispatcher:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until :meth:`stop`. Raises :class:`RefusedError` if the service does not want this dispatcher."""
+        """Work until :meth:`stop`. Raises :class:`RefusedError` if the service does not want it."""
         stopping = asyncio.create_task(self._stopping.wait())
         serving = asyncio.create_task(self._serve())
         await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -14,7 +14,7 @@ from trimtab.wire.work import Failure
 from workers.output import clean
 
 _MEMORY_TEXT = re.compile(
-    r"^(\w+\.)*(MemoryError|OutOfMemoryError)\b|CUDA out of memory|DefaultCPUAllocator: can't allocate memory",
+    r"^(\w+\.)*(MemoryError|OutOfMemoryError)\b|CUDA out of memory|DefaultCPUAllocator: can't allocate",
     re.MULTILINE,
 )
 

@@ -67,7 +67,10 @@ class Channel:
         self._messages.put(message)
 
     def receive(self, timeout: float) -> list[Message]:
-        """Wait for a message; take it and all that came with it. Raises ``queue.Empty`` after ``timeout`` s."""
+        """Wait for a message; take it and all that came with it.
+
+        Raises ``queue.Empty`` after ``timeout`` seconds.
+        """
         messages = [self._messages.get(timeout=timeout)]
         while not self._messages.empty():
             messages.append(self._messages.get())

@@ -92,7 +92,7 @@ class ActorPool:
         return any(shape.fits(node) for node in self.cluster.nodes)
 
     def take(self, shape: Shape) -> PooledActor:
-        """An actor of this shape: a warm one, or a new one for which idle ones of other shapes make room."""
+        """An actor of this shape: a warm one, or a new one; idle ones of other shapes make room for it."""
         for actor in reversed(self._idle):
             if actor.shape == shape:
                 self._idle.remove(actor)

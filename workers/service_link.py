@@ -101,7 +101,7 @@ class ServiceLink:
             ),
             before_sleep=self._note_away,
         )
-        answer = await retrying(self._once, method, path, content)
+        answer: bytes = await retrying(self._once, method, path, content)
         if self._away:
             self._away = False
             log.info("the service is back")

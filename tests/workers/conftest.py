@@ -1,0 +1,78 @@
+"""A stub of the service, and real dispatcher processes with a real local Ray."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.workers.stub_service import StubService
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Process:
+    """A running dispatcher."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def family(self) -> list[psutil.Process]:
+        """It and everything below it."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+
+def start_dispatcher(url: str, home: Path, *, worker: str = "w1") -> Process:
+    home.mkdir(exist_ok=True)
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(("TRIMTAB_", "RAY_"))}
+    log = home / "dispatcher.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.dispatcher"],
+            cwd=ROOT,
+            env=environment
+            | {
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}",
+                "TRIMTAB_HOME": str(home),
+                "TRIMTAB_URL": url,
+                "TRIMTAB_TOKEN": "secret",
+                "TRIMTAB_WORKER": worker,
+                "TRIMTAB_CPUS": "2",
+            },
+            stdout=output,
+            stderr=output,
+        )
+    return Process(process, log)
+
+
+def finish(dispatcher: Process) -> None:
+    """Stop it politely; fail with its log if it does not."""
+    dispatcher.process.terminate()
+    try:
+        assert dispatcher.process.wait(30) == 0, dispatcher.log.read_text()
+    finally:
+        dispatcher.process.kill()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[StubService]:
+    stub = StubService()
+    stub.start()
+    yield stub
+    stub.stop()
+
+
+@pytest.fixture(scope="module")
+def dispatcher(service: StubService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One dispatcher with 2 CPUs for the whole module."""
+    started = start_dispatcher(service.url, tmp_path_factory.mktemp("home"))
+    yield started
+    finish(started)

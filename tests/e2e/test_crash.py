@@ -84,16 +84,21 @@ def _wait_until(done: Any, seconds: float, what: str, log: Path) -> None:
     pytest.fail(f"waited {seconds:.0f} s for {what}; the server printed:\n{log.read_text()[-3000:]}")
 
 
+def _command_lines(supervisor: int) -> dict[psutil.Process, str]:
+    lines = {}
+    for child in psutil.Process(supervisor).children(recursive=True):
+        try:
+            lines[child] = " ".join(child.cmdline())
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return lines
+
+
 def _victim(supervisor: int, needle: str) -> psutil.Process:
     """The newest process below the supervisor whose command line holds ``needle``."""
-    found = [
-        child
-        for child in psutil.Process(supervisor).children(recursive=True)
-        if needle in " ".join(child.cmdline())
-    ]
-    if not found:
-        lines = [" ".join(child.cmdline())[:100] for child in psutil.Process(supervisor).children(True)]
-        pytest.fail(f"no process {needle!r} among {lines}")
+    lines = _command_lines(supervisor)
+    found = [child for child, line in lines.items() if needle in line]
+    assert found, f"no process {needle!r} among {[line[:80] for line in lines.values()]}"
     return max(found, key=lambda child: child.create_time())
 
 

@@ -45,9 +45,10 @@ def load(source: str, max_bytes: int) -> Text:
 
     Texts are kept in memory: trials that follow each other in one process read them once.
 
-    :raises InvalidConfigurationError: nothing there to read
+    :raises InvalidConfigurationError: nothing there, or a file that may not be read
     """
-    root = Path(source).expanduser() if source else Path(sysconfig.get_paths()["stdlib"])
+    # os.path: a ~user whom nobody knows stays as it is, and then does not exist.
+    root = Path(os.path.expanduser(source) if source else sysconfig.get_paths()["stdlib"])  # noqa: PTH111
     if not root.exists():
         raise InvalidConfigurationError(f"data: {root} does not exist")
     files = [root] if root.is_file() else _files(root, standard_library=not source)
@@ -102,6 +103,9 @@ def _read(path: Path, limit: int) -> bytes:
     """Up to ``limit`` bytes of a text file and its end mark; nothing of an empty or binary file."""
     if limit <= len(_END_OF_FILE):
         return b""
-    with path.open("rb") as file:
-        content = file.read(limit - len(_END_OF_FILE))
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit - len(_END_OF_FILE))
+    except OSError as error:
+        raise InvalidConfigurationError(f"data: cannot read {path}: {error.strerror}") from error
     return content + _END_OF_FILE if content and b"\x00" not in content[:1024] else b""

@@ -229,6 +229,12 @@ def test_synthetic_hangs() -> None:
     assert naps == [60.0] * 3
 
 
+def test_bfloat16_comes_close_to_float32() -> None:
+    half, full = (last("gpt", 10, **TINY, precision=p).metrics["val_loss"] for p in ("bfloat16", "float32"))
+    assert half == pytest.approx(full, rel=0.01)
+    assert half != full
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_gpt_learns_in_bfloat16_on_cuda() -> None:
     metrics = last("gpt", 150, **{**TINY, "device": "cuda"}, lr=0.01).metrics

@@ -121,7 +121,7 @@ def _best(snapshot: Snapshot) -> str:
         return "[dim]nothing measured yet[/]"
     label = f" ({escape(best.label)})" if best.label else ""
     text = f"[bold green]{number(best.value)}[/] {study.metric}  [dim]trial {best.number}{label} at "
-    text += f"{escape(study.spec.fidelity.unit)} {number(best.step)}[/]"
+    text += f"{number(best.step)} {escape(study.spec.fidelity.unit)}[/]"
     default = snapshot.summary.default
     if default is not None and default.number != best.number:
         text += f"  [dim]default {number(default.value)}[/]"

@@ -28,7 +28,7 @@ GOOD: dict[str, Any] = {
     "enqueue": [{"params": {"lr": 1e-3, "schedule": "constant", "depth": 3}}],
 }
 
-# What is changed (a path and a value; DELETE takes away), and what must be said: pointer, words, suggestion.
+# What is changed (a path and a value; DELETE takes away); what is said: pointer, words, suggestion.
 DELETE = object()
 MISTAKES: list[tuple[str, Any, str, str, str]] = [
     # Fields and types

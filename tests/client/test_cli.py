@@ -62,7 +62,8 @@ def detail() -> dict[str, Any]:
         for s in (1, 2)
     ]
     return trial() | {
-        "number": 2, "study": "abc123", "curve": curve, "runs_detail": [], "decisions": [], "checkpoints": [],
+        "number": 2, "study": "abc123", "curve": curve, "runs_detail": [], "decisions": [],
+        "checkpoints": [],
         "failure": {"kind": "crash", "message": "boom", "output_tail": "last words"}, "can_continue": False,
     }  # fmt: skip
 

@@ -127,7 +127,8 @@ def test_a_stream_that_is_refused_raises(stub: Stub, client: Client) -> None:
 
 ASSIGNMENT: dict[str, Any] = {
     "token": 7, "study": "abc123", "study_name": "demo", "trial": 4, "run": 1, "params": {"lr": 0.1},
-    "trainer": {"name": "external"}, "training_seed": 0, "start_step": 0, "target_step": 10, "max_step": 100,
+    "trainer": {"name": "external"}, "training_seed": 0, "start_step": 0, "target_step": 10,
+    "max_step": 100,
     "report_every": 1, "metric": "loss", "resources": {}, "hang_after_seconds": 60, "lease_seconds": None,
 }  # fmt: skip
 

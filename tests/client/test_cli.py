@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,3 +223,8 @@ def test_version_and_usage() -> None:
     ]
     shown = trimtab("--help").stdout
     assert all(command in shown for command in commands)
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    project = tomllib.loads((Path(CLIENT) / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__

@@ -16,7 +16,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *a): pass
 http.server.ThreadingHTTPServer.allow_reuse_address = True
-http.server.ThreadingHTTPServer((os.environ["TRIMTAB_HOST"], int(os.environ["TRIMTAB_PORT"])), Handler).serve_forever()
+address = (os.environ["TRIMTAB_HOST"], int(os.environ["TRIMTAB_PORT"]))
+http.server.ThreadingHTTPServer(address, Handler).serve_forever()
 """
 SLEEPER = """
 import pathlib, os, signal, subprocess, sys, time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -11,15 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fake_programs
 import pytest
 
 from trimtab.local import LocalServerError, ServerPlan, free_port, require
-
-SPEC = importlib.util.spec_from_file_location("fake_programs", Path(__file__).with_name("fake_programs.py"))
-assert SPEC is not None
-assert SPEC.loader is not None
-fake_programs = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(fake_programs)
 
 API, SCHEDULER, DISPATCHER = "fake_service.api", "fake_service.scheduler", "fake_workers.dispatcher"
 CLIENT = str(Path(__file__).parents[2] / "client")

@@ -238,8 +238,9 @@ def _print_result(summary: StudySummary, default_value: float | None, url: str) 
         out.print(table)
     savings, unit = study.savings, study.spec.fidelity.unit
     out.print(
-        f"early stopping   {savings.trained:,} {unit} trained; every trial to the end would be "
-        f"{savings.full:,}: [bold]{savings.fraction_saved:.0%} saved[/]"
+        f"early stopping   saved [bold]{savings.fraction_saved:.0%}[/]: {savings.trained:,} {unit} trained "
+        f"instead of {savings.full:,}",
+        soft_wrap=True,
     )
     out.print(f"wall time        {duration(study.elapsed_seconds)} for {study.trials.total} trials")
     out.print(f"dashboard        [bold]{url}/studies/{study.id}[/]", soft_wrap=True)

@@ -168,8 +168,8 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
         return
     label = f" ({escape(found.best.label)})" if found.best.label else ""
     out.print(
-        f"{found.metric} [bold green]{number(found.best.value)}[/]  trial {found.best.number}{label}, "
-        f"{found.spec.fidelity.unit} {number(found.best.step)}"
+        f"{found.metric} [bold green]{number(found.best.value)}[/]  trial {found.best.number}{label} "
+        f"at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
     )
     for name, value in found.best.params.items():
         out.print(f"  {name}: {escape(shown(value))}")

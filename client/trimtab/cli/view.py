@@ -92,7 +92,8 @@ def line(study: StudyDetail) -> str:
     best = "" if study.best is None else f" | best {number(study.best.value)} (trial {study.best.number})"
     used = f" | budget {max((use.fraction for use in study.budget), default=0):.0%}"
     left = f" | left {duration(study.eta_seconds)}" if study.eta_seconds is not None else ""
-    trials = f"{study.trials.total} trials" + (f" ({counts})" if counts else "")
+    total = study.trials.total
+    trials = f"{total} trial{'s' if total != 1 else ''}" + (f" ({counts})" if counts else "")
     return f"{duration(study.elapsed_seconds):>9} | {study.name} {study.state} | {trials}{best}{used}{left}"
 
 
@@ -121,7 +122,7 @@ def _best(snapshot: Snapshot) -> str:
         return "[dim]nothing measured yet[/]"
     label = f" ({escape(best.label)})" if best.label else ""
     text = f"[bold green]{number(best.value)}[/] {study.metric}  [dim]trial {best.number}{label} at "
-    text += f"{escape(study.spec.fidelity.unit)} {number(best.step)}[/]"
+    text += f"{number(best.step)} {escape(study.spec.fidelity.unit)}[/]"
     default = snapshot.summary.default
     if default is not None and default.number != best.number:
         text += f"  [dim]default {number(default.value)}[/]"

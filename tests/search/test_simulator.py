@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 
 from search.simulator import Budget, History, Params, TrainingFailedError, simulate, table_curve
@@ -159,8 +158,8 @@ def _noisy_power_law(noise: float, seed: int) -> Any:
     def curve(params: Params, step: int) -> float:
         x, y = float(params["x"]), float(params["y"])
         floor = (x - 0.3) ** 2 + (y + 0.4) ** 2
-        rng = np.random.default_rng([seed, step, int((x + 1) * 1e9), int((y + 1) * 1e9)])
-        return floor + (1 + 0.5 * math.sin(5 * x)) / math.sqrt(step) + noise * rng.standard_normal()
+        wiggle = math.sin(1e5 * (x + 7 * y) + 1e3 * step + seed)  # as good as random, and cheap
+        return floor + (1 + 0.2 * math.sin(5 * x)) / math.sqrt(step) + noise * wiggle
 
     return curve
 
@@ -184,13 +183,12 @@ def test_successive_halving_finds_better_configurations_for_less(strategy: str) 
     assert statistics.mean(halving) < 0.7 * statistics.mean(random)
 
 
-def test_a_study_of_a_thousand_trials_takes_seconds() -> None:
+def test_every_rung_keeps_about_a_third_of_the_one_below() -> None:
     curve = _noisy_power_law(0.0, 0)
     history = _run(
         curve, Budget(trials=300), document=PLANE, fidelity=Fidelity(1, 27, 1), strategy="asha", workers=16
     )
     assert len(history.trials) == 300
-    # Every rung keeps about a third.
     rungs = [sum(t.step >= level for t in history.trials) for level in (1, 3, 9, 27)]
     assert rungs[0] == 300
     assert 100 <= rungs[1] <= 140

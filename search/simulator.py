@@ -16,11 +16,11 @@ from typing import Literal
 import numpy as np
 
 from search.decide import decide
-from search.decision import Continue, Decision, Finish, Launch, Stop
+from search.decision import Continue, Decision, Launch, Stop
 from search.space import Key, ParamValue, SearchSpace
 from search.stopping import GO_ON, Judgement, Patience, Point, Rule, improves, judge
 from search.strategies import create
-from search.view import BudgetLeft, Fidelity, StudyView, TrialStatus, TrialView
+from search.view import ACTIVE, BudgetLeft, Fidelity, StudyView, TrialStatus, TrialView
 
 Params = Mapping[str, ParamValue]
 Curve = Callable[[Params, int], float]
@@ -148,6 +148,10 @@ class _Trial:
     view: TrialView | None = None
     """What search sees; None after a change."""
 
+    @property
+    def active(self) -> bool:
+        return self.status in ACTIVE
+
 
 class _Study:
     """The state of a simulated study and the acts that change it."""
@@ -171,39 +175,37 @@ class _Study:
         self.best: list[Improvement] = []
         self.now = 0.0
         self.units = 0
+        self.decided = 0
+        """Decisions asked for so far."""
+        self.reason = ""
         self.clock: list[tuple[float, int, _Trial]] = []  # (time, trial number, trial): next event of each
 
     def run(self, workers: int, seed: int) -> History:
-        """Go round until nothing can happen any more."""
-        decided = 0
-        reason = ""
-        while True:
-            asked = True
-            while asked:
-                self._start_queued(workers)
-                free = workers - sum(trial.status in ("queued", "running") for trial in self.trials)
-                asked = free > 0
-                if asked:
-                    answer = decide(self._view(), free, _decision_seed(seed, decided))
-                    decided += 1
-                    for decision in answer.decisions:
-                        self._apply(decision)
-                        if isinstance(decision, Finish):
-                            reason = decision.reason
-                    asked = any(not isinstance(d, Finish) for d in answer.decisions)
-            if not self.clock:
-                break
+        """Go on until nothing can happen any more, or time is up."""
+        self._ask(workers, seed)
+        while self.clock:
             if self.budget.seconds is not None and self.clock[0][0] > self.budget.seconds:
                 self.now = self.budget.seconds
-                reason = f"the budget of {self.budget.seconds:g} seconds is spent"
+                self.reason = f"the budget of {self.budget.seconds:g} seconds is spent"
                 break
-            ended = False
-            while self.clock and not ended:
-                if self.budget.seconds is not None and self.clock[0][0] > self.budget.seconds:
-                    break
-                ended = self._advance()
+            if self._advance():
+                self._ask(workers, seed)
         trials = tuple(_seen(trial) for trial in self.trials)
-        return History(trials, tuple(self.events), tuple(self.best), self.now, self.units, reason)
+        return History(trials, tuple(self.events), tuple(self.best), self.now, self.units, self.reason)
+
+    def _ask(self, workers: int, seed: int) -> None:
+        """Let search decide until the workers are busy or it has nothing to start."""
+        while True:
+            self._start_queued(workers)
+            free = workers - sum(trial.active for trial in self.trials)
+            if free <= 0:
+                return
+            answer = decide(self._view(), free, _decision_seed(seed, self.decided))
+            self.decided += 1
+            for decision in answer.decisions:
+                self._apply(decision)
+            if not any(isinstance(decision, Launch | Continue) for decision in answer.decisions):
+                return
 
     def launch(self, decision: Launch, origin: Literal["strategy", "enqueued"] = "strategy") -> None:
         """Create a trial; it waits for a worker."""
@@ -226,6 +228,8 @@ class _Study:
             heapq.heapify(self.clock)
             trial.status = "stopped"
             self._note("stop", trial, reason=decision.reason)
+        else:
+            self.reason = decision.reason
 
     def _start_queued(self, workers: int) -> None:
         free = workers - sum(trial.status == "running" for trial in self.trials)
@@ -305,7 +309,7 @@ class _Study:
     def _view(self) -> StudyView:
         """The study as search sees it now."""
         frame = self.frame
-        promised = sum(t.target - t.step for t in self.trials if t.status in ("queued", "running"))
+        promised = sum(t.target - t.step for t in self.trials if t.active)
         trials, fidelity = self.budget.trials, self.budget.fidelity
         return StudyView(
             frame.space,

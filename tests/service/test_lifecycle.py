@@ -447,6 +447,10 @@ def test_ask_and_tell(bench: Bench) -> None:
     with pytest.raises(InvalidError) as refused:
         bench.report(work.token, 2, (6, 1.0), (6, 1.0))
     assert refused.value.errors[0].pointer == "/reports/0/measurements/1/step"
+    late = [{"step": 5, "metrics": {"loss": 1.0}}]
+    with pytest.raises(InvalidError) as refused:
+        bench.end(work.token, "finished", 10, measurements=late)
+    assert refused.value.errors[0].pointer == "/measurements/0/step"
     assert bench.report(work.token, 2, (6, 1.0))[0] == "continue"
     bench.now += timedelta(days=365)
     with bench.database.write() as session:

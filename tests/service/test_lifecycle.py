@@ -168,7 +168,7 @@ def test_a_target_below_the_full_fidelity_pauses_and_goes_on_from_its_checkpoint
         with pytest.raises(ConflictError, match="trained to step 3"):
             runs.queue_run(session, row, trial, target=3, reason="again", now=bench.now)
         runs.queue_run(session, row, trial, target=20, reason="promoted", now=bench.now)
-        with pytest.raises(ConflictError, match="is queued and cannot become queued"):
+        with pytest.raises(ConflictError, match="trial 1 is queued: wait for its run"):
             runs.queue_run(session, row, trial, target=30, reason="promoted", now=bench.now)
     assert bench.get(CheckpointRow).refs == 2
     (more,) = bench.lease()
@@ -447,6 +447,10 @@ def test_ask_and_tell(bench: Bench) -> None:
     with pytest.raises(InvalidError) as refused:
         bench.report(work.token, 2, (6, 1.0), (6, 1.0))
     assert refused.value.errors[0].pointer == "/reports/0/measurements/1/step"
+    late = [{"step": 5, "metrics": {"loss": 1.0}}]
+    with pytest.raises(InvalidError) as refused:
+        bench.end(work.token, "finished", 10, measurements=late)
+    assert refused.value.errors[0].pointer == "/measurements/0/step"
     assert bench.report(work.token, 2, (6, 1.0))[0] == "continue"
     bench.now += timedelta(days=365)
     with bench.database.write() as session:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import select
 
@@ -15,8 +23,8 @@ from search.space import SearchSpace
 from search.view import Fidelity, StudyView
 from service.db import ends, leases, reports
 from service.db.engine import Database
-from service.db.models import AttemptRow, DecisionRow, MeasurementRow, StudyRow, TrialRow
-from service.loops.deciders import Decided, timed_decide
+from service.db.models import AttemptRow, DecisionRow, MeasurementRow, ProcessRow, StudyRow, TrialRow
+from service.loops.deciders import Decided, DeciderProcesses, timed_decide
 from service.loops.suggest import Suggest
 from service.loops.upkeep import Complete, Reap
 from trimtab.wire.states import Verdict

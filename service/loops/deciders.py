@@ -83,7 +83,7 @@ def timed_decide(view: StudyView, slots: int, seed: int) -> Decided:
 
 
 def _initialise() -> None:
-    """A worker process ends when the scheduler ends it or is gone, and not by signals to the whole group."""
+    """A worker process ends when the scheduler ends it or is gone, not by signals to the whole group."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

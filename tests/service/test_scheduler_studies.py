@@ -367,7 +367,7 @@ def test_a_killed_scheduler_is_replaced_in_the_middle_of_a_study(
     url = databases.url("sqlite")
     database = Database(url)
     with database.write() as session:
-        make_study(session, strategy={"name": "asha"}, budget={"trials": 30}, parallelism=4)
+        make_study(session, strategy={"name": "asha"}, budget={"trials": 20}, parallelism=4)
     worker = FakeWorker(database)
 
     def work_until(done: Callable[[], bool]) -> None:
@@ -383,7 +383,7 @@ def test_a_killed_scheduler_is_replaced_in_the_middle_of_a_study(
 
     first = SchedulerProcess(url, tmp_path)
     try:
-        work_until(lambda: len(trials_of(database)) >= 10)
+        work_until(lambda: len(trials_of(database)) >= 6)
     finally:
         first.end(signal.SIGKILL)
     assert not completed()
@@ -396,9 +396,9 @@ def test_a_killed_scheduler_is_replaced_in_the_middle_of_a_study(
     finally:
         seconds = second.end(signal.SIGTERM)
     assert second.process.returncode == 0
-    assert seconds < 2
+    assert seconds < 10, "a signal ends it at once, on a busy machine too"
     trials = trials_of(database)
-    assert [trial.number for trial in trials] == list(range(1, 31))
+    assert [trial.number for trial in trials] == list(range(1, 21))
     assert {trial.state for trial in trials} <= ENDED
     check_curves(database)
     database.dispose()

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from ax.api.client import Client
 from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+from ax.exceptions.core import SearchSpaceExhausted
 
 from search.domains import Choice, Domain, Fixed, ParamValue, Real, RealGrid, Whole, value_at
 from search.space import SearchSpace
@@ -58,7 +59,7 @@ def suggest(
     noise_sd: float | None,
     seed: int,
 ) -> tuple[list[Suggestion], Fit]:
-    """``count`` configurations to evaluate next, to minimise a loss.
+    """At most ``count`` configurations to evaluate next, to minimise a loss.
 
     ``observed`` holds losses on a scale of about one; ``noise_sd`` is on the same scale, None to infer
     it. The global random states of Python, numpy and torch are left as they were.
@@ -82,7 +83,11 @@ def suggest(
         for params in failed:
             client.mark_trial_failed(client.attach_trial(_to_ax(space, names, params)))
 
-        picked = client.get_next_trials(max_trials=count)
+        picked: dict[int, Any] = {}
+        # One at a time: in a small finite space Ax gives up on the whole batch if the last is missing.
+        with suppress(SearchSpaceExhausted):
+            while len(picked) < count:
+                picked |= client.get_next_trials(max_trials=1)
         runs = [client._experiment.trials[index].generator_runs[0] for index in picked]
         predictions = client.predict([*picked.values(), *points])
     suggestions = [
@@ -95,7 +100,7 @@ def suggest(
         for point, prediction, run in zip(picked.values(), predictions, runs, strict=False)
     ]
     fit = Fit(
-        model=str(runs[0]._generator_key),
+        model=str(runs[0]._generator_key) if runs else "",
         fit_seconds=sum(run.fit_time or 0.0 for run in runs),
         generate_seconds=sum(run.gen_time or 0.0 for run in runs),
         predicted_means=tuple(float(p[_METRIC][0]) for p in predictions[len(picked) :]),

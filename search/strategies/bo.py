@@ -102,19 +102,19 @@ class BayesianOptimisation:
         if missing > 0 and not exhausted:
             modelled, fit = self._from_model(view, known, launches, missing, rng)
             diagnostics |= fit
+            at_random = uniform_points(len(view.space.dimensions), rng)
             for choice, reason in modelled:
-                if view.space.key(choice) in seen:
-                    other = fresh(view.space, seen, uniform_points(len(view.space.dimensions), rng), rng)
-                    if other is None:
-                        break
-                    launches.append(
-                        Launch(
-                            other, target, "the model's choice is tried already: an untried one at random"
-                        )
-                    )
-                else:
+                if view.space.key(choice) not in seen:
                     seen.add(view.space.key(choice))
                     launches.append(Launch(choice, target, reason))
+            # Ax may give fewer than asked for, or what is tried: the other slots are not left idle.
+            while len(launches) < wanted and not exhausted:
+                params = fresh(view.space, seen, at_random, rng)
+                exhausted = params is None
+                if params is not None:
+                    launches.append(
+                        Launch(params, target, "the model has nothing untried to offer: drawn at random")
+                    )
         if launches or (left != 0 and not exhausted):
             return Answer(tuple(launches), diagnostics)
         return wait_or_finish(view, target, exhausted)

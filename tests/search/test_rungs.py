@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from search.decide import decide
-from search.decision import Continue, Finish, Launch
+from search.decision import Answer, Continue, Finish, Launch
 from search.strategies.hyperband import launch_cost, next_bracket
 from search.strategies.rungs import rung_levels
-from search.view import BudgetLeft, Fidelity
+from search.view import BudgetLeft, Fidelity, TrialView
 from tests.search.support import trial, view
 
 
@@ -31,7 +32,7 @@ def test_rung_levels(fidelity: Fidelity, eta: float, levels: tuple[int, ...]) ->
     assert rung_levels(fidelity, eta) == levels
 
 
-def _at(number: int, *values: float, lr: float | None = None, **known: object):  # type: ignore[no-untyped-def]
+def _at(number: int, *values: float, lr: float | None = None, **known: Any) -> TrialView:
     """A trial that stands at rung 1, 3 or 9 with these values there."""
     return trial(
         number,
@@ -42,7 +43,7 @@ def _at(number: int, *values: float, lr: float | None = None, **known: object): 
     )
 
 
-def _continued(answer) -> list[tuple[int, int]]:  # type: ignore[no-untyped-def]
+def _continued(answer: Answer) -> list[tuple[int, int]]:
     return [(d.trial, d.target) for d in answer.decisions if isinstance(d, Continue)]
 
 

@@ -196,7 +196,7 @@ def _legal() -> dict[str, Any]:
         ({"beta2": 0.95}, "/beta2", "not active"),
         ({"lr": 2.0}, "/lr", "nearest legal value is 1.0"),
         ({"lr": "fast"}, "/lr", "a number from 1e-05 to 1"),
-        ({"lr": math.nan}, "/lr", "not a number"),
+        ({"lr": math.nan}, "/lr", "a number from"),
         ({"lr": True}, "/lr", "a number"),
         ({"momentum": 0.34}, "/momentum", "nearest legal value is 0.3"),
         ({"depth": 2.0}, "/depth", "whole number"),
@@ -212,8 +212,6 @@ def _legal() -> dict[str, Any]:
 def test_check_names_the_mistake_and_the_way_out(change: dict[str, Any], pointer: str, words: str) -> None:
     params = {k: v for k, v in {**_legal(), **change}.items() if v is not None}
     found = space(CONDITIONAL)
-    if words == "not a number":
-        words = "a number from"
     where, message, suggestion = _one_mistake(found, params)
     assert where == pointer
     assert words in f"{message} {suggestion}"
@@ -308,9 +306,8 @@ def test_a_wrong_document_is_refused_with_all_mistakes() -> None:
     assert len(caught.value.mistakes) == 3
 
 
-@pytest.mark.parametrize("null", [None])
-def test_the_wires_dump_with_its_defaults_is_understood(null: None) -> None:
-    dumped = {"type": "float", "low": 0.0, "high": 1.0, "log": False, "step": null, "when": {}, "doc": ""}
+def test_the_wires_dump_with_its_defaults_is_understood() -> None:
+    dumped = {"type": "float", "low": 0.0, "high": 1.0, "log": False, "step": None, "when": {}, "doc": ""}
     assert SearchSpace.from_json({"a": dumped}).to_json() == {
         "a": {"type": "float", "low": 0.0, "high": 1.0}
     }

@@ -37,6 +37,10 @@ class Job:
     report_every: int
     """A measurement is made at each multiple of this many steps, and at ``max_step``."""
 
+    def measured_at(self, step: int) -> bool:
+        """Whether a measurement is made after ``step`` steps."""
+        return step % self.report_every == 0 or step == self.max_step
+
 
 class InvalidConfigurationError(ValueError):
     """The configuration names an unknown setting or a value the trainer cannot use."""

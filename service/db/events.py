@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from service.db.engine import is_postgresql
@@ -99,7 +99,7 @@ def read(session: Session, *, after: int, study_key: str | None, limit: int) -> 
             return []
         query = query.where(EventRow.study_id == study_id)
     if is_postgresql(session):
-        query = query.where(EventRow.id <= _settled(session))
+        query = query.where(EventRow.id <= settled(session))
     rows = session.execute(query.order_by(EventRow.id).limit(limit))
     return [
         Event(
@@ -109,12 +109,14 @@ def read(session: Session, *, after: int, study_key: str | None, limit: int) -> 
     ]
 
 
-def _settled(session: Session) -> int:
-    """The id up to which every event is either visible or will never be.
+def settled(session: Session) -> int:
+    """The id up to which every event is either visible or will never be: where a new reader may begin.
 
     The order matters: whoever was given an id up to ``newest`` had announced its floor before, so it
     either still holds the lock or has ended; and the rows are read after both.
     """
+    if not is_postgresql(session):
+        return session.scalar(select(func.max(EventRow.id))) or 0
     newest = int(session.scalar(_NEWEST) or 0)
     floor = session.scalar(_FLOOR)
     return newest if floor is None else min(newest, int(floor))

@@ -6,12 +6,16 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.db.engine import is_postgresql
 from service.db.models import ProcessRow
+from trimtab.wire.views import Component
+
+ALIVE = timedelta(seconds=30)
+"""Whoever was seen within this time counts as alive."""
 
 HEARTBEAT = timedelta(seconds=5)
 """A heartbeat that comes along with other calls is written at most this often."""
@@ -35,3 +39,20 @@ def beat(session: Session, names: Collection[str], now: datetime) -> None:
         .values(seen_at=now)
         .execution_options(synchronize_session=False)
     )
+
+
+def components(session: Session, now: datetime) -> list[Component]:
+    """Whether a scheduler and a dispatcher are alive: without either of them nothing is trained."""
+    seen_at = dict(
+        session.execute(select(ProcessRow.kind, func.max(ProcessRow.seen_at)).group_by(ProcessRow.kind))
+        .tuples()
+        .all()
+    )
+    return [_component(kind, seen_at.get(kind), now) for kind in ("scheduler", "dispatcher")]
+
+
+def _component(kind: str, seen_at: datetime | None, now: datetime) -> Component:
+    if seen_at is None:
+        return Component(name=kind, alive=False, detail="never seen")
+    ago = max(0.0, (now - seen_at).total_seconds())
+    return Component(name=kind, alive=now - seen_at <= ALIVE, detail=f"seen {ago:.0f} s ago")

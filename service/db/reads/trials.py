@@ -50,14 +50,13 @@ class _Order:
     kind: type | tuple[type, ...]
 
 
-def find_trial(session: Session, study: StudyRow, number: int, *, lock: bool = False) -> TrialRow:
-    """A study's trial by its number; with ``lock``, nobody else changes it in this transaction.
+def find_trial(session: Session, study: StudyRow, number: int) -> TrialRow:
+    """A study's trial by its number.
 
     Raises:
         NotFoundError: the study has no such trial.
     """
-    query = select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number)
-    trial = session.scalar(query.with_for_update() if lock else query)
+    trial = session.scalar(select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number))
     if trial is None:
         raise NotFoundError(f"Study {study.key!r} has no trial {number}.")
     return trial

@@ -1,0 +1,292 @@
+"""The Python client: one method per route of the REST API, wire models in and out.
+
+Example::
+
+    with Client() as client:
+        study = client.create(spec)
+        for trial in client.loop(study.id):     # a study with trainer: {name: external}
+            with trial:
+                for step, loss in train(trial.params):
+                    if trial.report(step, val_loss=loss) != "continue":
+                        break
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from trimtab.errors import ConflictError, UnknownStudyError
+from trimtab.explain import closest
+from trimtab.loop import AskedTrial
+from trimtab.transport import Transport
+from trimtab.wire import views, work
+from trimtab.wire.base import Wire
+from trimtab.wire.limits import MAX_PAGE
+from trimtab.wire.states import StudyState, TrialState
+from trimtab.wire.study import StudySpec
+
+M = TypeVar("M", bound=BaseModel)
+
+DEFAULT_URL = "http://127.0.0.1:8787"
+ENDED = frozenset({StudyState.COMPLETED, StudyState.FAILED, StudyState.CANCELLED})
+"""States in which nothing happens in a study any more."""
+
+
+class Client:
+    """Talks to one service. Not for use by several threads at once."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        timeout_seconds: float = 30.0,
+        attempts: int = 5,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``url`` and ``token`` default to the environment's TRIMTAB_URL and TRIMTAB_TOKEN."""
+        self.url = (url or os.environ.get("TRIMTAB_URL") or DEFAULT_URL).rstrip("/")
+        token = token or os.environ.get("TRIMTAB_TOKEN") or None
+        self._sleep = sleep
+        self._transport = Transport(
+            self.url, token, timeout_seconds=timeout_seconds, attempts=attempts, sleep=sleep
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # Studies
+
+    def create(self, spec: StudySpec, *, key: str | None = None) -> views.StudyDetail:
+        """Submit a study. Calls with the same ``key`` make one study; without one each call makes its own."""
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        return self._transport.call(
+            "POST", "/v1/studies", views.StudyDetail, body=spec, headers=headers, safe=True
+        )
+
+    def list_studies(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        state: StudyState | None = None,
+        tag: str | None = None,
+        name: str | None = None,
+    ) -> views.StudyPage:
+        query = {"cursor": cursor, "limit": limit, "state": state, "tag": tag, "name": name}
+        return self._get("/v1/studies", views.StudyPage, **query)
+
+    def studies(
+        self, *, state: StudyState | None = None, tag: str | None = None, name: str | None = None
+    ) -> Iterator[views.StudyItem]:
+        """All studies, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list_studies(cursor=cursor, limit=MAX_PAGE, state=state, tag=tag, name=name)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def study(self, study: str) -> views.StudyDetail:
+        return self._get(f"/v1/studies/{study}", views.StudyDetail)
+
+    def find(self, name_or_id: str) -> views.StudyItem:
+        """The study with this id or unique name.
+
+        Raises :class:`~trimtab.errors.UnknownStudyError` if none, or more than one, has it.
+        """
+        studies = list(self.studies())
+        for item in studies:
+            if item.id == name_or_id:
+                return item
+        named = [item for item in studies if item.name == name_or_id]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            ids = ", ".join(f"{item.id} ({item.state})" for item in named)
+            raise UnknownStudyError(f"{len(named)} studies are called {name_or_id}", f"give an id: {ids}")
+        known = [item.name for item in studies] + [item.id for item in studies]
+        meant = closest(name_or_id, known)
+        hint = f"did you mean {meant}?" if meant else "see them all with: trimtab list"
+        raise UnknownStudyError(f"there is no study {name_or_id}", hint)
+
+    def delete(self, study: str) -> None:
+        self._transport.send("DELETE", f"/v1/studies/{study}")
+
+    def pause(self, study: str) -> views.StudyDetail:
+        return self._post(f"/v1/studies/{study}/pause", views.StudyDetail)
+
+    def resume(self, study: str) -> views.StudyDetail:
+        return self._post(f"/v1/studies/{study}/resume", views.StudyDetail)
+
+    def cancel(self, study: str) -> views.StudyDetail:
+        return self._post(f"/v1/studies/{study}/cancel", views.StudyDetail)
+
+    def extend(self, study: str, limits: views.ExtendRequest) -> views.StudyDetail:
+        """Raise limits of the budget; a completed study runs again."""
+        return self._transport.call(
+            "POST", f"/v1/studies/{study}/extend", views.StudyDetail, body=limits, safe=True
+        )
+
+    def summary(self, study: str) -> views.StudySummary:
+        return self._get(f"/v1/studies/{study}/summary", views.StudySummary)
+
+    def best(self, study: str) -> views.BestTrial:
+        return self._get(f"/v1/studies/{study}/best", views.BestTrial)
+
+    def curves(
+        self, study: str, *, max_points: int | None = None, max_lines: int | None = None
+    ) -> views.CurvesResponse:
+        query = {"max_points": max_points, "max_lines": max_lines}
+        return self._get(f"/v1/studies/{study}/curves", views.CurvesResponse, **query)
+
+    # Trials
+
+    def list_trials(
+        self,
+        study: str,
+        *,
+        cursor: str | None = None,
+        limit: int = 50,
+        state: TrialState | None = None,
+        sort: str | None = None,
+    ) -> views.TrialPage:
+        query = {"cursor": cursor, "limit": limit, "state": state, "sort": sort}
+        return self._get(f"/v1/studies/{study}/trials", views.TrialPage, **query)
+
+    def trials(
+        self, study: str, *, state: TrialState | None = None, sort: str | None = None
+    ) -> Iterator[views.TrialItem]:
+        """All trials, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list_trials(study, cursor=cursor, limit=MAX_PAGE, state=state, sort=sort)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def trial(self, study: str, number: int) -> views.TrialDetail:
+        return self._get(f"/v1/studies/{study}/trials/{number}", views.TrialDetail)
+
+    def enqueue(self, study: str, request: views.EnqueueRequest) -> views.TrialItem:
+        return self._post(f"/v1/studies/{study}/trials", views.TrialItem, body=request)
+
+    def stop_trial(self, study: str, number: int) -> views.TrialItem:
+        return self._post(f"/v1/studies/{study}/trials/{number}/stop", views.TrialItem)
+
+    def retry_trial(self, study: str, number: int) -> views.TrialItem:
+        return self._post(f"/v1/studies/{study}/trials/{number}/retry", views.TrialItem)
+
+    def continue_trial(self, study: str, number: int, target_step: int) -> views.TrialItem:
+        """Train a paused or finished trial on, from its checkpoint to ``target_step``."""
+        body = views.ContinueRequest(target_step=target_step)
+        return self._post(f"/v1/studies/{study}/trials/{number}/continue", views.TrialItem, body=body)
+
+    def import_trials(self, study: str, request: work.ImportRequest) -> work.ImportResponse:
+        return self._post(f"/v1/studies/{study}/import", work.ImportResponse, body=request)
+
+    def decisions(self, study: str, *, cursor: str | None = None, limit: int = 50) -> views.DecisionPage:
+        return self._get(f"/v1/studies/{study}/decisions", views.DecisionPage, cursor=cursor, limit=limit)
+
+    # Events
+
+    def event_page(self, study: str, *, after: int = 0, limit: int = 100) -> views.EventPage:
+        return self._get(f"/v1/studies/{study}/events", views.EventPage, after=after, limit=limit)
+
+    def events(
+        self, study: str | None = None, *, after: int = 0, patience_seconds: float = 60.0
+    ) -> Iterator[views.Event]:
+        """Live events with ids above ``after``, without end; a broken stream is taken up where it broke.
+
+        Raises :class:`~trimtab.errors.ConnectionFailedError` when the service is away for longer than
+        ``patience_seconds``.
+        """
+        return self._transport.events({"study": study}, after, patience_seconds)
+
+    # Ask and tell
+
+    def ask(self, study: str, request: work.AskRequest | None = None) -> work.AskResponse:
+        """A configuration to train oneself, if there is one now. :meth:`loop` is easier."""
+        request = request or work.AskRequest()
+        return self._transport.call(
+            "POST",
+            f"/v1/studies/{study}/ask",
+            work.AskResponse,
+            body=request,
+            wait_seconds=request.wait_seconds,
+        )
+
+    def loop(self, study: str, *, lease_seconds: float | None = None) -> Iterator[AskedTrial]:
+        """Trials to train oneself, one after the other, until the study has ended.
+
+        ``lease_seconds``: a trial of which nothing is heard for so long is given to another loop.
+        """
+        while True:
+            try:
+                answer = self.ask(study, work.AskRequest(lease_seconds=lease_seconds))
+            except ConflictError:
+                if self.study(study).state in ENDED:
+                    return
+                raise
+            if answer.assignment is not None:
+                yield AskedTrial(answer.assignment, self.reports, self.end)
+            elif self.study(study).state in ENDED:
+                return
+            else:
+                self._sleep(answer.retry_after_seconds)
+
+    # Workers
+
+    def register(self, request: work.RegisterRequest) -> None:
+        self._transport.send("POST", "/v1/work/register", body=request)
+
+    def lease(self, request: work.LeaseRequest) -> work.LeaseResponse:
+        return self._transport.call(
+            "POST", "/v1/work/lease", work.LeaseResponse, body=request, wait_seconds=request.wait_seconds
+        )
+
+    def reports(self, request: work.ReportsRequest) -> work.ReportsResponse:
+        return self._transport.call(
+            "POST", "/v1/work/reports", work.ReportsResponse, body=request, safe=True
+        )
+
+    def end(self, request: work.EndRequest) -> work.EndResponse:
+        return self._transport.call("POST", "/v1/work/end", work.EndResponse, body=request, safe=True)
+
+    def garbage(self) -> work.GarbageResponse:
+        return self._get("/v1/work/garbage", work.GarbageResponse)
+
+    def garbage_done(self, ids: list[int]) -> None:
+        self._transport.send("POST", "/v1/work/garbage", body=work.GarbageDone(ids=ids))
+
+    # The service itself
+
+    def health(self) -> views.Health:
+        return self._get("/v1/health", views.Health)
+
+    def ready(self) -> views.Readiness:
+        """Which parts of the service are alive; answers while some are not."""
+        return self._transport.call("GET", "/v1/ready", views.Readiness, accept=(503,))
+
+    def _get(self, path: str, answer: type[M], **query: str | int | None) -> M:
+        return self._transport.call("GET", path, answer, query=query, safe=True)
+
+    def _post(self, path: str, answer: type[M], *, body: Wire | None = None) -> M:
+        return self._transport.call("POST", path, answer, body=body)

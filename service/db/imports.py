@@ -1,0 +1,197 @@
+"""Trials that were finished elsewhere: all of a request are taken in, or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from service import specs
+from service.db import events, studies
+from service.db.models import ImprovementRow, MeasurementRow, StudyRow, TrialRow
+from service.errors import ConflictError, InvalidError
+from trimtab.wire import limits
+from trimtab.wire.problems import FieldProblem
+from trimtab.wire.states import FailureKind, StudyState, TrialState
+from trimtab.wire.study import StudySpec
+from trimtab.wire.work import ImportedTrial, ImportRequest, Measurement
+
+ORIGIN = "imported"
+
+
+@dataclass(slots=True)
+class _Curve:
+    """What a learning curve comes to; ``rows`` are its points as they are stored."""
+
+    rows: list[dict[str, Any]]
+    value: float | None = None
+    best: float | None = None
+    best_step: int | None = None
+    since_best: int = 0
+
+
+def import_trials(session: Session, key: str, request: ImportRequest, now: datetime) -> list[int]:
+    """Take in finished trials with their curves; the numbers they were given, in the request's order.
+
+    They cost nothing of the budget. The same trial imported twice is two trials.
+
+    Raises:
+        NotFoundError: there is no such study.
+        ConflictError: it was cancelled.
+        InvalidError: a configuration does not lie in the space, or a curve is no curve of its metric.
+    """
+    study = studies.locked_study(session, key)
+    spec = StudySpec.model_validate(study.spec)
+    problems = list(_problems(spec, request))
+    if problems:
+        raise InvalidError("Nothing was imported: some of the trials cannot be.", problems)
+    if study.state == StudyState.CANCELLED:
+        raise ConflictError(f"The study {study.name!r} was cancelled; submit it anew to go on.")
+    if study.next_trial - 1 + len(request.trials) > limits.MAX_TRIALS_PER_STUDY:
+        raise ConflictError(f"A study holds {limits.MAX_TRIALS_PER_STUDY} trials at most.")
+    rows = []
+    for imported in request.trials:
+        curve = _curve(study, imported.curve, now)
+        trial = _trial(study, spec, imported, curve, now)
+        study.next_trial += 1
+        session.add(trial)
+        rows.append((trial, curve))
+    session.flush()
+    points = [{"trial_id": trial.id, **point} for trial, curve in rows for point in curve.rows]
+    if points:
+        session.execute(insert(MeasurementRow), points)
+    study.version += 1
+    new = [
+        events.NewEvent(
+            study.id,
+            study.key,
+            f"trial.{trial.state}",
+            trial.number,
+            {"origin": ORIGIN, "step": trial.step, "best_value": trial.best_value},
+        )
+        for trial, _ in rows
+    ]
+    new += _improvements(session, study, [trial for trial, _ in rows], now)
+    events.append_all(session, new, now=now)
+    return [trial.number for trial, _ in rows]
+
+
+def _problems(spec: StudySpec, request: ImportRequest) -> Iterator[FieldProblem]:
+    space = specs.space(spec)
+    metric = spec.metric.name
+    for index, trial in enumerate(request.trials):
+        place = f"/trials/{index}"
+        for mistake in space.check(trial.params):
+            yield FieldProblem(
+                pointer=f"{place}/params{mistake.pointer}",
+                message=mistake.message,
+                suggestion=mistake.suggestion,
+            )
+        if not trial.curve and trial.state == "completed":
+            yield FieldProblem(pointer=f"{place}/curve", message="a completed trial has at least one point")
+        for point, (before, after) in enumerate(pairwise(trial.curve), start=1):
+            if after.step <= before.step:
+                yield FieldProblem(
+                    pointer=f"{place}/curve/{point}/step",
+                    message=f"step {after.step} does not lie behind step {before.step}",
+                )
+        for point, measurement in enumerate(trial.curve):
+            if metric not in measurement.metrics:
+                yield FieldProblem(
+                    pointer=f"{place}/curve/{point}/metrics",
+                    message=f"the study's metric {metric} is missing",
+                )
+
+
+def _curve(study: StudyRow, points: list[Measurement], now: datetime) -> _Curve:
+    curve = _Curve(rows=[])
+    for point in points:
+        value = point.metrics[study.metric]
+        curve.value = value if math.isfinite(value) else None
+        if curve.value is not None and _better(study, curve.value, curve.best):
+            curve.best, curve.best_step, curve.since_best = curve.value, point.step, 0
+        else:
+            curve.since_best += 1
+        curve.rows.append(
+            {
+                "step": point.step,
+                "study_id": study.id,
+                "token": None,
+                "value": curve.value,
+                "best": curve.best,
+                "metrics": point.model_dump(mode="json", include={"metrics"})["metrics"],
+                "seconds": point.seconds,
+                "tokens": point.tokens,
+                "at": now,
+            }
+        )
+    return curve
+
+
+def _trial(
+    study: StudyRow, spec: StudySpec, imported: ImportedTrial, curve: _Curve, now: datetime
+) -> TrialRow:
+    last = imported.curve[-1] if imported.curve else None
+    step = last.step if last is not None else 0
+    trial = TrialRow(
+        study_id=study.id,
+        number=study.next_trial,
+        state=TrialState(imported.state).value,
+        state_reason=ORIGIN,
+        params=dict(imported.params),
+        label=imported.label,
+        origin=ORIGIN,
+        first_target=step or spec.fidelity.max,
+        target_step=step or spec.fidelity.max,
+        step=step,
+        value=curve.value,
+        best_value=curve.best,
+        best_step=curve.best_step,
+        since_best=curve.since_best,
+        trained=0,
+        seconds=0.0,
+        runs=0,
+        retries=0,
+        failures={},
+        created_at=now,
+        ended_at=now,
+    )
+    if imported.state == "failed":
+        diverged = last is not None and curve.value is None
+        trial.failure_kind = (FailureKind.DIVERGED if diverged else FailureKind.CRASH).value
+        trial.failure_message = "imported as failed"
+    return trial
+
+
+def _improvements(
+    session: Session, study: StudyRow, trials: list[TrialRow], now: datetime
+) -> Iterator[events.NewEvent]:
+    """Move the study's best value; each step forward is a point of its best-so-far curve."""
+    trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id))
+    seconds = (now - study.started_at).total_seconds() if study.started_at is not None else 0.0
+    for trial in trials:
+        if trial.best_value is None or not _better(study, trial.best_value, study.best_value):
+            continue
+        study.best_value, study.best_trial_id = trial.best_value, trial.id
+        session.add(
+            ImprovementRow(
+                study_id=study.id,
+                trial_number=trial.number,
+                step=trial.best_step,
+                fidelity=int(trained or 0),
+                seconds=seconds,
+                value=trial.best_value,
+            )
+        )
+        data = {"value": trial.best_value, "step": trial.best_step}
+        yield events.NewEvent(study.id, study.key, "study.best", trial.number, data)
+
+
+def _better(study: StudyRow, value: float, than: float | None) -> bool:
+    return than is None or (value > than if study.maximize else value < than)

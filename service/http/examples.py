@@ -1,0 +1,95 @@
+"""Examples of request bodies, shown in the documentation. A test sends each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.openapi.models import Example
+
+_STUDY: dict[str, Any] = {
+    "name": "digits: learning rate",
+    "trainer": {"name": "synthetic"},
+    "space": {
+        "lr": {"type": "float", "low": 0.0001, "high": 1.0, "log": True},
+    },
+    "metric": {"name": "loss", "direction": "minimize"},
+    "fidelity": {"unit": "steps", "min": 1, "max": 9},
+    "budget": {"trials": 20},
+    "parallelism": 2,
+    "strategy": {"name": "asha"},
+}
+
+_OWN_LOOP: dict[str, Any] = {
+    **_STUDY,
+    "name": "my own loop",
+    "trainer": {"name": "external"},
+    "space": {
+        "lr": {"type": "float", "low": 0.0001, "high": 1.0, "log": True},
+        "optimizer": {"type": "categorical", "choices": ["adamw", "sgd"]},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": "sgd"}},
+    },
+    "strategy": {"name": "random"},
+    "enqueue": [{"params": {"lr": 0.01, "optimizer": "adamw"}, "label": "default", "to_end": True}],
+    "tags": ["example"],
+}
+
+
+def _examples(**named: tuple[str, Any]) -> dict[str, Example]:
+    return {name: Example(summary=summary, value=value) for name, (summary, value) in named.items()}
+
+
+STUDIES = _examples(
+    builtin=("A built-in trainer", _STUDY),
+    external=("The user's own loop, by ask and tell", _OWN_LOOP),
+)
+EXTEND = _examples(trials=("More trials", {"trials": 40}))
+ENQUEUE = _examples(
+    config=(
+        "A configuration trained to the end",
+        {"params": {"lr": 0.03, "optimizer": "adamw"}, "to_end": True},
+    )
+)
+CONTINUE = _examples(further=("Train up to step 18", {"target_step": 18}))
+IMPORT = _examples(
+    trials=(
+        "One finished trial and one that diverged",
+        {
+            "trials": [
+                {
+                    "params": {"lr": 0.01, "optimizer": "adamw"},
+                    "curve": [
+                        {"step": 1, "metrics": {"loss": 0.9}},
+                        {"step": 2, "metrics": {"loss": 0.7}},
+                    ],
+                },
+                {
+                    "params": {"lr": 1.0, "optimizer": "sgd", "momentum": 0.9},
+                    "curve": [{"step": 1, "metrics": {"loss": "NaN"}}],
+                    "state": "failed",
+                },
+            ]
+        },
+    )
+)
+ASK = _examples(now=("Without waiting", {"wait_seconds": 0}))
+REGISTER = _examples(
+    dispatcher=(
+        "A dispatcher with two CPUs",
+        {"worker": "lab-1", "incarnation": "8f3a", "total": {"cpus": 2}, "trainers": ["synthetic"]},
+    )
+)
+LEASE = _examples(
+    one=(
+        "One run, without waiting",
+        {"worker": "lab-1", "incarnation": "8f3a", "free": {"cpus": 2}, "max_runs": 1, "lease_seconds": 30},
+    )
+)
+REPORTS = _examples(
+    measurement=(
+        "A measurement",
+        {"reports": [{"token": 1, "seq": 1, "measurements": [{"step": 1, "metrics": {"loss": 0.9}}]}]},
+    ),
+    renewal=("A renewal of the lease", {"reports": [{"token": 1, "seq": 2}]}),
+)
+END = _examples(finished=("The target is reached", {"token": 1, "outcome": "finished", "step": 9}))
+GARBAGE = _examples(done=("Two checkpoints whose files are gone", {"ids": [3, 4]}))

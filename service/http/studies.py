@@ -1,0 +1,238 @@
+"""Studies over REST."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Response
+
+from service import specs
+from service.db import events, reads, studies
+from service.errors import InvalidError, NotFoundError
+from service.http import examples, scripts
+from service.http.bodies import JsonRoute
+from service.http.context import Context
+from service.http.parameters import Cursor, EventId, Limit, StudyKey, Text
+from service.http.problems import responses
+from trimtab import check
+from trimtab.wire.states import StudyState
+from trimtab.wire.study import StudySpec
+from trimtab.wire.views import (
+    BestTrial,
+    CurvesResponse,
+    DecisionPage,
+    EventPage,
+    ExtendRequest,
+    StudyDetail,
+    StudyPage,
+    StudySummary,
+)
+
+REPLAYED = "Idempotency-Replayed"
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Sent again with the same study, it gives the study that was made the first time.",
+    ),
+]
+
+
+def router(context: Context) -> APIRouter:
+    """The routes below ``/v1/studies`` that are about whole studies."""
+    routes = APIRouter(prefix="/v1/studies", tags=["studies"], route_class=JsonRoute)
+    database, clock = context.database, context.clock
+
+    @routes.post(
+        "",
+        operation_id="createStudy",
+        summary="Submit a study",
+        status_code=201,
+        response_model=StudyDetail,
+        responses={
+            **responses(400, 409, 413, 415),
+            200: {
+                "model": StudyDetail,
+                "description": "The study of an earlier call with this Idempotency-Key.",
+                "headers": {REPLAYED: {"schema": {"type": "string"}, "description": "`true`"}},
+            },
+        },
+        openapi_extra={
+            "requestBody": {
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/StudySpec"}}}
+            }
+        },
+    )
+    def create(
+        document: Annotated[Any, Body(openapi_examples=examples.STUDIES)],
+        response: Response,
+        idempotency_key: IdempotencyKey = None,
+    ) -> StudyDetail:
+        """It runs from now on. Every mistake in it is named at once."""
+        spec = _checked(document)
+        scripts.check(spec.trainer, context.settings)
+        with database.write() as session:
+            created = studies.create(
+                session, spec, key=context.new_key(), idempotency_key=idempotency_key, now=clock()
+            )
+            detail = reads.study_detail(session, created.key, clock())
+        if not created.new:
+            response.status_code = 200
+            response.headers[REPLAYED] = "true"
+        response.headers["Location"] = f"/v1/studies/{created.key}"
+        return detail
+
+    @routes.get("", operation_id="listStudies", summary="List studies, newest first", responses=responses())
+    def list_studies(
+        cursor: Cursor = None,
+        limit: Limit = 50,
+        state: Annotated[StudyState | None, Query(description="Studies in this state.")] = None,
+        tag: Annotated[Text, Query(description="Studies that carry this tag.")] = None,
+        name: Annotated[Text, Query(description="Studies with this in their name, in either case.")] = None,
+    ) -> StudyPage:
+        with database.read() as session:
+            return reads.list_studies(
+                session, now=clock(), cursor=cursor, limit=limit, state=state, tag=tag, name=name
+            )
+
+    @routes.get("/{study}", operation_id="readStudy", summary="Read a study", responses=responses(404))
+    def read(study: StudyKey) -> StudyDetail:
+        with database.read() as session:
+            return reads.study_detail(session, study, clock())
+
+    @routes.delete(
+        "/{study}",
+        operation_id="deleteStudy",
+        summary="Delete a study and all that belongs to it",
+        status_code=204,
+        responses=responses(404, 409),
+    )
+    def delete(study: StudyKey) -> None:
+        """Refused while a trial of it is being trained: cancel it first."""
+        with database.write() as session:
+            studies.delete(session, study)
+
+    @routes.post(
+        "/{study}/pause", operation_id="pauseStudy", summary="Pause a study", responses=responses(404, 409)
+    )
+    def pause(study: StudyKey) -> StudyDetail:
+        """Nothing more is started; running trials save a checkpoint and end their runs."""
+        with database.write() as session:
+            studies.pause(session, study, clock())
+            return reads.study_detail(session, study, clock())
+
+    @routes.post(
+        "/{study}/resume",
+        operation_id="resumeStudy",
+        summary="Let a paused or failed study go on",
+        responses=responses(404, 409),
+    )
+    def resume(study: StudyKey) -> StudyDetail:
+        with database.write() as session:
+            studies.resume(session, study, clock())
+            return reads.study_detail(session, study, clock())
+
+    @routes.post(
+        "/{study}/cancel",
+        operation_id="cancelStudy",
+        summary="End a study for good",
+        responses=responses(404, 409),
+    )
+    def cancel(study: StudyKey) -> StudyDetail:
+        """Queued trials stop at once, running ones at their next report."""
+        with database.write() as session:
+            studies.cancel(session, study, clock())
+            return reads.study_detail(session, study, clock())
+
+    @routes.post(
+        "/{study}/extend",
+        operation_id="extendStudy",
+        summary="Raise limits of a study's budget",
+        responses=responses(400, 404, 409, 413, 415),
+    )
+    def extend(
+        study: StudyKey, request: Annotated[ExtendRequest, Body(openapi_examples=examples.EXTEND)]
+    ) -> StudyDetail:
+        """A study that had completed or failed runs again."""
+        with database.write() as session:
+            studies.extend(session, study, request, clock())
+            return reads.study_detail(session, study, clock())
+
+    @routes.get(
+        "/{study}/summary",
+        operation_id="summariseStudy",
+        summary="A study with its best-so-far curve",
+        responses=responses(404),
+    )
+    def summary(study: StudyKey) -> StudySummary:
+        with database.read() as session:
+            return reads.summary(session, study, clock())
+
+    @routes.get(
+        "/{study}/best",
+        operation_id="readBestTrial",
+        summary="The best trial so far",
+        responses=responses(404),
+    )
+    def best(study: StudyKey) -> BestTrial:
+        """404 while no trial has reported a finite value."""
+        with database.read() as session:
+            found = reads.best(session, study)
+        if found is None:
+            raise NotFoundError("No trial of this study has reported a finite value yet.")
+        return found
+
+    @routes.get(
+        "/{study}/curves",
+        operation_id="readCurves",
+        summary="Learning curves of the tuned metric, thinned for drawing",
+        responses=responses(404),
+    )
+    def curves(
+        study: StudyKey,
+        max_points: Annotated[int, Query(ge=2, le=20_000, description="Points of a line, at most.")] = 100,
+        max_lines: Annotated[
+            int | None, Query(ge=1, le=100_000, description="Lines: half the best, half the newest.")
+        ] = None,
+    ) -> CurvesResponse:
+        with database.read() as session:
+            lines = reads.curves(session, study, max_points=max_points, max_lines=max_lines)
+        return CurvesResponse.model_construct(lines=lines)
+
+    @routes.get(
+        "/{study}/decisions",
+        operation_id="listDecisions",
+        summary="What search decided and why, newest first",
+        responses=responses(404),
+    )
+    def decisions(study: StudyKey, cursor: Cursor = None, limit: Limit = 50) -> DecisionPage:
+        with database.read() as session:
+            return reads.decisions(session, study, cursor=cursor, limit=limit)
+
+    @routes.get(
+        "/{study}/events",
+        operation_id="listEvents",
+        summary="A study's history, oldest first",
+        responses=responses(404),
+    )
+    def history(study: StudyKey, after: EventId = 0, limit: Limit = 100) -> EventPage:
+        """`next_cursor` is the last event's id: pass it as `after`, here or to `/v1/events`."""
+        with database.read() as session:
+            reads.find_study(session, study)
+            found = events.read(session, after=after, study_key=study, limit=limit)
+        return EventPage(items=found, next_cursor=str(found[-1].id) if len(found) == limit else None)
+
+    return routes
+
+
+def _checked(document: Any) -> StudySpec:
+    try:
+        spec = check.study(document)
+    except check.InvalidStudyError as error:
+        count = "1 mistake" if len(error.problems) == 1 else f"{len(error.problems)} mistakes"
+        raise InvalidError(f"The study has {count}; errors names each.", error.problems) from None
+    specs.check(spec)
+    return spec

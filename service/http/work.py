@@ -1,0 +1,108 @@
+"""What workers say: register, lease, report, end, and the files of checkpoints nobody needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+
+from service.db import checkpoints, ends, leases, reports
+from service.http import examples
+from service.http.bodies import JsonRoute
+from service.http.context import Context
+from service.http.problems import responses
+from trimtab.wire.work import (
+    EndRequest,
+    EndResponse,
+    GarbageDone,
+    GarbageResponse,
+    LeaseRequest,
+    LeaseResponse,
+    RegisterRequest,
+    ReportsRequest,
+    ReportsResponse,
+)
+
+
+def router(context: Context) -> APIRouter:
+    """The routes below ``/v1/work``."""
+    routes = APIRouter(prefix="/v1/work", tags=["work"], route_class=JsonRoute)
+    database, clock = context.database, context.clock
+
+    @routes.post(
+        "/register",
+        operation_id="registerWorker",
+        summary="A dispatcher says that it has started",
+        status_code=204,
+        responses=responses(400, 409, 413, 415),
+    )
+    def register(request: Annotated[RegisterRequest, Body(openapi_examples=examples.REGISTER)]) -> None:
+        """What its earlier incarnations were training is lost, and queued again."""
+        with database.write() as session:
+            leases.register(session, request, clock())
+
+    @routes.post(
+        "/lease",
+        operation_id="leaseRuns",
+        summary="Lease queued runs that fit into free resources",
+        responses=responses(400, 409, 413, 415),
+    )
+    async def lease(
+        request: Annotated[LeaseRequest, Body(openapi_examples=examples.LEASE)],
+    ) -> LeaseResponse:
+        """Waits up to `wait_seconds` for one."""
+
+        def try_once() -> LeaseResponse | None:
+            with database.write() as session:
+                answer = leases.lease(session, request, clock())
+            return answer if answer.assignments else None
+
+        answer = await context.tail.attempt(try_once, request.wait_seconds)
+        return answer or LeaseResponse(assignments=[])
+
+    @routes.post(
+        "/reports",
+        operation_id="report",
+        summary="Report measurements and checkpoints, renew leases, hear verdicts",
+        responses=responses(400, 409, 413, 415),
+    )
+    def report(
+        request: Annotated[ReportsRequest, Body(openapi_examples=examples.REPORTS)],
+    ) -> ReportsResponse:
+        """Resending a report changes nothing. A stale token gets the verdict `lost`."""
+        with database.write() as session:
+            return reports.record(session, request, clock())
+
+    @routes.post(
+        "/end",
+        operation_id="endAttempt",
+        summary="An attempt is over",
+        responses=responses(400, 409, 413, 415),
+    )
+    def end(request: Annotated[EndRequest, Body(openapi_examples=examples.END)]) -> EndResponse:
+        """`accepted` is false, and nothing changes, when the token is stale."""
+        with database.write() as session:
+            return ends.end(session, request, clock())
+
+    @routes.get(
+        "/garbage",
+        operation_id="listGarbage",
+        summary="Checkpoints whose files are to be deleted",
+        responses=responses(),
+    )
+    def garbage() -> GarbageResponse:
+        with database.read() as session:
+            return GarbageResponse(items=checkpoints.garbage(session))
+
+    @routes.post(
+        "/garbage",
+        operation_id="garbageDone",
+        summary="Files of checkpoints have been deleted",
+        status_code=204,
+        responses=responses(400, 413, 415),
+    )
+    def garbage_done(request: Annotated[GarbageDone, Body(openapi_examples=examples.GARBAGE)]) -> None:
+        with database.write() as session:
+            checkpoints.done(session, request.ids)
+
+    return routes

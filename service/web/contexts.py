@@ -1,0 +1,144 @@
+"""What each page shows: one frozen context per template, and nothing else reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from trimtab.wire.base import ParamValue
+from trimtab.wire.study import StudySpec
+from trimtab.wire.views import (
+    BestPoint,
+    BestTrial,
+    DecisionView,
+    StudyDetail,
+    StudyItem,
+    TrialDetail,
+    TrialItem,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What every page knows."""
+
+    template: ClassVar[str]
+
+    title: str
+    now: datetime
+    locked: bool = False
+    """The server has a token: the page offers to log out."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFilter:
+    """What the list of studies was narrowed to; empty strings narrow nothing."""
+
+    state: str = ""
+    tag: str = ""
+    name: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.state or self.tag or self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudiesPage(Page):
+    """``/``: all studies."""
+
+    template: ClassVar[str] = "studies.html"
+
+    studies: tuple[StudyItem, ...]
+    filter: StudyFilter
+    states: tuple[str, ...]
+    first_url: str | None
+    """Back to the first page; None on it."""
+    next_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading of the trial table."""
+
+    label: str
+    css: str = ""
+    url: str | None = None
+    """Sorts by this column; None where it cannot be sorted."""
+    direction: str = ""
+    """``ascending`` or ``descending`` where the table is sorted by this column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPage(Page):
+    """``/studies/{id}``: one study."""
+
+    template: ClassVar[str] = "study.html"
+
+    study: StudyDetail
+    default: BestTrial | None
+    improvements: tuple[BestPoint, ...]
+    rungs: tuple[int, ...]
+    """Steps at which the strategy weighs trials against each other."""
+    spec_text: str
+    """The specification as a study file."""
+    trials: tuple[TrialItem, ...]
+    parameters: tuple[str, ...]
+    columns: tuple[Column, ...]
+    states: tuple[str, ...]
+    state: str
+    """The trial table shows trials in this state; empty: all."""
+    sort: str
+    first_url: str | None
+    next_url: str | None
+    decisions: tuple[DecisionView, ...]
+
+    @property
+    def spec(self) -> StudySpec:
+        return self.study.spec
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A parameter of a trial, beside what the best trial has."""
+
+    name: str
+    value: ParamValue
+    best: ParamValue | None
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPage(Page):
+    """``/studies/{id}/trials/{n}``: one trial."""
+
+    template: ClassVar[str] = "trial.html"
+
+    study: StudyDetail
+    trial: TrialDetail
+    settings: tuple[Setting, ...]
+    metrics: tuple[str, ...]
+    """Names of all metrics measured, the tuned one first."""
+    rungs: tuple[int, ...]
+    previous: int | None
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginPage(Page):
+    """``/login``: asks for the server's token."""
+
+    template: ClassVar[str] = "login.html"
+
+    next_url: str
+    wrong: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorPage(Page):
+    """An error answer for people."""
+
+    template: ClassVar[str] = "error.html"
+
+    status: int
+    detail: str

@@ -1,0 +1,235 @@
+"""From the service's reads to the contexts of the pages. Each page is read in one transaction."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator
+from datetime import datetime
+from typing import cast, get_args
+from urllib.parse import urlencode
+
+import yaml
+
+from service.db import reads
+from service.db.engine import Database
+from service.db.reads.trials import TrialSort
+from service.errors import NotFoundError
+from service.web.contexts import Column, Setting, StudiesPage, StudyFilter, StudyPage, TrialPage
+from trimtab.wire.states import StudyState, TrialState
+from trimtab.wire.study import Direction, StudySpec
+from trimtab.wire.views import StudyDetail, TrialDetail
+
+STUDIES_PER_PAGE = 30
+TRIALS_PER_PAGE = 50
+DECISIONS_SHOWN = 12
+TRIALS_PER_EXPORT_READ = 500
+SORTS: tuple[str, ...] = get_args(TrialSort)
+
+
+def studies(
+    database: Database, now: datetime, chosen: StudyFilter, cursor: str | None, locked: bool
+) -> StudiesPage:
+    """The list of studies, newest first. Raises :class:`InvalidError` for a bad cursor."""
+    known = [state.value for state in StudyState]
+    with database.read() as session:
+        page = reads.list_studies(
+            session,
+            now=now,
+            cursor=cursor,
+            limit=STUDIES_PER_PAGE,
+            state=StudyState(chosen.state) if chosen.state in known else None,
+            tag=chosen.tag or None,
+            name=chosen.name or None,
+        )
+    kept = {"state": chosen.state, "tag": chosen.tag, "name": chosen.name}
+    return StudiesPage(
+        title="Studies",
+        now=now,
+        locked=locked,
+        studies=tuple(page.items),
+        filter=chosen,
+        states=tuple(known),
+        first_url=_url("/", **kept) if cursor else None,
+        next_url=_url("/", **kept, cursor=page.next_cursor) if page.next_cursor else None,
+    )
+
+
+def study(
+    database: Database, now: datetime, key: str, *, sort: str, state: str, cursor: str | None, locked: bool
+) -> StudyPage:
+    """One study. Raises :class:`NotFoundError`, and :class:`InvalidError` for a bad cursor."""
+    with database.read() as session:
+        summary = reads.summary(session, key, now)
+        detail = summary.study
+        best_first = _best_first(detail)
+        order = sort if sort in SORTS and sort != "best" else best_first
+        trials = reads.list_trials(
+            session,
+            key,
+            cursor=cursor,
+            limit=TRIALS_PER_PAGE,
+            state=TrialState(state) if state in [known.value for known in TrialState] else None,
+            sort=cast(TrialSort, order),
+        )
+        decisions = reads.decisions(session, key, limit=DECISIONS_SHOWN)
+    path = f"/studies/{key}"
+    kept = {"sort": "" if order == best_first else order, "state": state}
+    parameters = tuple(detail.spec.space)
+    return StudyPage(
+        title=detail.name,
+        now=now,
+        locked=locked,
+        study=detail,
+        default=summary.default,
+        improvements=tuple(summary.best_so_far),
+        rungs=rungs(detail.spec),
+        spec_text=spec_text(detail.spec),
+        trials=tuple(trials.items),
+        parameters=parameters,
+        columns=_columns(path, order, best_first, state, detail, parameters),
+        states=tuple(known.value for known in TrialState),
+        state=state,
+        sort=kept["sort"],
+        first_url=_url(path, **kept) if cursor else None,
+        next_url=_url(path, **kept, cursor=trials.next_cursor) if trials.next_cursor else None,
+        decisions=tuple(decisions.items),
+    )
+
+
+def trial(database: Database, now: datetime, key: str, number: int, locked: bool) -> TrialPage:
+    """One trial. Raises :class:`NotFoundError`."""
+    with database.read() as session:
+        detail = reads.study_detail(session, key, now)
+        shown = reads.trial_detail(session, key, number)
+    best = detail.best.params if detail.best is not None else {}
+    names = [name for name in detail.spec.space if name in shown.params]
+    names += [name for name in shown.params if name not in detail.spec.space]
+    return TrialPage(
+        title=f"Trial {number} of {detail.name}",
+        now=now,
+        locked=locked,
+        study=detail,
+        trial=shown,
+        settings=tuple(
+            Setting(
+                name,
+                shown.params[name],
+                best.get(name),
+                detail.spec.space[name].doc if name in detail.spec.space else "",
+            )
+            for name in names
+        ),
+        metrics=_metrics(shown, detail.metric),
+        rungs=rungs(detail.spec),
+        previous=number - 1 if number > 1 else None,
+        # Numbers count from 1 without gaps.
+        next=number + 1 if number < detail.trials.total else None,
+    )
+
+
+def spec_text(spec: StudySpec) -> str:
+    """The specification as a study file; what is left at its default is not written."""
+    document = spec.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+
+
+def study_spec(database: Database, now: datetime, key: str) -> StudySpec:
+    """A study's specification. Raises :class:`NotFoundError`."""
+    with database.read() as session:
+        return reads.study_detail(session, key, now).spec
+
+
+def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
+    """All trials as CSV, a few hundred per piece: one column per parameter, in order of number."""
+    parameters = tuple(spec.space)
+    head = ("number", "state", "label", "origin", "step", "target_step", "value", "best_value", "best_step")
+    tail = ("seconds", "runs", "retries", "failure_kind", "state_reason")
+    yield _csv_lines([(*head, *parameters, *tail)])
+    cursor: str | None = None
+    while True:
+        try:
+            with database.read() as session:
+                page = reads.list_trials(session, key, cursor=cursor, limit=TRIALS_PER_EXPORT_READ)
+        except NotFoundError:  # deleted meanwhile; the head of the answer is long sent
+            return
+        yield _csv_lines(
+            (
+                *(_cell(getattr(item, name)) for name in head),
+                *(_cell(item.params.get(name)) for name in parameters),
+                *(_cell(getattr(item, name)) for name in tail),
+            )
+            for item in page.items
+        )
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def rungs(spec: StudySpec) -> tuple[int, ...]:
+    """The steps below the full fidelity at which the strategy weighs trials against each other.
+
+    Successive halving's rungs are ``min * eta**k`` (Li et al. 2018, "Massively parallel hyperparameter
+    tuning", section 3.1); other strategies have none.
+    """
+    eta = spec.strategy.options.get("eta", 3)
+    if spec.strategy.name not in ("asha", "hyperband") or not isinstance(eta, int | float) or eta <= 1:
+        return ()
+    levels = (round(spec.fidelity.min * eta**k) for k in itertools.count())
+    return tuple(itertools.takewhile(lambda level: level < spec.fidelity.max, levels))
+
+
+def _best_first(study: StudyDetail) -> str:
+    return "-best_value" if study.direction is Direction.MAXIMIZE else "best_value"
+
+
+def _columns(
+    path: str, order: str, best_first: str, state: str, study: StudyDetail, parameters: tuple[str, ...]
+) -> tuple[Column, ...]:
+    def sortable(label: str, key: str, first: str, css: str = "") -> Column:
+        current = order.removeprefix("-") == key
+        turned = order.removeprefix("-") if order.startswith("-") else f"-{order}"
+        wanted = turned if current else first
+        return Column(
+            label,
+            css,
+            url=_url(path, sort="" if wanted == best_first else wanted, state=state) + "#trials",
+            direction=("descending" if order.startswith("-") else "ascending") if current else "",
+        )
+
+    latest_first = "-value" if study.direction is Direction.MAXIMIZE else "value"
+    return (
+        sortable("Trial", "number", "number"),
+        sortable("State", "state", "state"),
+        sortable(f"Best {study.metric}", "best_value", best_first, "num"),
+        sortable("Latest", "value", latest_first, "num"),
+        sortable(study.spec.fidelity.unit.capitalize(), "step", "-step", "num"),
+        *(Column(name, "num") for name in parameters),
+        sortable("Time", "seconds", "-seconds", "num"),
+        Column("Action"),
+    )
+
+
+def _metrics(trial: TrialDetail, tuned: str) -> tuple[str, ...]:
+    names = dict.fromkeys(itertools.chain.from_iterable(point.metrics for point in trial.curve))
+    names.pop(tuned, None)
+    return (tuned, *names)
+
+
+def _url(path: str, **query: str) -> str:
+    given = {name: value for name, value in query.items() if value}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _csv_lines(rows: Iterator[tuple[object, ...]] | list[tuple[object, ...]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Spreadsheets run cells that begin like a formula: such text gets a quote before it."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return "" if value is None else value

@@ -1,0 +1,53 @@
+"""The routes of the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+
+from service.db.engine import Database
+from service.web import assets, login, pages
+from service.web.contexts import StudyFilter
+from service.web.rendering import respond
+
+
+def router(database: Database, clock: Callable[[], datetime], token: str | None) -> APIRouter:
+    """The dashboard's pages, to be mounted at ``/``. ``token``: the server's, None where it has none."""
+    routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    routes.include_router(assets.router)
+    routes.include_router(login.router(clock, token))
+    locked = token is not None
+
+    @routes.get("/")
+    def studies(state: str = "", tag: str = "", name: str = "", cursor: str | None = None) -> Response:
+        chosen = StudyFilter(state=state.strip(), tag=tag.strip(), name=name.strip())
+        return respond(pages.studies(database, clock(), chosen, cursor, locked))
+
+    @routes.get("/studies/{key}")
+    def study(key: str, sort: str = "", state: str = "", cursor: str | None = None) -> Response:
+        return respond(
+            pages.study(database, clock(), key, sort=sort, state=state, cursor=cursor, locked=locked)
+        )
+
+    @routes.get("/studies/{key}/trials/{number}")
+    def trial(key: str, number: int) -> Response:
+        return respond(pages.trial(database, clock(), key, number, locked))
+
+    @routes.get("/studies/{key}/study.yaml")
+    def study_file(key: str) -> Response:
+        spec = pages.study_spec(database, clock(), key)
+        return PlainTextResponse(pages.spec_text(spec), media_type="text/yaml; charset=utf-8")
+
+    @routes.get("/studies/{key}/trials.csv")
+    def trials_csv(key: str) -> Response:
+        spec = pages.study_spec(database, clock(), key)
+        return StreamingResponse(
+            pages.trials_csv(database, spec, key),
+            media_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": 'attachment; filename="trials.csv"'},
+        )
+
+    return routes

@@ -1,0 +1,262 @@
+// Learning curves, best-so-far and one trial's curve, drawn by plotly from the REST API's answers.
+// A trial's state is told by colour, line style and end mark alike. All lines of a state are one trace
+// with gaps in it, so that hundreds of trials stay quick (and no WebGL is needed, which would want
+// `unsafe-eval`).
+
+const STATES = {
+  stopped: { dash: "dot", symbol: "triangle-down", width: 1 },
+  paused: { dash: "dash", symbol: "diamond", width: 1 },
+  completed: { dash: "solid", symbol: "square", width: 1.3 },
+  failed: { dash: "dashdot", symbol: "x", width: 1.3 },
+  queued: { dash: "dash", symbol: "circle-open", width: 1 },
+  running: { dash: "solid", symbol: "circle", width: 1.6 },
+};
+const MAX_LINES = 300;
+const MAX_POINTS = 80;
+const RELOAD_MS = 3000;
+const REDRAW_MS = 500;
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+
+const { study, trial, metric, unit, rungs = "" } = document.body.dataset;
+const rungSteps = rungs.split(" ").filter(Boolean).map(Number);
+const narrow = matchMedia("(max-width: 640px)");
+const logAxes = { x: false, y: false };
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+/** JSON has no NaN: non-finite values travel as strings, and leave a gap. */
+const finite = (value) => (typeof value === "number" ? value : null);
+
+async function get(path) {
+  const answer = await fetch(path, { headers: { Accept: "application/json" } });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+/** Calls `work` at most once per `pause`, the last time for certain, one call at a time. */
+function throttled(pause, work) {
+  let timer = 0;
+  let last = -Infinity;
+  return () => {
+    timer ||= setTimeout(async () => {
+      last = performance.now();
+      try {
+        await work();
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error; // the server is away: the next event tries again
+      } finally {
+        timer = 0;
+      }
+    }, Math.max(0, last + pause - performance.now()));
+  };
+}
+
+function layout(xTitle, yTitle, extra = {}) {
+  const grid = colour("--line");
+  const text = colour("--soft");
+  const axis = { gridcolor: grid, linecolor: grid, zeroline: false, automargin: true, tickfont: { size: 11 } };
+  return {
+    margin: { l: 8, r: 12, t: 18, b: 8 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: "system-ui, sans-serif", size: 12, color: text },
+    hoverlabel: { bgcolor: colour("--panel"), bordercolor: grid, font: { color: colour("--text") } },
+    hovermode: "closest",
+    dragmode: narrow.matches ? false : "zoom",
+    uirevision: "keep",
+    legend: { orientation: "h", x: 0, y: -0.16, yanchor: "top", font: { size: 12 } },
+    xaxis: { ...axis, title: { text: xTitle, standoff: 8 }, ...extra.xaxis },
+    yaxis: { ...axis, title: { text: yTitle, standoff: 8 }, exponentformat: "e", ...extra.yaxis },
+    shapes: extra.shapes ?? [],
+    annotations: extra.annotations ?? [],
+    showlegend: extra.legend ?? true,
+  };
+}
+
+function axisTypes() {
+  return { xaxis: { type: logAxes.x ? "log" : "linear" }, yaxis: { type: logAxes.y ? "log" : "linear" } };
+}
+
+function rungMarks() {
+  const line = { color: colour("--rung"), width: 1, dash: "dot" };
+  return {
+    shapes: rungSteps.map((step) => ({ type: "line", xref: "x", yref: "paper", x0: step, x1: step, y0: 0, y1: 1, line, layer: "below" })),
+    annotations: rungSteps.map((step) => ({
+      x: logAxes.x ? Math.log10(step) : step, xref: "x", y: 1, yref: "paper", yanchor: "bottom", showarrow: false,
+      text: String(step), font: { size: 10, color: colour("--soft") },
+    })),
+  };
+}
+
+// ---- the study page
+
+const lines = new Map(); // trial number -> { state, steps, values }
+let progress = null; // the summary's answer
+
+function curveTraces() {
+  const traces = [];
+  const best = Number(document.body.dataset.best);
+  for (const [state, style] of Object.entries(STATES)) {
+    const x = [], y = [], numbers = [], endX = [], endY = [], endNumbers = [];
+    for (const [number, line] of lines) {
+      if (line.state !== state) continue;
+      let end = -1;
+      line.steps.forEach((step, i) => {
+        const value = finite(line.values[i]);
+        x.push(step);
+        y.push(value);
+        numbers.push(number);
+        if (value !== null) end = i;
+      });
+      x.push(null);
+      y.push(null);
+      numbers.push(null);
+      if (end >= 0) {
+        endX.push(line.steps[end]);
+        endY.push(line.values[end]);
+        endNumbers.push(number);
+      }
+    }
+    if (!endX.length) continue;
+    const stroke = colour(`--${state}`);
+    const shared = {
+      type: "scatter", legendgroup: state,
+      hovertemplate: `trial %{customdata}, ${state}<br>${unit} %{x}<br>${metric} %{y:.4g}<extra></extra>`,
+    };
+    traces.push({ ...shared, x, y, customdata: numbers, mode: "lines", showlegend: false, opacity: 0.75,
+      line: { color: stroke, dash: style.dash, width: style.width } });
+    traces.push({ ...shared, x: endX, y: endY, customdata: endNumbers, mode: "markers",
+      name: `${state} (${endX.length})`, marker: { color: stroke, symbol: style.symbol, size: state === "failed" ? 8 : 6 } });
+  }
+  const winner = lines.get(best);
+  if (winner) {
+    traces.push({
+      type: "scatter", mode: "lines", name: `best: trial ${best}`, x: winner.steps, y: winner.values.map(finite),
+      customdata: winner.steps.map(() => best), line: { color: colour("--best"), width: 3 },
+      hovertemplate: `trial ${best}, best<br>${unit} %{x}<br>${metric} %{y:.4g}<extra></extra>`,
+    });
+  }
+  return traces;
+}
+
+function drawCurves() {
+  return Plotly.react("curves", curveTraces(), layout(unit, metric, { ...axisTypes(), ...rungMarks() }), CONFIG);
+}
+
+function drawBest() {
+  if (!progress) return undefined;
+  const points = progress.best_so_far.filter((point) => finite(point.value) !== null);
+  const trained = Math.max(progress.study.savings.trained, points.at(-1)?.fidelity ?? 0);
+  const x = points.map((point) => point.fidelity);
+  const y = points.map((point) => point.value);
+  const numbers = points.map((point) => point.trial);
+  if (points.length) { // it holds until now
+    x.push(trained);
+    y.push(y.at(-1));
+    numbers.push(numbers.at(-1));
+  }
+  const traces = [{
+    type: "scatter", mode: "lines+markers", name: "best so far", x, y, customdata: numbers,
+    line: { shape: "hv", color: colour("--accent"), width: 2 },
+    marker: { size: x.map((_, i) => (i < points.length ? 6 : 0)), color: colour("--accent") },
+    hovertemplate: `trial %{customdata}<br>after %{x} ${unit}<br>${metric} %{y:.4g}<extra></extra>`,
+  }];
+  const standard = finite(progress.default?.value ?? null);
+  if (standard !== null) {
+    traces.push({
+      type: "scatter", mode: "lines", name: "default configuration", x: [0, trained], y: [standard, standard],
+      line: { dash: "dash", color: colour("--soft"), width: 1.5 }, hovertemplate: `default %{y:.4g}<extra></extra>`,
+    });
+  }
+  return Plotly.react("best", traces,
+    layout(`${unit} trained, all trials`, metric, { legend: traces.length > 1 }), CONFIG);
+}
+
+async function loadStudy() {
+  const path = `/v1/studies/${encodeURIComponent(study)}`;
+  const [curves, summary] = await Promise.all([
+    get(`${path}/curves?max_points=${MAX_POINTS}&max_lines=${MAX_LINES}`),
+    get(`${path}/summary`),
+  ]);
+  lines.clear();
+  for (const line of curves.lines) lines.set(line.number, line);
+  progress = summary;
+  await drawCurves();
+  await drawBest();
+}
+
+function takeStudyEvents(events) {
+  let known = true;
+  let grown = false;
+  for (const event of events) {
+    const line = lines.get(event.trial);
+    if (event.kind === "measurements" && line) {
+      for (const [step, value] of event.data.points ?? []) {
+        if (step > (line.steps.at(-1) ?? -1)) {
+          line.steps.push(step);
+          line.values.push(value);
+          grown = true;
+        }
+      }
+    } else if (event.kind !== "decision") known = false;
+  }
+  if (grown) redraw();
+  if (!known) reload(); // a trial appeared, ended or is the best now
+}
+
+// ---- the trial page
+
+let shown = null; // the trial's answer
+
+function drawTrial() {
+  if (!shown) return undefined;
+  const name = document.getElementById("metric").value || metric;
+  const values = shown.curve.map((point) => finite(point.metrics[name]));
+  const steps = shown.curve.map((point) => point.step);
+  const gaps = steps.filter((_, i) => values[i] === null && name in shown.curve[i].metrics);
+  const traces = [{
+    type: "scatter", mode: steps.length > 60 ? "lines" : "lines+markers", x: steps, y: values,
+    line: { color: colour("--accent"), width: 2 }, marker: { size: 5 },
+    hovertemplate: `${unit} %{x}<br>${name} %{y:.5g}<extra></extra>`,
+  }];
+  const marks = rungMarks();
+  for (const step of gaps) {
+    marks.annotations.push({ x: logAxes.x ? Math.log10(step) : step, xref: "x", y: 0.5, yref: "paper",
+      showarrow: false, text: "not finite", textangle: -90, font: { color: colour("--failed"), size: 11 } });
+  }
+  return Plotly.react("curve", traces, layout(unit, name, { ...axisTypes(), ...marks, legend: false }), CONFIG);
+}
+
+async function loadTrial() {
+  shown = await get(`/v1/studies/${encodeURIComponent(study)}/trials/${trial}`);
+  await drawTrial();
+}
+
+// ---- both
+
+const draw = trial ? drawTrial : async () => { await drawCurves(); await drawBest(); };
+const redraw = throttled(REDRAW_MS, draw);
+const reload = throttled(trial ? 1000 : RELOAD_MS, trial ? loadTrial : loadStudy);
+
+document.addEventListener("trimtab:events", ({ detail }) => {
+  if (!trial) takeStudyEvents(detail);
+  else if (detail.some((event) => event.trial === Number(trial))) reload();
+});
+document.addEventListener("trimtab:theme", redraw);
+document.getElementById("metric")?.addEventListener("change", redraw);
+for (const axis of ["x", "y"]) {
+  const button = document.getElementById(`log-${axis}`);
+  button.addEventListener("click", () => {
+    logAxes[axis] = !logAxes[axis];
+    button.setAttribute("aria-pressed", String(logAxes[axis]));
+    redraw();
+  });
+}
+
+await (trial ? loadTrial() : loadStudy());
+document.getElementById("curves")?.on("plotly_click", ({ points }) => {
+  const number = points[0]?.customdata;
+  if (number) location.assign(`/studies/${encodeURIComponent(study)}/trials/${number}`);
+});

@@ -1,0 +1,72 @@
+"""The built-in trainers by name. Importing this imports no torch; creating a trainer may."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from trainers import digits_config, gpt_config, synthetic
+from trainers.base import InvalidConfigurationError, Job, Trainer
+from trainers.settings import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What there is to know of a trainer without making one."""
+
+    config: type[Config]
+    """Its settings; the class's docstring says what the trainer does."""
+    metrics: Mapping[str, str]
+    """Metrics it reports, each with what it means."""
+    metric: str
+    """The one usually tuned."""
+    direction: str
+    """``minimize`` or ``maximize`` that metric."""
+    fidelity_unit: str
+    make: Callable[[Job], Trainer]
+
+
+def _gpt(job: Job) -> Trainer:
+    from trainers.gpt import GptTrainer
+
+    return GptTrainer(job)
+
+
+def _digits(job: Job) -> Trainer:
+    from trainers.digits import DigitsTrainer
+
+    return DigitsTrainer(job)
+
+
+ENTRIES: Mapping[str, Entry] = {
+    "gpt": Entry(gpt_config.GptConfig, gpt_config.METRICS, "val_loss", "minimize", "steps", _gpt),
+    "digits": Entry(
+        digits_config.DigitsConfig, digits_config.METRICS, "accuracy", "maximize", "steps", _digits
+    ),
+    "synthetic": Entry(
+        synthetic.SyntheticConfig,
+        synthetic.METRICS,
+        "loss",
+        "minimize",
+        "steps",
+        synthetic.SyntheticTrainer,
+    ),
+}
+
+
+def names() -> list[str]:
+    """The trainers that :func:`create` knows."""
+    return list(ENTRIES)
+
+
+def create(name: str, job: Job) -> Trainer:
+    """Set up a trainer at step 0.
+
+    :raises InvalidConfigurationError: no trainer of this name, or settings that it cannot use (all named)
+    """
+    if name not in ENTRIES:
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise InvalidConfigurationError(f"no trainer {name!r}{hint}; there are: {', '.join(names())}")
+    return ENTRIES[name].make(job)

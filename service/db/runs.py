@@ -98,6 +98,8 @@ def queue_run(
     """
     lock(session, study)
     session.refresh(trial)
+    if trial.state in (TrialState.QUEUED, TrialState.RUNNING):
+        raise ConflictError(f"trial {trial.number} is {trial.state}: wait for its run, or stop it first")
     start = checkpoints.newest(session, trial.id)
     if start is not None and target <= start.step:
         raise ConflictError(

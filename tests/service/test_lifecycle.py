@@ -168,7 +168,7 @@ def test_a_target_below_the_full_fidelity_pauses_and_goes_on_from_its_checkpoint
         with pytest.raises(ConflictError, match="trained to step 3"):
             runs.queue_run(session, row, trial, target=3, reason="again", now=bench.now)
         runs.queue_run(session, row, trial, target=20, reason="promoted", now=bench.now)
-        with pytest.raises(ConflictError, match="is queued and cannot become queued"):
+        with pytest.raises(ConflictError, match="trial 1 is queued: wait for its run"):
             runs.queue_run(session, row, trial, target=30, reason="promoted", now=bench.now)
     assert bench.get(CheckpointRow).refs == 2
     (more,) = bench.lease()

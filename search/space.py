@@ -12,7 +12,6 @@ float comes back up to rounding). Coordinates of inactive parameters are 0.5 and
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -277,7 +276,7 @@ def _nearest(domain: Domain, value: object) -> str:
     """What to write instead of an illegal value, where that is plain."""
     if isinstance(domain, Choice) and isinstance(value, str):
         return did_you_mean(value, [v for v in domain.values if isinstance(v, str)])
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return ""
     if isinstance(domain, Real | RealGrid | Whole):
         clipped = min(max(value, domain.low), domain.high)

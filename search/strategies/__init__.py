@@ -8,6 +8,7 @@ from search.errors import Mistake, SearchError
 from search.space import ParamValue, SearchSpace, did_you_mean
 from search.strategies.asha import Asha
 from search.strategies.base import Strategy
+from search.strategies.bo import BayesianOptimisation
 from search.strategies.hyperband import Hyperband
 from search.strategies.quasirandom import Random, Sobol
 from search.view import Fidelity
@@ -18,6 +19,7 @@ Create = Callable[[Mapping[str, ParamValue], SearchSpace, Fidelity], Strategy]
 # Bayesian optimisation will stand beside `bo`: the views it needs carry the whole curves already.
 _STRATEGIES: Mapping[str, Create] = {
     "asha": Asha.create,
+    "bo": BayesianOptimisation.create,
     "hyperband": Hyperband.create,
     "random": Random.create,
     "sobol": Sobol.create,

@@ -19,6 +19,11 @@ from trimtab.wire.study import BudgetSpec
 from trimtab.wire.views import BudgetUse
 
 SECONDS_PER_HOUR = 3600.0
+UNITS = {
+    "fidelity": "units of fidelity",
+    "gpu_hours": "GPU-hours",
+    "wall_clock_seconds": "seconds of wall clock",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def over(session: Session, study: StudyRow, now: datetime) -> str | None:
         if limit.name == "target" and limit.fraction == 1:
             return f"target {limit.limit:g} reached: {study.metric} is {limit.used:g}"
         if limit.name != "trials" and limit.fraction == 1:
-            return f"budget spent: {limit.used:g} of {limit.limit:g} {limit.name.replace('_', ' ')}"
+            return f"budget spent: {limit.limit:g} {UNITS[limit.name]}"
     return None
 
 

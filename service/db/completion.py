@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from service.db import budget, checkpoints, events, runs
 from service.db.models import RunRow, StudyRow, TrialRow
-from service.db.transitions import move
+from service.db.transitions import move_study
 from trimtab.wire.states import StudyState, TrialState, Verdict
 
 
@@ -55,9 +55,6 @@ def count_active(session: Session, study: StudyRow) -> int:
 
 def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
     """Complete a running study in which nothing is active, and free what its policy does not keep."""
-    move(study, StudyState.COMPLETED, reason)
-    study.active_seconds = budget.elapsed_seconds(study, now)
-    study.active_since = None
-    study.ended_at = now
+    move_study(study, StudyState.COMPLETED, reason, now)
     checkpoints.release(session, study, now)
     events.append(session, study, "study.completed", data={"reason": reason}, now=now)

@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 BUSY_TIMEOUT_MS = 30_000
+
+DatabaseError = DBAPIError
+"""What a transaction raises when the database is away or breaks it off; it may be tried again."""
 
 
 class Database:

@@ -30,7 +30,7 @@ class Curve:
     """The measurements of a trial, as far as they have been read."""
 
     mark: tuple[Any, ...] = ()
-    """Columns of the trial that a new measurement moves: while they stand, the curve is whole."""
+    """Columns of the trial that every new measurement moves: while they stand, the curve is whole."""
     steps: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
     """NaN for every non-finite measurement."""
@@ -45,7 +45,7 @@ class Curves:
     def read(self, session: Session, study_id: int, trials: Sequence[Row[Any]]) -> dict[int, Curve]:
         """The curves of ``trials`` by trial id; only points that were not seen before are queried."""
         kept = self._studies.setdefault(study_id, {})
-        marks = {trial.id: (trial.step, trial.value, trial.since_best, trial.runs) for trial in trials}
+        marks = {trial.id: (trial.points, trial.step) for trial in trials}
         grown = [key for key, mark in marks.items() if kept.get(key, Curve()).mark != mark]
         for start in range(0, len(grown), TRIALS_PER_QUERY):
             _read_on(session, grown[start : start + TRIALS_PER_QUERY], kept)
@@ -76,9 +76,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             TrialRow.target_step,
             TrialRow.failure_kind,
             TrialRow.origin,
-            TrialRow.value,
-            TrialRow.since_best,
-            TrialRow.runs,
+            TrialRow.points,
         )
         .where(TrialRow.study_id == study.id)
         .order_by(TrialRow.number)

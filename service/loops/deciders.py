@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
@@ -69,7 +70,7 @@ class DeciderProcesses:
             self._pools[fits_models] = ProcessPoolExecutor(
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_end_with_parent,
+                initializer=_initialise,
             )
         return self._pools[fits_models]
 
@@ -81,14 +82,15 @@ def timed_decide(view: StudyView, slots: int, seed: int) -> Decided:
     return Decided(answer, time.perf_counter() - start)
 
 
-def _end_with_parent() -> None:
-    """End this worker process when the scheduler has been killed."""
+def _initialise() -> None:
+    """A worker process ends when the scheduler ends it or is gone, not by signals to the whole group."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+    assert parent is not None, "this is a child process"
 
-    def wait_for_end() -> None:
+    def end_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=wait_for_end, name="end-with-parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()

@@ -50,11 +50,5 @@ class Heartbeat:
 
     def tick(self, now: datetime) -> None:
         with self._database.write() as session:
-            processes.seen(
-                session,
-                self._name,
-                kind="scheduler",
-                incarnation=self._incarnation,
-                detail={"pid": os.getpid()},
-                now=now,
-            )
+            detail = {"pid": os.getpid()}
+            processes.hello(session, self._name, "scheduler", self._incarnation, detail, now)

@@ -79,13 +79,13 @@ def test_time_in_a_pause_is_not_counted(database: Database, make_study: Any) -> 
     [
         ({"trials": 1}, {}, None),
         ({"fidelity": 31}, {}, None),
-        ({"fidelity": 30}, {}, "budget spent: 30 of 30 fidelity"),
-        ({"gpu_hours": 0.01}, {}, "budget spent: 0.02 of 0.01 gpu hours"),
+        ({"fidelity": 30}, {}, "budget spent: 30 units of fidelity"),
+        ({"gpu_hours": 0.01}, {}, "budget spent: 0.01 GPU-hours"),
         ({"wall_clock_seconds": 100}, {"active_seconds": 99.0}, None),
         (
             {"wall_clock_seconds": 100},
             {"active_seconds": 100.0},
-            "budget spent: 100 of 100 wall clock seconds",
+            "budget spent: 100 seconds of wall clock",
         ),
         ({"target": 0.5}, {"best_value": 0.51}, None),
         ({"target": 0.5}, {"best_value": 0.5}, "target 0.5 reached: loss is 0.5"),
@@ -137,14 +137,14 @@ def test_a_spent_budget_stops_what_is_active_keeps_what_is_paused_and_completes(
         session.refresh(queued)
         assert (paused.state, running.state, queued.state) == ("paused", "running", "stopped")
         wished = session.scalars(select(RunRow).where(RunRow.trial_id == running.id)).one()
-        assert (wished.wish, wished.wish_reason) == ("stop", "budget spent: 30 of 30 fidelity")
+        assert (wished.wish, wished.wish_reason) == ("stop", "budget spent: 30 units of fidelity")
         assert not completion.wind_up(session, study.id, NOW)
 
         wished.state = "finished"
         runs.end_trial(session, study, running, runs.TrialState.STOPPED, reason="told to", now=NOW)
         ended = NOW + timedelta(seconds=5)
         assert completion.wind_up(session, study.id, ended)
-        assert (study.state, study.state_reason) == ("completed", "budget spent: 30 of 30 fidelity")
+        assert (study.state, study.state_reason) == ("completed", "budget spent: 30 units of fidelity")
         assert (study.active_seconds, study.active_since, study.ended_at) == (5.0, None, ended)
         assert completion.over_budget(session, NOW) == []
         assert not completion.wind_up(session, study.id, NOW)

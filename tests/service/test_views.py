@@ -58,7 +58,7 @@ def add_points(session: Session, trial: TrialRow, first: int, last: int) -> None
         ],
     )
     trial.step = last
-    trial.value = trial.number + 1 / last
+    trial.points += last - first + 1
     session.flush()
 
 
@@ -94,6 +94,7 @@ def test_a_view_holds_the_whole_study(database: Database, make_study: Any) -> No
                 trial_id=third.id, study_id=study.id, step=3, value=None, metrics={"acc": "NaN"}, at=NOW
             )
         )
+        third.points += 1
         third.state, third.failure_kind, third.step, third.origin = "failed", "diverged", 3, "enqueued"
         third.target_step = 9
         session.flush()

@@ -1,0 +1,160 @@
+"""Bayesian optimisation: what the model is told, and that it is worth its time."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.decide import decide
+from search.decision import Launch
+from search.simulator import Budget, History, simulate
+from search.strategies.bo import Knowledge, standardised
+from search.view import Fidelity, StudyView, TrialView
+from tests.search.support import space
+
+FIDELITY = Fidelity(1, 4, 1)
+PLANE: dict[str, Any] = {
+    "x": {"type": "float", "low": 0.0, "high": 1.0},
+    "n": {"type": "int", "low": 1, "high": 1024, "log": True},
+}
+
+
+def _trial(number: int, status: Any, *values: float, failure: str | None = None) -> TrialView:
+    steps = tuple(range(1, len(values) + 1))
+    return TrialView(
+        number, {"x": number / 20, "n": number}, status, steps, values, len(values), 4, 4, failure=failure
+    )
+
+
+def _view(*trials: TrialView, maximize: bool = False, **options: Any) -> StudyView:
+    return StudyView(space(PLANE), FIDELITY, maximize, "bo", options, trials)
+
+
+def test_what_the_model_is_told() -> None:
+    known = Knowledge.of(
+        _view(
+            _trial(1, "completed", 3.0, 1.0, 2.0),
+            _trial(2, "stopped", 5.0),
+            _trial(3, "failed", 4.0, math.nan, failure="diverged"),
+            _trial(4, "failed", failure="out_of_memory"),
+            _trial(5, "failed", 0.1, failure="crash"),
+            _trial(6, "running", 0.5),
+            _trial(7, "queued"),
+        )
+    )
+    assert {t.number: loss for t, loss in zip(known.observed, known.losses, strict=True)} == {
+        1: 1.0,
+        2: 5.0,
+        3: 5.0,
+        4: 5.0,
+    }
+    assert [t.number for t in known.pending] == [6, 7]
+    assert [t.number for t in known.failed] == [5]
+    assert known.blamed == 2
+
+
+def test_maximising_takes_the_largest_value_of_a_curve() -> None:
+    known = Knowledge.of(_view(_trial(1, "completed", 3.0, 1.0, 2.0), maximize=True))
+    assert known.losses == (-3.0,)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [1.0, 2.0, 3.0, 1e300],
+        [1e300, 1e300],
+        [-1e308, 1e308, 0.0],
+        [5.0, 5.0, 5.0],
+        [1e-300, 2e-300, 3e-300],
+    ],
+)
+def test_losses_of_any_size_come_onto_a_scale_of_one(losses: list[float]) -> None:
+    _, _, scaled = standardised(losses)
+    assert all(math.isfinite(v) and abs(v) <= 10 for v in scaled)
+    order = np.argsort(losses, kind="stable")
+    assert (np.diff(np.asarray(scaled)[order]) >= 0).all()
+
+
+def test_an_outlier_leaves_the_differences_among_the_good_ones() -> None:
+    _, _, scaled = standardised([1.0, 2.0, 3.0, 4.0, 1e300])
+    assert scaled[1] - scaled[0] > 0.1
+
+
+def test_the_design_comes_first_and_says_so() -> None:
+    answer = decide(_view(initial_trials=4), 3, 0)
+    reasons = [d.reason for d in answer.decisions]
+    assert reasons == [f"Sobol design, {i} of 4" for i in (1, 2, 3)]
+
+
+def test_a_model_needs_results_and_says_so() -> None:
+    answer = decide(_view(*[_trial(n, "running") for n in (1, 2, 3, 4)], initial_trials=4), 1, 0)
+    assert [d.reason for d in answer.decisions] == [
+        "Sobol design goes on: 0 finite results are too few for a model"
+    ]
+
+
+@pytest.fixture(scope="module")
+def modelled() -> StudyView:
+    rng = np.random.default_rng(1)
+    trials = []
+    for i in range(1, 9):
+        x, n = float(rng.random()), int(rng.integers(1, 1025))
+        value = -((x - 0.7) ** 2) - 0.02 * math.log2(n / 32) ** 2
+        trials.append(TrialView(i, {"x": x, "n": n}, "completed", (4,), (value,), 4, 4, 4))
+    return StudyView(space(PLANE), FIDELITY, True, "bo", {"initial_trials": 5}, tuple(trials))
+
+
+def test_a_suggestion_comes_with_its_prediction_and_the_fit(modelled: StudyView) -> None:
+    answer = decide(modelled, 2, 0)
+    first, second = answer.decisions
+    assert isinstance(first, Launch)
+    assert isinstance(second, Launch)
+    assert first.params != second.params  # The second knows that the first is pending.
+    assert first.reason.startswith("model of 8 results predicts ")
+    assert abs(float(first.params["x"]) - 0.7) < 0.35
+    assert answer.diagnostics["observations"] == 8
+    assert answer.diagnostics["noise"] == "inferred"
+    assert answer.diagnostics["fit_seconds"] >= 0
+    best = max(modelled.trials, key=lambda t: t.values[0])
+    assert answer.diagnostics["best_predicted"]["trial"] == best.number
+    assert answer.diagnostics["best_predicted"]["value"] == pytest.approx(best.values[0], abs=0.05)
+
+
+def test_given_noise_reaches_the_model(modelled: StudyView) -> None:
+    noisy = StudyView(
+        modelled.space, FIDELITY, True, "bo", {"initial_trials": 5, "noise_sd": 5.0}, modelled.trials
+    )
+    answer = decide(noisy, 1, 0)
+    assert answer.diagnostics["noise"] == 5.0
+    # Noise far above the differences: the model predicts nearly the same everywhere.
+    predicted = answer.diagnostics["best_predicted"]["value"]
+    values = [t.values[0] for t in modelled.trials]
+    assert abs(predicted - statistics.mean(values)) < 0.5 * (max(values) - statistics.mean(values))
+
+
+def _bowl(params: Any, step: int) -> float:
+    return (float(params["x"]) - 0.7) ** 2 + 0.05 * math.log2(int(params["n"]) / 32) ** 2
+
+
+@pytest.mark.slow
+def test_it_beats_random_on_a_bowl() -> None:
+    def best(strategy: str, seed: int, **options: Any) -> float:
+        history: History = simulate(
+            space(PLANE),
+            Fidelity(1, 1, 1),
+            _bowl,
+            Budget(trials=18),
+            strategy=strategy,
+            options=options,
+            workers=2,
+            seed=seed,
+        )
+        return history.best[-1].value
+
+    bo = [best("bo", seed, initial_trials=6) for seed in range(5)]
+    random = [best("random", seed) for seed in range(5)]
+    assert statistics.mean(bo) < 0.25 * statistics.mean(random)

@@ -1,0 +1,57 @@
+"""``decide`` refuses what a strategy must not answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from search.decide import IllegalDecisionError, decide, verify
+from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
+from search.view import BudgetLeft, StudyView
+from tests.search.support import trial, view
+
+PAUSED = trial(1, steps=(1,), values=(0.5,))
+RUNNING = trial(2, status="running", target=3)
+DONE = trial(3, steps=(9,), values=(0.5,), status="completed")
+STUDY = view(PAUSED, RUNNING, DONE, budget=BudgetLeft(trials=1, fidelity=8))
+
+
+@pytest.mark.parametrize(
+    ("decisions", "words"),
+    [
+        ([Launch({"lr": 2.0}, 1, "x")], "illegal configuration"),
+        ([Launch({}, 1, "x")], "illegal configuration"),
+        ([Launch({"lr": 0.5}, 0, "x")], "target 0"),
+        ([Launch({"lr": 0.5}, 10, "x")], "target 10"),
+        ([Launch({"lr": 0.5}, 9, "x")], "9 steps promised, but 8 are left"),
+        ([Launch({"lr": 0.5}, 1, "x"), Launch({"lr": 0.6}, 1, "x")], "2 launches, but 1 trials are left"),
+        ([Launch({"lr": 0.5}, 1, "")], "no reason"),
+        ([Continue(1, 1, "x")], "target 1"),
+        ([Continue(2, 9, "x")], "trial 2 is running"),
+        ([Continue(3, 9, "x")], "trial 3 is completed"),
+        ([Continue(4, 9, "x")], "trial 4 does not exist"),
+        ([Continue(1, 3, "x"), Stop(1, "x")], "decided on twice"),
+        ([Stop(3, "x")], "cannot be stopped"),
+        ([Launch({"lr": 0.5}, 1, "x"), Finish("x")], "finishes in one answer"),
+        ([Launch({"lr": n / 10}, 1, "x") for n in range(4)], "4 trials started for 3 slots"),
+    ],
+)
+def test_an_illegal_answer_is_refused(decisions: list[Decision], words: str) -> None:
+    with pytest.raises(IllegalDecisionError, match=words):
+        verify(STUDY, 3, Answer(tuple(decisions)))
+
+
+def test_waiting_for_nothing_is_refused() -> None:
+    idle: StudyView = view(PAUSED)
+    with pytest.raises(IllegalDecisionError, match="nothing is running"):
+        verify(idle, 1, Answer(()))
+    verify(idle, 0, Answer(()))
+    verify(STUDY, 1, Answer(()))
+
+
+def test_a_legal_answer_passes() -> None:
+    verify(STUDY, 3, Answer((Continue(1, 3, "x"), Launch({"lr": 0.5}, 1, "x"), Stop(2, "x"))))
+
+
+def test_negative_slots_are_refused() -> None:
+    with pytest.raises(ValueError, match="slots"):
+        decide(STUDY, -1, 0)

@@ -53,10 +53,10 @@ class Client:
     ) -> None:
         """``url`` and ``token`` default to the environment's TRIMTAB_URL and TRIMTAB_TOKEN."""
         self.url = (url or os.environ.get("TRIMTAB_URL") or DEFAULT_URL).rstrip("/")
-        token = token or os.environ.get("TRIMTAB_TOKEN") or None
+        self._token = token or os.environ.get("TRIMTAB_TOKEN") or None
         self._sleep = sleep
         self._transport = Transport(
-            self.url, token, timeout_seconds=timeout_seconds, attempts=attempts, sleep=sleep
+            self.url, self._token, timeout_seconds=timeout_seconds, attempts=attempts, sleep=sleep
         )
 
     def __enter__(self) -> Client:
@@ -70,10 +70,14 @@ class Client:
     def close(self) -> None:
         self._transport.close()
 
+    def another(self) -> Client:
+        """A second client of the same service, for another thread."""
+        return Client(self.url, self._token)
+
     # Studies
 
     def create(self, spec: StudySpec, *, key: str | None = None) -> views.StudyDetail:
-        """Submit a study. Calls with the same ``key`` make one study; without one each call makes its own."""
+        """Submit a study. Calls with the same ``key`` make one study."""
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         return self._transport.call(
             "POST", "/v1/studies", views.StudyDetail, body=spec, headers=headers, safe=True

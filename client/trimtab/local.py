@@ -37,6 +37,7 @@ QUICK_DEATHS = 5
 GRACE_SECONDS = 15.0
 """How long a program may take to stop before it is killed."""
 READY_SECONDS = 90.0
+PORT_SECONDS = 3.0
 MAX_LOG_BYTES = 20 * 1024 * 1024
 
 
@@ -122,6 +123,7 @@ class Supervisor:
         self._lock = _lock(self.plan)
         adopt_orphans()
         try:
+            require_port(self.plan.host, self.plan.port)
             if migration is not None:
                 self._migrate(migration)
             for program in self._programs:
@@ -130,12 +132,19 @@ class Supervisor:
             self.stop()
             raise
 
-    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Until every part of the service says it is alive."""
+    def wait_ready(
+        self, seconds: float = READY_SECONDS, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Until every part of the service says it is alive, or ``cancelled`` says True.
+
+        Raises :class:`LocalServerError` if that takes longer than ``seconds``.
+        """
         deadline = time.monotonic() + seconds
         missing = "nothing answers"
         with Client(self.plan.url, self.plan.token, attempts=1, timeout_seconds=5.0) as client:
             while time.monotonic() < deadline:
+                if cancelled():
+                    return
                 self.tend()
                 try:
                     readiness = client.ready()
@@ -144,9 +153,8 @@ class Supervisor:
                 else:
                     if readiness.ready:
                         return
-                    missing = ", ".join(
-                        f"{c.name}: {c.detail}" for c in readiness.components if not c.alive
-                    )
+                    dead = [part for part in readiness.components if not part.alive]
+                    missing = ", ".join(f"{part.name}: {part.detail}" for part in dead)
                 time.sleep(0.1)
         raise LocalServerError(
             f"the server was not ready after {seconds:.0f} s ({missing})",
@@ -182,7 +190,7 @@ class Supervisor:
             self._say(f"{program.module} {_ending(code)}; starting it again {after} (log: {program.log})")
 
     def stop(self) -> None:
-        """Stop everything: ask, wait, kill. The dispatcher goes first, so that it can give its runs back."""
+        """Stop everything: ask, wait, kill. The dispatcher goes first: it can give its runs back."""
         for program in reversed(self._programs):
             if program.process is not None:
                 _stop(program.process)

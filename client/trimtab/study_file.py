@@ -58,10 +58,10 @@ class InvalidStudyFileError(TrimtabError):
 def load(path: Path) -> StudySpec:
     """The study in a file, with paths of the user's own script made absolute.
 
-    Raises :class:`InvalidStudyFileError` with every mistake, :class:`TrimtabError` if there is no such file.
+    Raises :class:`InvalidStudyFileError` with every mistake; :class:`TrimtabError` if it cannot be read.
     """
     text = _text(path)
-    reader = _Reader(path)
+    reader = Reader(path)
     try:
         document = reader.read(text)
     except yaml.MarkedYAMLError as error:
@@ -129,12 +129,12 @@ def _syntax(error: yaml.MarkedYAMLError) -> Mistake:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only; their values are read by :class:`_Reader`."""
+    """Composes nodes only; their values are read by :class:`Reader`."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
 
-class _Reader:
+class Reader:
     """Builds the document from YAML nodes, noting the position of every pointer."""
 
     def __init__(self, path: Path) -> None:

@@ -177,7 +177,7 @@ class Transport:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(again),
             stop=tenacity.stop_after_attempt(self._attempts),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.2),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=5.0) + tenacity.wait_random(0.0, 0.2),
             sleep=self._sleep,
             reraise=True,
         )

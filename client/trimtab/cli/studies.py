@@ -1,0 +1,288 @@
+"""Commands about studies: validate, submit, list, show, best, pause, resume, stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from trimtab import study_file
+from trimtab.cli import view
+from trimtab.cli import watch as watching
+from trimtab.cli.output import (
+    Json,
+    Study,
+    Token,
+    Url,
+    duration,
+    number,
+    out,
+    print_json,
+    shown,
+    styled,
+)
+from trimtab.client import Client
+from trimtab.errors import TrimtabError
+from trimtab.wire.states import StudyState, TrialState
+from trimtab.wire.views import StudyDetail, TrialDetail
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A study file, YAML or JSON.")]
+
+
+def validate(file: File, as_json: Json = False) -> None:
+    """Check a study file without a server: every mistake, with its line and a suggestion.
+
+    Example: trimtab validate study.yaml
+    """
+    try:
+        spec = study_file.load(file)
+    except study_file.InvalidStudyFileError as error:
+        if not as_json:
+            raise
+        print_json({"valid": False, "file": str(file), "problems": study_file.to_json(error.mistakes)})
+        raise typer.Exit(1) from error
+    if as_json:
+        print_json({"valid": True, "file": str(file), "problems": []})
+        return
+    out.print(
+        f"[green]✓[/] {escape(str(file))}: study [bold]{escape(spec.name)}[/], "
+        f"{len(spec.space)} parameter{'s' if len(spec.space) != 1 else ''}, "
+        f"{spec.strategy.name}, {spec.metric.direction} {spec.metric.name}",
+        soft_wrap=True,
+    )
+
+
+def submit(
+    file: File,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")] = False,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a study file to the server.
+
+    Paths of a script of your own are meant relative to the study file.
+
+    Example: trimtab submit study.yaml --watch
+    """
+    spec = study_file.load(file)
+    with Client(url, token) as client:
+        study = client.create(spec)
+        if as_json and not watch:
+            print_json(study)
+            return
+        if not as_json:
+            out.print(f"submitted [bold]{escape(study.name)}[/], id {study.id}", soft_wrap=True)
+            out.print(f"  {client.url}/studies/{study.id}", style="dim", soft_wrap=True)
+        if watch:
+            watching.run(client, study.id, as_json=as_json)
+        else:
+            out.print(f"  watch it with: trimtab watch {study.id}", style="dim", soft_wrap=True)
+
+
+def list_studies(
+    state: Annotated[StudyState | None, typer.Option("--state", help="Only studies in this state.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only studies with this tag.")] = None,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """List studies, newest first.
+
+    Example: trimtab list --state running
+    """
+    with Client(url, token) as client:
+        items = list(client.studies(state=state, tag=tag))
+    if as_json:
+        print_json([item.model_dump(mode="json") for item in items])
+        return
+    if not items:
+        out.print("no studies yet; submit one with: trimtab submit FILE")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("id", no_wrap=True)
+    table.add_column("name", overflow="ellipsis", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("trials", justify="right", no_wrap=True)
+    table.add_column("best", justify="right", no_wrap=True)
+    table.add_column("metric", overflow="ellipsis", no_wrap=True)
+    table.add_column("budget", justify="right", no_wrap=True)
+    for item in items:
+        table.add_row(
+            item.id,
+            escape(item.name),
+            styled(item.state),
+            str(item.trials.total),
+            number(item.best_value),
+            item.metric,
+            f"{item.budget_fraction:.0%}",
+        )
+    out.print(table)
+
+
+def show(
+    study: Study,
+    trial: Annotated[int | None, typer.Option("--trial", "-t", help="Show this trial instead.")] = None,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Show a study with its best trials, or one trial with its runs and decisions.
+
+    Example: trimtab show gpt-lr --trial 12
+    """
+    with Client(url, token) as client:
+        found = client.find(study)
+        if trial is not None:
+            detail = client.trial(found.id, trial)
+            if as_json:
+                print_json(detail)
+            else:
+                _print_trial(detail)
+            return
+        summary = client.summary(found.id)
+        if as_json:
+            print_json(summary)
+            return
+        out.print(view.render(view.look(client, found.id), out.width))
+        _print_trials(client, summary.study)
+
+
+def best(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
+    """Print a study's best configuration.
+
+    Example: trimtab best gpt-lr --json
+    """
+    with Client(url, token) as client:
+        found = client.study(client.find(study).id)
+    if found.best is None:
+        raise TrimtabError(
+            f"{found.name} has no measurement yet", "watch it with: trimtab watch " + found.id
+        )
+    if as_json:
+        print_json(found.best)
+        return
+    label = f" ({escape(found.best.label)})" if found.best.label else ""
+    out.print(
+        f"{found.metric} [bold green]{number(found.best.value)}[/]  trial {found.best.number}{label} "
+        f"at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
+    )
+    for name, value in found.best.params.items():
+        out.print(f"  {name}: {escape(shown(value))}")
+
+
+def pause(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
+    """Pause a study: its trials save their state and wait.
+
+    Example: trimtab pause gpt-lr
+    """
+    with Client(url, token) as client:
+        _print_state(client.pause(client.find(study).id), as_json)
+
+
+def resume(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
+    """Let a paused study go on.
+
+    Example: trimtab resume gpt-lr
+    """
+    with Client(url, token) as client:
+        _print_state(client.resume(client.find(study).id), as_json)
+
+
+def stop(
+    study: Study,
+    trial: Annotated[int | None, typer.Option("--trial", "-t", help="Stop this trial only.")] = None,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Stop a study for good (its results stay), or one of its trials.
+
+    Example: trimtab stop gpt-lr --trial 12
+    """
+    with Client(url, token) as client:
+        found = client.find(study)
+        if trial is None:
+            _print_state(client.cancel(found.id), as_json)
+            return
+        item = client.stop_trial(found.id, trial)
+    if as_json:
+        print_json(item)
+    elif item.state == TrialState.RUNNING:
+        out.print(f"trial {item.number} of {escape(found.name)} will stop at its next report")
+    else:
+        out.print(f"trial {item.number} of {escape(found.name)} is {styled(item.state)}")
+
+
+def _print_state(study: StudyDetail, as_json: bool) -> None:
+    if as_json:
+        print_json(study)
+    else:
+        out.print(f"{escape(study.name)} is {styled(study.state)}", soft_wrap=True)
+
+
+def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
+    maximize = study.direction == "maximize"
+    trials = [t for t in client.trials(study.id) if t.best_value is not None]
+    trials.sort(key=lambda t: _rank(t.best_value, maximize))
+    if not trials:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column(study.metric, justify="right", no_wrap=True)
+    table.add_column(study.spec.fidelity.unit, justify="right", no_wrap=True)
+    table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
+    for trial in trials[:most]:
+        params = "  ".join(f"[dim]{name}[/] {escape(shown(v))}" for name, v in trial.params.items())
+        table.add_row(
+            str(trial.number), styled(trial.state), number(trial.best_value), number(trial.step), params
+        )
+    out.print(table)
+
+
+def _rank(value: float | None, maximize: bool) -> float:
+    if value is None or value != value:
+        return float("inf")
+    return -value if maximize else value
+
+
+def _print_trial(trial: TrialDetail) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    reason = f"  {escape(trial.state_reason)}" if trial.state_reason else ""
+    grid.add_row("trial", f"{trial.number}  {styled(trial.state)}{reason}")
+    if trial.label:
+        grid.add_row("label", escape(trial.label))
+    grid.add_row("best", f"[bold]{number(trial.best_value)}[/] at {number(trial.best_step)}")
+    grid.add_row(
+        "trained", f"{number(trial.step)} of {number(trial.target_step)} in {duration(trial.seconds)}"
+    )
+    for name, value in trial.params.items():
+        grid.add_row(name, escape(shown(value)))
+    out.print(grid)
+    for run in trial.runs_detail:
+        out.print(
+            f"\n[bold]run {run.number}[/] {styled(run.state)}  {number(run.start_step)} → "
+            f"{number(run.target_step)}  [dim]{escape(run.reason)}[/]"
+        )
+        for attempt in run.attempts:
+            failure = (
+                f"  [red]{attempt.failure.kind}[/] {escape(attempt.failure.message)}"
+                if attempt.failure
+                else ""
+            )
+            out.print(f"  attempt {attempt.token} on {escape(attempt.worker)}: {attempt.state}{failure}")
+    if trial.decisions:
+        out.print("\n[bold]decisions[/]")
+    for decision in trial.decisions:
+        target = "" if decision.target_step is None else f" to {number(decision.target_step)}"
+        out.print(f"  {decision.kind}{target}: {escape(decision.reason)}")
+    if trial.failure is not None:
+        out.print(f"\n[bold red]{trial.failure.kind}[/] {escape(trial.failure.message)}")
+        out.print(escape(trial.failure.output_tail), style="dim", soft_wrap=True)

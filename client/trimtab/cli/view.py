@@ -1,0 +1,186 @@
+"""How a study looks in a terminal while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from trimtab.cli.output import duration, number, shown, sparkline, styled
+from trimtab.client import ENDED, Client
+from trimtab.errors import NotFoundError
+from trimtab.wire.views import BudgetUse, DecisionView, StudyDetail, StudySummary
+
+LABEL_WIDTH = 12
+MOST_DECISIONS = 5
+MOST_PARAMETERS = 12
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the view shows."""
+
+    summary: StudySummary
+    curve_steps: list[int] = field(default_factory=list)
+    curve: list[float] = field(default_factory=list)
+    """The best trial's curve of the tuned metric."""
+    decisions: list[DecisionView] = field(default_factory=list)
+    """Newest first."""
+
+    @property
+    def study(self) -> StudyDetail:
+        return self.summary.study
+
+
+def look(client: Client, study: str) -> Snapshot:
+    """The study as it stands now."""
+    summary = client.summary(study)
+    steps: list[int] = []
+    values: list[float] = []
+    if summary.study.best is not None:
+        try:
+            points = client.trial(study, summary.study.best.number).curve
+        except NotFoundError:
+            points = []
+        measured = [
+            (p.step, p.metrics[summary.study.metric]) for p in points if summary.study.metric in p.metrics
+        ]
+        steps, values = [step for step, _ in measured], [value for _, value in measured]
+    decisions = client.decisions(study, limit=MOST_DECISIONS).items
+    return Snapshot(summary, steps, values, decisions)
+
+
+def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableType:
+    """The view for a terminal ``width`` columns wide; ``notice`` is a line about the view itself."""
+    study = snapshot.study
+    grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
+    grid.add_column(style="dim", width=LABEL_WIDTH, no_wrap=True)
+    grid.add_column(ratio=1, overflow="fold")
+    inner = max(20, width - LABEL_WIDTH - 2)
+    grid.add_row("trials", _trials(study))
+    grid.add_row("best", _best(snapshot))
+    if snapshot.curve:
+        grid.add_row("curve", _curve(snapshot, inner))
+    if len(snapshot.summary.best_so_far) > 1:
+        points = [point.value for point in snapshot.summary.best_so_far]
+        ends = f"  {number(points[0])} → {number(points[-1])}"
+        line = sparkline(points, max(8, min(48, inner - len(ends))))
+        grid.add_row("best so far", Text.assemble((line, "green"), (ends, "dim")))
+    for at, use in enumerate(study.budget):
+        grid.add_row("budget" if at == 0 else "", _budget(use, study, inner))
+    if study.savings.trained:
+        grid.add_row("early stops", _savings(study))
+    grid.add_row("time", _time(study))
+    for at, decision in enumerate(snapshot.decisions[:MOST_DECISIONS]):
+        grid.add_row("decisions" if at == 0 else "", _decision(decision))
+    parts: list[RenderableType] = [_title(study), Rule(style="dim"), grid]
+    if study.decide_error:
+        parts.append(Text.from_markup(f"[bold red]search:[/] {escape(study.decide_error)}"))
+    if notice:
+        parts.append(Text(notice, style="yellow"))
+    return Group(*parts)
+
+
+def line(study: StudyDetail) -> str:
+    """The study in one line, for logs."""
+    counts = ", ".join(f"{count} {name}" for name, count in study.trials.model_dump().items() if count)
+    best = "" if study.best is None else f" | best {number(study.best.value)} (trial {study.best.number})"
+    used = f" | budget {max((use.fraction for use in study.budget), default=0):.0%}"
+    left = f" | left {duration(study.eta_seconds)}" if study.eta_seconds is not None else ""
+    trials = f"{study.trials.total} trials" + (f" ({counts})" if counts else "")
+    return f"{duration(study.elapsed_seconds):>9} | {study.name} {study.state} | {trials}{best}{used}{left}"
+
+
+def _title(study: StudyDetail) -> Table:
+    title = Table.grid(expand=True)
+    title.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    title.add_column(no_wrap=True, justify="right")
+    reason = f" [dim]{escape(study.state_reason)}[/]" if study.state_reason else ""
+    goal = "↓" if study.direction == "minimize" else "↑"
+    title.add_row(
+        f"[bold]{escape(study.name)}[/]  {styled(study.state)}{reason}",
+        f"[dim]{study.strategy} · {escape(study.trainer)} · {study.metric} {goal}[/]",
+    )
+    return title
+
+
+def _trials(study: StudyDetail) -> str:
+    counts = study.trials.model_dump()
+    parts = [f"[bold]{count}[/] {styled(name)}" for name, count in counts.items() if count]
+    return f"[bold]{study.trials.total}[/]" + (f"   {'  '.join(parts)}" if parts else "")
+
+
+def _best(snapshot: Snapshot) -> str:
+    best, study = snapshot.study.best, snapshot.study
+    if best is None:
+        return "[dim]nothing measured yet[/]"
+    label = f" ({escape(best.label)})" if best.label else ""
+    text = f"[bold green]{number(best.value)}[/] {study.metric}  [dim]trial {best.number}{label} at "
+    text += f"{number(best.step)} {escape(study.spec.fidelity.unit)}[/]"
+    default = snapshot.summary.default
+    if default is not None and default.number != best.number:
+        text += f"  [dim]default {number(default.value)}[/]"
+    params = [
+        f"[dim]{name}[/] {escape(shown(v))}" for name, v in list(best.params.items())[:MOST_PARAMETERS]
+    ]
+    more = len(best.params) - len(params)
+    return (
+        text + ("\n" + "  ".join(params) if params else "") + (f"  [dim]and {more} more[/]" if more else "")
+    )
+
+
+def _curve(snapshot: Snapshot, inner: int) -> Text:
+    ends = f"  {number(snapshot.curve[0])} → {number(snapshot.curve[-1])}"
+    blocks = sparkline(snapshot.curve, max(8, min(48, inner - len(ends))))
+    return Text.assemble((blocks, "cyan"), (ends, "dim"))
+
+
+def _budget(use: BudgetUse, study: StudyDetail, inner: int) -> Table:
+    units = {
+        "trials": ("trials", number),
+        "fidelity": (study.spec.fidelity.unit, number),
+        "gpu_hours": ("GPU hours", number),
+        "wall_clock_seconds": ("", duration),
+        "target": (f"target {study.metric}", number),
+    }
+    unit, form = units[use.name]
+    row = Table.grid(padding=(0, 1, 0, 0))
+    row.add_column(width=max(10, min(30, inner - 45)))
+    row.add_column(justify="right", width=5)
+    row.add_column(no_wrap=True, overflow="ellipsis")
+    used = "-" if use.used is None else form(use.used)
+    row.add_row(
+        ProgressBar(total=1.0, completed=use.fraction, complete_style="cyan", finished_style="green"),
+        f"{use.fraction:.0%}",
+        f"{used} of {form(use.limit)} {escape(unit)}".rstrip(),
+    )
+    return row
+
+
+def _savings(study: StudyDetail) -> str:
+    savings, unit = study.savings, escape(study.spec.fidelity.unit)
+    return (
+        f"[bold]{savings.fraction_saved:.0%}[/] saved  "
+        f"[dim]{savings.trained:,} {unit} trained instead of {savings.full:,}[/]"
+    )
+
+
+def _time(study: StudyDetail) -> str:
+    text = duration(study.elapsed_seconds)
+    if study.state not in ENDED and study.eta_seconds is not None:
+        text += f"  [dim]about[/] {duration(study.eta_seconds)} [dim]left[/]"
+    return text
+
+
+def _decision(decision: DecisionView) -> Text:
+    trial = "" if decision.trial is None else f" trial {decision.trial}"
+    target = "" if decision.target_step is None else f" to {decision.target_step:,}"
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f"{decision.kind}{trial}{target}", style="bold")
+    text.append(f"  {decision.reason}", style="dim")
+    return text

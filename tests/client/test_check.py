@@ -1,0 +1,276 @@
+"""Every mistake at once, each with a pointer and words a person understands."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab import check, explain
+from trimtab.wire.study import StudySpec
+
+GOOD: dict[str, Any] = {
+    "name": "good",
+    "trainer": {"name": "gpt", "settings": {"width": 64}},
+    "space": {
+        "lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+        "schedule": {"type": "categorical", "choices": ["constant", "cosine"]},
+        "final_fraction": {"type": "float", "low": 0.0, "high": 0.5, "when": {"schedule": "cosine"}},
+        "depth": {"type": "int", "low": 1, "high": 7, "step": 2},
+    },
+    "metric": {"name": "val_loss"},
+    "fidelity": {"min": 10, "max": 100, "report_every": 10},
+    "budget": {"trials": 10},
+    "enqueue": [{"params": {"lr": 1e-3, "schedule": "constant", "depth": 3}}],
+}
+
+# What is changed (a path and a value; DELETE takes away); what is said: pointer, words, suggestion.
+DELETE = object()
+MISTAKES: list[tuple[str, Any, str, str, str]] = [
+    # Fields and types
+    ("/budget", DELETE, "/budget", "budget is missing", "add budget"),
+    ("/fidelty", 1, "/fidelty", "unknown field fidelty", "did you mean fidelity?"),
+    ("/space/lr/lo", 1, "/space/lr/lo", "unknown field lo", "did you mean low?"),
+    ("/space/lr/type", "flaot", "/space/lr/type", 'unknown type "flaot"', "did you mean float?"),
+    ("/space/lr/type", DELETE, "/space/lr/type", "type is missing", "float or int"),
+    ("/space/lr/high", "x", "/space/lr/high", 'must be a number, not "x"', ""),
+    ("/space/lr/high", 1e-9, "/space/lr", "low (0.0001) must not exceed high (1e-09)", ""),
+    ("/space/lr/log", "maybe", "/space/lr/log", 'must be true or false, not "maybe"', ""),
+    ("/space/depth/low", 1.0, "/space/depth/low", "must be a whole number, not 1.0", "write 1"),
+    ("/space/schedule/choices/0", None, "/space/schedule/choices/0", "not empty", ""),
+    ("/space/schedule/choices/0", ["a"], "/space/schedule/choices/0", "not a list", ""),
+    ("/space/1st", {"type": "bool"}, "/space/1st", "cannot be a name", "start with a letter"),
+    ("/space/lr", 3, "/space/lr", "must be named fields, not 3", ""),
+    ("/metric/direction", "minimise", "/metric/direction", "must be minimize or maximize", "minimize?"),
+    ("/parallelism", 0, "/parallelism", "must be at least 1, not 0", ""),
+    ("/tags", "a", "/tags", "must be a list", 'write ["a"]'),
+    ("/notes", 3, "/notes", "must be text, not 3", 'put it in quotes: "3"'),
+    ("/budget", {}, "/budget", "name at least one of", ""),
+    ("/enqueue/0/params/lr", float("nan"), "/enqueue/0/params/lr", "must be a finite number", ""),
+    (
+        "/checkpoints",
+        {"keep": "bst"},
+        "/checkpoints/keep",
+        "must be resumable or best",
+        "did you mean best?",
+    ),
+    (
+        "/stopping",
+        [{"rule": "mediann"}],
+        "/stopping/0/rule",
+        'unknown rule "mediann"',
+        "did you mean median?",
+    ),
+    (
+        "/trainer",
+        {"name": "gpt", "script": "x.py"},
+        "/trainer",
+        "exactly one of name, script or module",
+        "",
+    ),
+    # Conditions
+    (
+        "/space/lr/when",
+        {"schedul": "x"},
+        "/space/lr/when/schedul",
+        "not a parameter",
+        "did you mean schedule?",
+    ),
+    ("/space/lr/when", {"schedule": "cosin"}, "/space/lr/when/schedule", "never", "did you mean cosine?"),
+    ("/space/lr/when", {"depth": [1, 2]}, "/space/lr/when/depth/1", "depth is never 2", ""),
+    ("/space/lr/when", {"lr": 1e-3}, "/space/lr/when/lr", "cannot depend on itself", ""),
+    ("/space/depth/when", {"lr": 1e-3}, "/space/depth/when/lr", "continuous range", "depend on an int"),
+    ("/space/depth/when", {"schedule": []}, "/space/depth/when/schedule", "never be active", ""),
+    ("/space/schedule/when", {"final_fraction": 0.1}, "/space/schedule/when", "circle", "take one"),
+    # Enqueued configurations
+    ("/enqueue/0/params/lrr", 1, "/enqueue/0/params/lrr", "not a parameter", "did you mean lr?"),
+    ("/enqueue/0/params/lr", DELETE, "/enqueue/0/params/lr", "lr is missing", "add lr"),
+    ("/enqueue/0/params/lr", 1.0, "/enqueue/0/params/lr", "must lie in 0.0001..0.1, not 1.0", ""),
+    ("/enqueue/0/params/depth", 2, "/enqueue/0/params/depth", "must lie on the grid 1, 3", ""),
+    ("/enqueue/0/params/depth", True, "/enqueue/0/params/depth", "must be a whole number, not true", ""),
+    (
+        "/enqueue/0/params/final_fraction",
+        0.1,
+        "/enqueue/0/params/final_fraction",
+        "is not active",
+        "leave it",
+    ),
+    # Budget, fidelity, rules, resources
+    (
+        "/budget",
+        {"fidelity": 5},
+        "/budget/fidelity",
+        "do not pay for the shortest training (10",
+        "at least 10",
+    ),
+    ("/budget", {"gpu_hours": 5}, "/budget/gpu_hours", "holds no GPU", "gpus: 1"),
+    ("/enqueue", [GOOD["enqueue"][0]] * 11, "/budget/trials", "too few for 11", "more than 11"),
+    ("/fidelity/min", 5, "/fidelity/report_every", "before its first measurement", "every 5"),
+    ("/checkpoints", {"every": 101}, "/checkpoints/every", "never happens", "leave it out"),
+    (
+        "/stopping",
+        [{"rule": "median", "grace": 100}],
+        "/stopping/0/grace",
+        "never stops anything",
+        "less than 100",
+    ),
+    (
+        "/stopping",
+        [{"rule": "median", "min_trials": 10}],
+        "/stopping/0/min_trials",
+        "never stops",
+        "more trials",
+    ),
+    (
+        "/stopping",
+        [{"rule": "patience", "reports": 10}],
+        "/stopping/0/reports",
+        "10 measurements",
+        "less than 10",
+    ),
+    (
+        "/stopping",
+        [{"rule": "target", "value": 1}] * 2,
+        "/stopping/1",
+        "there already (number 1",
+        "keep one",
+    ),
+    (
+        "/stopping",
+        [{"rule": "target", "value": 9}, {"rule": "divergence", "bound": 6}],
+        "/stopping/0/value",
+        "9 counts as diverged",
+        "bound",
+    ),
+    ("/resources", {"custom": {"GPU": 1}}, "/resources/custom/GPU", "no custom resource", "gpus"),
+    # The trainer
+    ("/trainer/name", "gtp", "/trainer/name", "no trainer is called gtp", "did you mean gpt?"),
+    ("/trainer/name", "train.py", "/trainer/name", "no trainer is called", "script: train.py"),
+    ("/trainer/settings/widht", 64, "/trainer/settings/widht", "no setting widht", "did you mean width?"),
+    ("/trainer/settings/width", 1, "/trainer/settings/width", "at least 4", ""),
+    ("/trainer/settings/width", 64.5, "/trainer/settings/width", "must be a whole number", ""),
+    ("/trainer/settings/optimizer", "adam", "/trainer/settings/optimizer", "one of", "did you mean adamw?"),
+    ("/trainer/settings/lr", 0.1, "/trainer/settings/lr", "fixed here and searched", "keep one"),
+    (
+        "/space/heads",
+        {"type": "float", "low": 1, "high": 2},
+        "/space/heads/type",
+        "whole number",
+        "type: int",
+    ),
+    (
+        "/space/optimizer",
+        {"type": "int", "low": 1, "high": 2},
+        "/space/optimizer/type",
+        "not a number",
+        "adamw",
+    ),
+    ("/space/dropout", {"type": "float", "low": 0, "high": 2}, "/space/dropout/high", "at most 0.9", ""),
+    ("/space/drop", {"type": "bool"}, "/space/drop", "has no setting drop", "did you mean dropout?"),
+    ("/metric/name", "loss", "/metric/name", "does not report loss", "val_loss"),
+]
+
+
+def changed(document: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
+    made = copy.deepcopy(document)
+    *parents, last = explain.split(pointer)
+    place: Any = made
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) else place[part]
+    if value is DELETE:
+        del place[last]
+    elif isinstance(place, list):
+        place[int(last)] = value
+    else:
+        place[last] = value
+    return made
+
+
+def test_the_good_study_is_good() -> None:
+    assert check.study(GOOD).name == "good"
+
+
+@pytest.mark.parametrize(("path", "value", "pointer", "words", "suggestion"), MISTAKES)
+def test_a_mistake_is_named(path: str, value: Any, pointer: str, words: str, suggestion: str) -> None:
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(changed(GOOD, path, value))
+    assert any(
+        problem.pointer == pointer and words in problem.message and suggestion in problem.suggestion
+        for problem in caught.value.problems
+    ), caught.value.problems
+
+
+def test_all_mistakes_come_at_once() -> None:
+    document = changed(GOOD, "/space/lr/type", "flaot")
+    document = changed(document, "/parallelism", "two")
+    document = changed(document, "/trainer/settings/widht", 1)
+    document = changed(document, "/budget", {"fidelity": 1})
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(document)
+    assert {p.pointer for p in caught.value.problems} == {
+        "/space/lr/type",
+        "/parallelism",
+        "/trainer/settings/widht",
+        "/budget/fidelity",
+    }
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 3, {}])
+def test_what_is_no_mapping_is_refused(document: Any) -> None:
+    with pytest.raises(check.InvalidStudyError):
+        check.study(document)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+PATHS = [
+    "/space",
+    "/space/lr",
+    "/space/lr/low",
+    "/space/lr/when",
+    "/trainer",
+    "/enqueue",
+    "/enqueue/0",
+    "/budget",
+]
+PATHS += [
+    "/stopping",
+    "/resources",
+    "/metric",
+    "/fidelity",
+    "/name",
+    "/trainer/settings",
+    "/enqueue/0/params",
+]
+
+
+@given(st.sampled_from(PATHS), JSON)
+def test_any_document_is_a_study_or_has_named_mistakes(path: str, value: Any) -> None:
+    document = changed(GOOD, path, value)
+    try:
+        spec = check.study(document)
+    except check.InvalidStudyError as error:
+        messages = [problem.message for problem in error.problems]
+    else:
+        messages = ["none"]
+        assert StudySpec.model_validate_json(spec.model_dump_json()) == spec
+    assert messages
+    assert all(message and "union" not in message for message in messages)
+
+
+@given(st.lists(st.text()))
+def test_pointers_round_trip(parts: list[str]) -> None:
+    assert list(explain.split(explain.join(parts))) == parts
+
+
+def test_problems_are_json() -> None:
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study({"name": 3})
+    assert json.dumps([problem.model_dump() for problem in caught.value.problems])

@@ -1,0 +1,224 @@
+"""The command line: output, --json, errors and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from client_stub import Stub, item, problem, study, trial
+
+from trimtab import __version__
+from trimtab.cli.main import main
+
+CLIENT = str(Path(__file__).parents[2] / "client")
+GOOD = """\
+name: good
+trainer: {name: synthetic}
+space: {lr: {type: float, low: 1e-4, high: 1, log: true}}
+metric: {name: loss}
+fidelity: {max: 100}
+budget: {trials: 3}
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def trimtab(*arguments: str) -> Done:
+    """Run the command line in this process: starting an interpreter for each call would take long."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["trimtab", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def summary(**changes: Any) -> dict[str, Any]:
+    whole = study(**changes)
+    points = [{"fidelity": 10, "seconds": 1, "value": 3 - at, "trial": at} for at in (0, 1, 2)]
+    return {"study": whole, "best_so_far": points, "default": None}
+
+
+def detail() -> dict[str, Any]:
+    curve = [
+        {"step": s, "metrics": {"loss": 1 / s}, "seconds": None, "at": "2026-01-01T00:00:00Z"}
+        for s in (1, 2)
+    ]
+    return trial() | {
+        "number": 2, "study": "abc123", "curve": curve, "runs_detail": [], "decisions": [],
+        "checkpoints": [],
+        "failure": {"kind": "crash", "message": "boom", "output_tail": "last words"}, "can_continue": False,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def server(stub: Stub) -> Stub:
+    stub.on("GET /v1/studies", (200, {"items": [item()], "next_cursor": None}))
+    stub.on("GET /v1/studies/abc123", (200, study()), (200, study(state="completed")))
+    stub.on("GET /v1/studies/abc123/summary", (200, summary()))
+    stub.on("GET /v1/studies/abc123/trials/2", (200, detail()))
+    stub.on("GET /v1/studies/abc123/decisions", (200, {"items": [], "next_cursor": None}))
+    trials = [trial(), trial(number=2, params={"kind": "a"}, value="NaN", best_value=0.25, state="failed")]
+    stub.on("GET /v1/studies/abc123/trials", (200, {"items": trials, "next_cursor": None}))
+    return stub
+
+
+def test_validate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(GOOD)
+    done = trimtab("validate", "good.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "study good, 1 parameter, asha, minimize loss" in done.stdout
+    (tmp_path / "bad.yaml").write_text(GOOD.replace("trials: 3", "trails: 3"))
+    done = trimtab("validate", "bad.yaml")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "bad.yaml:6:10  /budget/trails  unknown field trails (did you mean trials?)",
+        "     6 │ budget: {trails: 3}",
+        "       │          ^",
+        "error: bad.yaml has 1 mistake",
+    ]
+    done = trimtab("validate", "bad.yaml", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["problems"] == [
+        {
+            "line": 6,
+            "column": 10,
+            "pointer": "/budget/trails",
+            "message": "unknown field trails",
+            "suggestion": "did you mean trials?",
+        }
+    ]
+
+
+def test_submit_makes_script_paths_absolute(server: Stub, tmp_path: Path) -> None:
+    server.on("POST /v1/studies", (201, study()))
+    (tmp_path / "train.py").touch()
+    (tmp_path / "s.yaml").write_text(GOOD.replace("{name: synthetic}", "{script: train.py}"))
+    done = trimtab("submit", str(tmp_path / "s.yaml"), "--url", server.url, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["id"] == "abc123"
+    assert server.requests[0].body["trainer"]["script"] == str(tmp_path / "train.py")
+
+
+def test_refusals_name_every_field(server: Stub, tmp_path: Path) -> None:
+    field = {
+        "pointer": "/strategy/name",
+        "message": "no strategy is called x",
+        "suggestion": "did you mean y?",
+    }
+    server.on("POST /v1/studies", (422, problem(422, "The study has mistakes", field)))
+    (tmp_path / "s.yaml").write_text(GOOD)
+    done = trimtab("submit", str(tmp_path / "s.yaml"), "--url", server.url)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: The study has mistakes",
+        "  /strategy/name  no strategy is called x (did you mean y?)",
+    ]
+
+
+def test_list_show_and_best(server: Stub) -> None:
+    listed = trimtab("list", "--url", server.url).stdout
+    assert "abc123" in listed
+    assert "running" in listed
+    assert json.loads(trimtab("list", "--url", server.url, "--json").stdout)[0]["best_value"] == 0.25
+    shown = trimtab("show", "demo", "--url", server.url).stdout
+    assert "0.25 loss" in shown
+    assert "70% saved" in shown
+    of_trial = trimtab("show", "demo", "--trial", "2", "--url", server.url).stdout
+    assert "crash boom" in of_trial
+    assert "last words" in of_trial
+    best = trimtab("best", "demo", "--url", server.url, "--json")
+    assert json.loads(best.stdout)["params"] == {"lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("command", "route"), [("pause", "pause"), ("resume", "resume"), ("stop", "cancel")]
+)
+def test_commands_on_a_study(server: Stub, command: str, route: str) -> None:
+    server.on(f"POST /v1/studies/abc123/{route}", (200, study(state="paused")))
+    assert trimtab(command, "demo", "--url", server.url).stdout == "demo is paused\n"
+    assert len(server.calls(f"POST /v1/studies/abc123/{route}")) == 1
+
+
+def test_one_trial_is_stopped(server: Stub) -> None:
+    server.on("POST /v1/studies/abc123/trials/2/stop", (200, trial(number=2, state="running")))
+    done = trimtab("stop", "demo", "--trial", "2", "--url", server.url)
+    assert done.stdout == "trial 2 of demo will stop at its next report\n"
+
+
+def test_export(server: Stub, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(trimtab("export", "demo", "--url", server.url).stdout)))
+    assert [row["params.lr"] for row in rows] == ["0.5", ""]
+    assert [row["value"] for row in rows] == ["0.5", "NaN"]
+    trials = json.loads(trimtab("export", "demo", "--json", "--url", server.url).stdout)
+    assert trials[1]["params"] == {"kind": "a"}
+    done = trimtab("export", "demo", "-o", str(tmp_path / "t.parquet"), "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    table = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    assert table[0]["params.lr"] == 0.5
+    assert table[1]["params.kind"] == "a"
+    done = trimtab("export", "demo", "-f", "parquet", "--url", server.url)
+    assert done.stderr.splitlines()[0] == "error: parquet is binary and needs a file"
+
+
+def test_watch_ends_with_the_study(server: Stub) -> None:
+    done = trimtab("watch", "demo", "--json", "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["state"] for line in done.stdout.splitlines()] == ["running", "completed"]
+    server.on("GET /v1/studies/abc123", (200, study(state="failed")))
+    done = trimtab("watch", "demo", "--url", server.url)
+    assert done.returncode == 1
+    assert "4 trials (1 running, 2 paused, 1 failed) | best 0.25 (trial 2)" in done.stdout
+
+
+def test_an_unknown_study_and_no_server(server: Stub) -> None:
+    done = trimtab("best", "dmeo", "--url", server.url)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: there is no study dmeo", "  → did you mean demo?"]
+    done = trimtab("list", "--url", "nonsense", "--json")
+    assert done.returncode == 3
+    assert "no address" in json.loads(done.stderr)["error"]["message"]
+
+
+def test_version_and_usage() -> None:
+    base = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB")}
+    command = [sys.executable, "-m", "trimtab", "version", "--json"]
+    shown = subprocess.check_output(command, env={**base, "PYTHONPATH": CLIENT}, text=True)
+    assert json.loads(shown) == {"version": __version__}
+    assert trimtab("frobnicate").returncode == 2
+    commands = [
+        "serve",
+        "demo",
+        "validate",
+        "submit",
+        "watch",
+        "list",
+        "show",
+        "best",
+        "pause",
+        "resume",
+        "stop",
+        "export",
+        "version",
+    ]
+    shown = trimtab("--help").stdout
+    assert all(command in shown for command in commands)

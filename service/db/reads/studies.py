@@ -189,11 +189,8 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
                 seconds=before.seconds + float(seconds),
             )
     best_ids = [study.best_trial_id for study in studies if study.best_trial_id is not None]
-    numbers = dict(
-        session.execute(select(TrialRow.id, TrialRow.number).where(TrialRow.id.in_(best_ids)))
-        .tuples()
-        .all()
-    )
+    best_trials = session.scalars(select(TrialRow).where(TrialRow.id.in_(best_ids)))
+    numbers = {trial.id: trial.number for trial in best_trials}
     return [
         StudyItem(
             id=study.key,

@@ -247,6 +247,12 @@ class Seed:
 
 
 @pytest.fixture
+def make_spec() -> Callable[..., StudySpec]:
+    """Makes a specification: ``make_spec(name, **fields)``."""
+    return spec
+
+
+@pytest.fixture
 def seed(databases: Any) -> Iterator[Seed]:
     """An empty database, to be filled."""
     database = Database(databases.url("sqlite"))

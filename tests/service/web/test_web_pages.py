@@ -105,7 +105,9 @@ def test_a_study_without_trials(client: Any, seed: Any, make_spec: Any) -> None:
 
 def test_why_search_could_not_decide_is_shown(client: Any, seed: Any, make_spec: Any) -> None:
     seed.study("stuck", make_spec(), decide_error="all values are equal")
-    assert "The strategy could not decide. all values are equal" in page(client().get("/studies/stuck")).text
+    assert (
+        "The strategy could not decide. all values are equal" in page(client().get("/studies/stuck")).text
+    )
 
 
 def test_a_failed_trial_shows_kind_message_and_output(client: Any, seed: Any) -> None:
@@ -151,8 +153,11 @@ def test_the_table_of_trials_sorts_filters_and_pages(client: Any, seed: Any) -> 
 
 def test_studies_are_filtered_and_paged(client: Any, seed: Any, make_spec: Any) -> None:
     for number in range(35):
-        seed.study(f"s{number}", make_spec(f"study {number}", tags=["even" if number % 2 == 0 else "odd"]),
-                   state="completed" if number < 3 else "running")
+        seed.study(
+            f"s{number}",
+            make_spec(f"study {number}", tags=["even" if number % 2 == 0 else "odd"]),
+            state="completed" if number < 3 else "running",
+        )
     browser = client()
 
     def keys(path: str) -> list[str | None]:
@@ -245,7 +250,9 @@ def test_a_token_locks_the_pages_until_it_is_given(client: Any, seed: Any) -> No
     assert browser.get("/").status_code == 303
 
 
-@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "/a\nb", ""])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "/a\nb", ""]
+)
 def test_a_login_never_leads_elsewhere(client: Any, target: str) -> None:
     answer = client(TOKEN).post("/login", data={"token": TOKEN, "next": target})
     assert answer.headers["location"] == "/"
@@ -280,9 +287,26 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 
 def test_small_texts() -> None:
-    assert [format.percent(part) for part in (0, 0.001, 0.374, 0.999, 1)] == ["0 %", "<1 %", "37 %", "99 %", "100 %"]
-    assert [format.parameter(value) for value in (True, 3, 0.1, "a", 1e-5)] == ["true", "3", "0.1", "a", "1e-5"]
-    assert [format.size(count) for count in (None, 12, 1_810_432, 3 * 2**40)] == ["–", "12 B", "1.73 MiB", "3 TiB"]
+    assert [format.percent(part) for part in (0, 0.001, 0.374, 0.999, 1)] == [
+        "0 %",
+        "<1 %",
+        "37 %",
+        "99 %",
+        "100 %",
+    ]
+    assert [format.parameter(value) for value in (True, 3, 0.1, "a", 1e-5)] == [
+        "true",
+        "3",
+        "0.1",
+        "a",
+        "1e-5",
+    ]
+    assert [format.size(count) for count in (None, 12, 1_810_432, 3 * 2**40)] == [
+        "–",
+        "12 B",
+        "1.73 MiB",
+        "3 TiB",
+    ]
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     ages = (datetime(2026, 1, 1, 11, 59, 59, tzinfo=UTC), datetime(2026, 1, 1, 9, 30, tzinfo=UTC))
     assert [format.relative(moment, noon) for moment in ages] == ["just now", "2 h ago"]

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from sqlalchemy import select
+
 from service.app import create_app
 from service.db import events
 from service.db.engine import Database
@@ -27,7 +29,6 @@ from service.db.models import (
     TrialRow,
 )
 from service.settings import Settings
-from sqlalchemy import select
 from trimtab.wire.study import StudySpec
 
 RUNGS = (30, 90, 270, 810)
@@ -103,7 +104,7 @@ class Seed:
         return row
 
     def asha(self, key: str = "gptstudy", trials: int = 30) -> None:
-        """A study half done by ASHA: trials paused at rungs, promoted, completed, failed, running, queued."""
+        """A study half done by ASHA, with trials in every state."""
         study = self.study(key, spec())
         luck = random.Random(7)
         begun = self.now - timedelta(minutes=20)

@@ -14,13 +14,14 @@ import httpx
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from sqlalchemy import select
+
 from service.app import create_app
 from service.db.models import TrialRow
 from service.settings import Settings
 from service.web import format
 from service.web.login import COOKIE
 from service.web.rendering import CONTENT_SECURITY_POLICY
-from sqlalchemy import select
 from trimtab.wire.study import StudySpec
 
 HTML = {"Accept": "text/html"}
@@ -266,7 +267,8 @@ def test_a_huge_login_form_is_refused(client: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "–"), (0, "0"), (0.12345678, "0.1235"), (1.2e-4, "1.2e-4"), (12345.678, "12,346"), (3.0, "3"),
+        (None, "–"), (0, "0"), (0.12345678, "0.1235"), (1.2e-4, "1.2e-4"), (12345.678, "12,346"),
+        (3.0, "3"),
         (-0.5, "-0.5000"), (float("nan"), "NaN"), (float("inf"), "∞"), (float("-inf"), "−∞"), (1e9, "1e9"),
         (9.99999e-4, "1e-3"), (1e300, "1e300"),
     ],
@@ -278,7 +280,8 @@ def test_numbers(value: float | None, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (None, "–"), (0, "0 s"), (0.004, "4 ms"), (0.44, "0.4 s"), (9.97, "10 s"), (59.7, "1 m"), (192, "3 m 12 s"),
+        (None, "–"), (0, "0 s"), (0.004, "4 ms"), (0.44, "0.4 s"), (9.97, "10 s"), (59.7, "1 m"),
+        (192, "3 m 12 s"),
         (3600, "1 h"), (7500, "2 h 5 m"), (100_000, "1 d 3 h"),
     ],
 )  # fmt: skip

@@ -40,10 +40,14 @@ def elapsed_seconds(study: StudyRow, now: datetime) -> float:
     return study.active_seconds + max(0.0, (now - study.active_since).total_seconds())
 
 
-def use(session: Session, study: StudyRow, now: datetime) -> list[BudgetUse]:
-    """The use of each limit that the study names, in the order of the specification."""
+def use(session: Session, study: StudyRow, now: datetime, spent: Spent | None = None) -> list[BudgetUse]:
+    """The use of each limit that the study names, in the order of the specification.
+
+    ``spent`` spares a query to who knows it already, as the list of studies does.
+    """
     limits = _limits(study)
-    spent = _spent(session, study)
+    if spent is None:
+        spent = _spent(session, study)
     uses = []
     if limits.trials is not None:
         uses.append(_use("trials", spent.trials, limits.trials))

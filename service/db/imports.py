@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from service import specs
 from service.db import events, studies
 from service.db.models import ImprovementRow, MeasurementRow, StudyRow, TrialRow
+from service.db.reports import jsonable
 from service.errors import ConflictError, InvalidError
 from trimtab.wire import limits
 from trimtab.wire.problems import FieldProblem
@@ -125,7 +126,7 @@ def _curve(study: StudyRow, points: list[Measurement], now: datetime) -> _Curve:
                 "token": None,
                 "value": curve.value,
                 "best": curve.best,
-                "metrics": point.model_dump(mode="json", include={"metrics"})["metrics"],
+                "metrics": {name: jsonable(metric) for name, metric in point.metrics.items()},
                 "seconds": point.seconds,
                 "tokens": point.tokens,
                 "at": now,

@@ -27,11 +27,8 @@ def seen(
 
 def components(session: Session, now: datetime) -> list[Component]:
     """Whether a scheduler and a dispatcher are alive: without either of them nothing is trained."""
-    seen_at = dict(
-        session.execute(select(ProcessRow.kind, func.max(ProcessRow.seen_at)).group_by(ProcessRow.kind))
-        .tuples()
-        .all()
-    )
+    newest = select(ProcessRow.kind, func.max(ProcessRow.seen_at).label("at")).group_by(ProcessRow.kind)
+    seen_at = {row.kind: row.at for row in session.execute(newest)}
     return [_component(kind, seen_at.get(kind), now) for kind in ("scheduler", "dispatcher")]
 
 

@@ -13,10 +13,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service import specs
-from service.db import budget, checkpoints, events, runs
+from service.db import checkpoints, events, runs
 from service.db.models import IdempotencyRow, RunRow, StudyRow, TrialRow
 from service.db.reads.studies import find_study
-from service.db.transitions import move
+from service.db.transitions import move_study
 from service.errors import ConflictError, InvalidError
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.states import RunState, StudyState, TrialState, Verdict
@@ -111,6 +111,9 @@ def pause(session: Session, key: str, now: datetime) -> None:
 def resume(session: Session, key: str, now: datetime) -> None:
     """Let a paused or failed study go on.
 
+    A worker that was told to pause does so, and what its run has left to train is queued at once: whether
+    it has heard already cannot be known.
+
     Raises:
         NotFoundError: there is no such study.
         ConflictError: it is over. Resuming a running study changes nothing.
@@ -125,7 +128,6 @@ def resume(session: Session, key: str, now: datetime) -> None:
         )
     _set_state(session, study, StudyState.RUNNING, "resumed by a person", now)
     study.decide_error = None
-    runs.unwish(session, study)
 
 
 def extend(session: Session, key: str, request: ExtendRequest, now: datetime) -> None:
@@ -207,16 +209,8 @@ def reopen(session: Session, study: StudyRow, reason: str, now: datetime) -> Non
 
 
 def _set_state(session: Session, study: StudyRow, state: StudyState, reason: str, now: datetime) -> None:
-    move(study, state, reason)
+    move_study(study, state, reason, now)
     study.version += 1
-    if state is StudyState.RUNNING:
-        study.active_since = now
-        study.ended_at = None
-    else:
-        study.active_seconds = budget.elapsed_seconds(study, now)
-        study.active_since = None
-        if state is StudyState.CANCELLED:
-            study.ended_at = now
     events.append(session, study, f"study.{state.value}", data={"reason": reason}, now=now)
 
 

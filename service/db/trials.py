@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from service import specs
-from service.db import checkpoints, runs, studies
+from service.db import budget, checkpoints, runs, studies
 from service.db.models import StudyRow, TrialRow
 from service.db.reads.trials import find_trial
 from service.errors import ConflictError, InvalidError
@@ -22,7 +22,7 @@ def enqueue(session: Session, key: str, request: EnqueueRequest, now: datetime) 
 
     Raises:
         NotFoundError: there is no such study.
-        ConflictError: the study is over.
+        ConflictError: the study was cancelled, or its budget is spent.
         InvalidError: the configuration does not lie in the study's space.
     """
     study = studies.locked_study(session, key)
@@ -35,8 +35,8 @@ def enqueue(session: Session, key: str, request: EnqueueRequest, now: datetime) 
     ]
     if problems:
         raise InvalidError("The configuration does not lie in the study's space.", problems)
-    _require_open(study)
-    return runs.create_trial(
+    _require_open(session, study, now)
+    trial = runs.create_trial(
         session,
         study,
         request.params,
@@ -46,6 +46,8 @@ def enqueue(session: Session, key: str, request: EnqueueRequest, now: datetime) 
         reason="enqueued by a person",
         now=now,
     )
+    _run_again(session, study, f"trial {trial.number} was enqueued", now)
+    return trial
 
 
 def stop(session: Session, key: str, number: int, now: datetime) -> TrialRow:
@@ -66,7 +68,7 @@ def retry(session: Session, key: str, number: int, now: datetime) -> TrialRow:
 
     Raises:
         NotFoundError: there is no such study or trial.
-        ConflictError: it has neither failed nor been stopped, or the study was cancelled.
+        ConflictError: it has neither failed nor been stopped, or the study may train no more.
     """
     study = studies.locked_study(session, key)
     trial = find_trial(session, study, number)
@@ -80,7 +82,7 @@ def retry(session: Session, key: str, number: int, now: datetime) -> TrialRow:
     target = trial.target_step
     if newest is not None and newest.step >= target:
         target = StudySpec.model_validate(study.spec).fidelity.max
-    _require_open(study)
+    _require_open(session, study, now)
     runs.queue_run(session, study, trial, target=target, reason="retried by a person", now=now)
     _run_again(session, study, f"trial {number} is retried", now)
     return trial
@@ -91,7 +93,7 @@ def train_on(session: Session, key: str, number: int, request: ContinueRequest, 
 
     Raises:
         NotFoundError: there is no such study or trial.
-        ConflictError: it is queued or running, it has no checkpoint, or the study was cancelled.
+        ConflictError: it is queued or running, it has no checkpoint, or the study may train no more.
         InvalidError: the target is no further than it has been trained.
     """
     study = studies.locked_study(session, key)
@@ -109,7 +111,7 @@ def train_on(session: Session, key: str, number: int, request: ContinueRequest, 
             f"Trial {number} has been trained to step {newest.step} already.",
             [FieldProblem(pointer="/target_step", message=f"name a step beyond {newest.step}")],
         )
-    _require_open(study)
+    _require_open(session, study, now)
     runs.queue_run(
         session, study, trial, target=request.target_step, reason="continued by a person", now=now
     )
@@ -117,9 +119,15 @@ def train_on(session: Session, key: str, number: int, request: ContinueRequest, 
     return trial
 
 
-def _require_open(study: StudyRow) -> None:
+def _require_open(session: Session, study: StudyRow, now: datetime) -> None:
     if study.state == StudyState.CANCELLED:
         raise ConflictError(f"The study {study.name!r} was cancelled; submit it anew to go on.")
+    spent = budget.over(session, study, now)
+    if spent is not None:
+        raise ConflictError(
+            f"Nothing more may be trained in the study {study.name!r} ({spent}). Extend its budget first: "
+            f"POST /v1/studies/{study.key}/extend."
+        )
 
 
 def _run_again(session: Session, study: StudyRow, reason: str, now: datetime) -> None:

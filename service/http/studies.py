@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
+from pydantic import ValidationError
 
 from service import specs
 from service.db import events, reads, studies
@@ -15,6 +16,7 @@ from service.http.context import Context
 from service.http.parameters import Cursor, EventId, Limit, StudyKey, Text
 from service.http.problems import responses
 from trimtab import check
+from trimtab.wire.problems import FieldProblem
 from trimtab.wire.states import StudyState
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (
@@ -229,10 +231,24 @@ def router(context: Context) -> APIRouter:
 
 
 def _checked(document: Any) -> StudySpec:
+    """The study in ``document``; the client's checks and search's speak together."""
+    problems: list[FieldProblem] = []
+    spec: StudySpec | None
     try:
         spec = check.study(document)
     except check.InvalidStudyError as error:
-        count = "1 mistake" if len(error.problems) == 1 else f"{len(error.problems)} mistakes"
-        raise InvalidError(f"The study has {count}; errors names each.", error.problems) from None
-    specs.check(spec)
+        problems = list(error.problems)
+        try:
+            spec = StudySpec.model_validate(document)
+        except ValidationError:
+            spec = None  # its mistakes are among the problems
+    if spec is not None:
+        try:
+            specs.check(spec)
+        except InvalidError as error:
+            named = {problem.pointer for problem in problems}
+            problems += (problem for problem in error.errors if problem.pointer not in named)
+    if spec is None or problems:
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise InvalidError(f"The study has {count}; errors names each.", problems)
     return spec

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -67,7 +67,7 @@ class Tail:
         self._cursor = 0
         self._closed = False
 
-    async def follow(self, *, after: int, study: str | None) -> AsyncIterator[Event]:
+    async def follow(self, *, after: int, study: str | None) -> AsyncGenerator[Event, None]:
         """Events with an id above ``after``, of one study or of all, until the service stops.
 
         Raises:

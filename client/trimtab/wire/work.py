@@ -16,6 +16,11 @@ from trimtab.wire.base import Metrics, Name, ParamValue, Step, Wire
 from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.study import ResourceSpec, TrainerSpec
 
+Token = Annotated[int, Field(ge=1, lt=2**63)]
+"""An attempt's fencing token."""
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""As large as databases count."""
+
 
 class Capacity(Wire):
     """What a dispatcher has free."""
@@ -96,7 +101,7 @@ class Measurement(Wire):
     metrics: Metrics
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Training seconds since the trial's start, over all its runs."""
-    tokens: Annotated[int, Field(ge=0)] | None = None
+    tokens: Count | None = None
 
 
 class SavedCheckpoint(Wire):
@@ -104,14 +109,14 @@ class SavedCheckpoint(Wire):
 
     step: Step
     uri: str = Field(min_length=1, max_length=limits.MAX_TEXT_CHARS)
-    bytes: Annotated[int, Field(ge=0)] | None = None
+    bytes: Count | None = None
 
 
 class Report(Wire):
     """What one attempt has to say. Resending it changes nothing."""
 
-    token: int
-    seq: Annotated[int, Field(ge=1)]
+    token: Token
+    seq: Annotated[int, Field(ge=1, lt=2**31)]
     """Grows by 1 with each report of the attempt; a number seen before is not stored twice."""
     measurements: list[Measurement] = Field(default_factory=list, max_length=limits.MAX_POINTS_PER_REPORT)
     """In order of step. Empty: a renewal of the lease."""
@@ -144,12 +149,12 @@ class Failure(Wire):
 class EndRequest(Wire):
     """An attempt is over. The last measurements and checkpoint may ride along."""
 
-    token: int
+    token: Token
     outcome: Literal["finished", "failed", "released"]
     """finished: reached its target or obeyed a verdict. released: given back unharmed."""
     step: Step
     """The step the training stood at."""
-    seq: Annotated[int, Field(ge=1)] | None = None
+    seq: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     measurements: list[Measurement] = Field(default_factory=list, max_length=limits.MAX_POINTS_PER_REPORT)
     checkpoint: SavedCheckpoint | None = None
     failure: Failure | None = None
@@ -173,7 +178,7 @@ class GarbageResponse(Wire):
 class GarbageDone(Wire):
     """Checkpoints whose files are gone."""
 
-    ids: list[int] = Field(max_length=1_000)
+    ids: list[Count] = Field(max_length=1_000)
 
 
 class AskRequest(Wire):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -163,20 +164,33 @@ def _as_best(trial: TrialRow) -> BestTrial | None:
 
 def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list[StudyItem]:
     ids = [study.id for study in studies]
-    counts: dict[int, dict[str, int]] = {id_: {} for id_ in ids}
+    counts: dict[int, Counter[str]] = {id_: Counter() for id_ in ids}
+    spent = {id_: budget.Spent(trials=0, trained=0, seconds=0.0) for id_ in ids}
+    imported = TrialRow.origin == "imported"
     grouped = (
-        select(TrialRow.study_id, TrialRow.state, func.count())
+        select(
+            TrialRow.study_id,
+            TrialRow.state,
+            imported,
+            func.count(),
+            func.sum(TrialRow.trained),
+            func.sum(TrialRow.seconds),
+        )
         .where(TrialRow.study_id.in_(ids))
-        .group_by(TrialRow.study_id, TrialRow.state)
+        .group_by(TrialRow.study_id, TrialRow.state, imported)
     )
-    for study_id, state, count in session.execute(grouped):
-        counts[study_id][state] = count
+    for study_id, state, elsewhere, count, trained, seconds in session.execute(grouped):
+        counts[study_id][state] += count
+        if not elsewhere:
+            before = spent[study_id]
+            spent[study_id] = budget.Spent(
+                trials=before.trials + count,
+                trained=before.trained + int(trained),
+                seconds=before.seconds + float(seconds),
+            )
     best_ids = [study.best_trial_id for study in studies if study.best_trial_id is not None]
-    numbers = dict(
-        session.execute(select(TrialRow.id, TrialRow.number).where(TrialRow.id.in_(best_ids)))
-        .tuples()
-        .all()
-    )
+    best_trials = session.scalars(select(TrialRow).where(TrialRow.id.in_(best_ids)))
+    numbers = {trial.id: trial.number for trial in best_trials}
     return [
         StudyItem(
             id=study.key,
@@ -190,7 +204,7 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
             trials=TrialCounts(**counts[study.id]),
             best_value=study.best_value,
             best_trial=numbers.get(study.best_trial_id) if study.best_trial_id is not None else None,
-            budget_fraction=_tightest(budget.use(session, study, now)),
+            budget_fraction=_tightest(budget.use(session, study, now, spent[study.id])),
             tags=study.tags,
             created_at=study.created_at,
             started_at=study.started_at,

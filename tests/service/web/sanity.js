@@ -32,4 +32,4 @@
     if (ratio < 4.5) found.push(`contrast ${ratio.toFixed(2)}: ${e.outerHTML.slice(0, 100)}`);
   }
   return found;
-}"
+}

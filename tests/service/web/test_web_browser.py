@@ -266,6 +266,7 @@ def test_accessibility_sanity(seed: Any, serve: Any, open_page: Any, scheme: str
         assert page.evaluate(SANITY) == [], address
 
 
+@pytest.mark.slow
 def test_two_thousand_trials_stay_quick(seed: Any, serve: Any, open_page: Any) -> None:
     seed.asha(trials=2_000)
     url = serve(seed.database)

@@ -23,13 +23,14 @@ def number(value: float | None) -> str:
 
 
 def parameter(value: ParamValue | None) -> str:
-    """A parameter's value, floats with six significant digits."""
+    """A parameter's value; floats with six significant digits and no zeros behind them."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return _finite(value, 6)
+        mantissa, e, exponent = _finite(value, 6).partition("e")
+        return (mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa) + e + exponent
     return str(value)
 
 
@@ -47,9 +48,11 @@ def percent(fraction: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Two units at most: ``0.4 s``, ``12 s``, ``3 m 12 s``, ``2 h 5 m``, ``1 d 3 h``."""
+    """Two units at most: ``4 ms``, ``0.4 s``, ``12 s``, ``3 m 12 s``, ``2 h 5 m``, ``1 d 3 h``."""
     if seconds is None:
         return NOTHING
+    if 0 < seconds < 0.1:
+        return f"{max(round(seconds * 1000), 1)} ms"
     if seconds < 10:
         return f"{max(seconds, 0):.1f}".removesuffix(".0") + " s"
     whole = round(seconds)

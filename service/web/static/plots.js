@@ -15,7 +15,7 @@ const MAX_LINES = 300;
 const MAX_POINTS = 80;
 const RELOAD_MS = 3000;
 const REDRAW_MS = 500;
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" };
 
 const { study, trial, metric, unit, rungs = "" } = document.body.dataset;
 const rungSteps = rungs.split(" ").filter(Boolean).map(Number);
@@ -79,11 +79,31 @@ function axisTypes() {
   return { xaxis: { type: logAxes.x ? "log" : "linear" }, yaxis: { type: logAxes.y ? "log" : "linear" } };
 }
 
-function rungMarks() {
+/** From the best value to nearly the worst of the trials that did not fail: one that exploded must not
+ * flatten all others. A double click shows everything. */
+function usefulRange() {
+  const values = [];
+  for (const line of lines.values()) {
+    if (line.state !== "failed") for (const value of line.values) if (finite(value) !== null) values.push(value);
+  }
+  if (values.length < 2) return {};
+  values.sort((a, b) => a - b);
+  const last = values.length - 1;
+  const cut = Math.max(1, Math.round(last * 0.01));
+  let [low, high] = document.body.dataset.direction === "maximize" ? [values[cut], values[last]] : [values[0], values[last - cut]];
+  if (logAxes.y) {
+    if (low <= 0) return {};
+    [low, high] = [Math.log10(low), Math.log10(high)];
+  }
+  const room = (high - low) * 0.06;
+  return room > 0 ? { range: [low - room, high + room] } : {};
+}
+
+function rungMarks(steps = rungSteps) {
   const line = { color: colour("--rung"), width: 1, dash: "dot" };
   return {
-    shapes: rungSteps.map((step) => ({ type: "line", xref: "x", yref: "paper", x0: step, x1: step, y0: 0, y1: 1, line, layer: "below" })),
-    annotations: rungSteps.map((step) => ({
+    shapes: steps.map((step) => ({ type: "line", xref: "x", yref: "paper", x0: step, x1: step, y0: 0, y1: 1, line, layer: "below" })),
+    annotations: steps.map((step) => ({
       x: logAxes.x ? Math.log10(step) : step, xref: "x", y: 1, yref: "paper", yanchor: "bottom", showarrow: false,
       text: String(step), font: { size: 10, color: colour("--soft") },
     })),
@@ -127,8 +147,10 @@ function curveTraces() {
     };
     traces.push({ ...shared, x, y, customdata: numbers, mode: "lines", showlegend: false, opacity: 0.75,
       line: { color: stroke, dash: style.dash, width: style.width } });
-    traces.push({ ...shared, x: endX, y: endY, customdata: endNumbers, mode: "markers",
-      name: `${state} (${endX.length})`, marker: { color: stroke, symbol: style.symbol, size: state === "failed" ? 8 : 6 } });
+    traces.push({ ...shared, x: endX, y: endY, customdata: endNumbers, mode: "markers", showlegend: false,
+      marker: { color: stroke, symbol: style.symbol, size: state === "failed" ? 8 : 6 } });
+    traces.push({ ...shared, x: [null], y: [null], mode: "lines+markers", name: `${state} (${endX.length})`,
+      line: { color: stroke, dash: style.dash, width: 1.5 }, marker: { color: stroke, symbol: style.symbol, size: 7 } });
   }
   const winner = lines.get(best);
   if (winner) {
@@ -142,7 +164,9 @@ function curveTraces() {
 }
 
 function drawCurves() {
-  return Plotly.react("curves", curveTraces(), layout(unit, metric, { ...axisTypes(), ...rungMarks() }), CONFIG);
+  const axes = axisTypes();
+  Object.assign(axes.yaxis, usefulRange());
+  return Plotly.react("curves", curveTraces(), layout(unit, metric, { ...axes, ...rungMarks() }), CONFIG);
 }
 
 function drawBest() {
@@ -221,7 +245,8 @@ function drawTrial() {
     line: { color: colour("--accent"), width: 2 }, marker: { size: 5 },
     hovertemplate: `${unit} %{x}<br>${name} %{y:.5g}<extra></extra>`,
   }];
-  const marks = rungMarks();
+  const reach = Math.max(shown.target_step, steps.at(-1) ?? 0);
+  const marks = rungMarks(rungSteps.filter((step) => step <= reach));
   for (const step of gaps) {
     marks.annotations.push({ x: logAxes.x ? Math.log10(step) : step, xref: "x", y: 0.5, yref: "paper",
       showarrow: false, text: "not finite", textangle: -90, font: { color: colour("--failed"), size: 11 } });

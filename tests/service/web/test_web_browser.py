@@ -1,0 +1,284 @@
+"""The dashboard in a real browser, on a real server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+TOKEN = "s3cret-token"
+LIVE = re.compile("^live$")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser, serve: Any) -> Iterator[Callable[..., Page]]:
+    """Opens a window, closed before the servers are.
+
+    At the end none may have logged an error or asked another host for anything.
+    """
+    complaints: list[str] = []
+    contexts = []
+
+    def opened(url: str, width: int = 1280, **options: Any) -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+
+        def heard(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                complaints.append(f"{message.type}: {message.text}")
+
+        def asked(request: Any) -> None:
+            if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+                complaints.append(f"external request: {request.url}")
+
+        page.on("console", heard)
+        page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
+        page.on("request", asked)
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait for a JavaScript condition (Playwright's own way needs ``eval``, which the pages forbid)."""
+    for _ in range(150):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    pytest.fail(f"this never came true: {condition}")
+
+
+def drawn(page: Page, plot: str) -> None:
+    page.wait_for_selector(f"#{plot} .main-svg .trace")
+
+
+def test_from_the_list_to_a_trial(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha()
+    url = serve(seed.database)
+    page = open_page(url)
+    page.get_by_role("link", name="GPT learning rate").click()
+    expect(page).to_have_title("GPT learning rate · Trimtab")
+    drawn(page, "curves")
+    drawn(page, "best")
+
+    page.evaluate("window.kept = true")
+    page.get_by_role("columnheader", name="Latest").get_by_role("link").click()
+    heading = page.get_by_role("columnheader", name="Latest")
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+    heading.get_by_role("link").click()
+    expect(heading).to_have_attribute("aria-sort", "descending")
+    values = [
+        float(text)
+        for text in page.locator(".trials tbody td:nth-child(4)").all_inner_texts()
+        if text != "–"
+    ]
+    assert values == sorted(values, reverse=True)
+    page.locator("#trials select").select_option("failed")
+    expect(page.locator(".trials tbody tr")).to_have_count(3)
+    assert "sort=-value" in page.url
+    assert "state=failed" in page.url
+    page.go_back()
+    expect(page.locator(".trials tbody tr")).to_have_count(30)
+    assert page.evaluate("window.kept")  # all of it without a reload
+
+    page.get_by_role("link", name="13", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Trial 13")
+    drawn(page, "curve")
+    page.get_by_label("Metric").select_option("train_loss")
+    expect(page.locator("#curve .ytitle")).to_have_text("train_loss")
+    page.get_by_role("link", name="Trial 14").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Trial 14")
+
+
+def test_a_measurement_arrives_without_a_reload(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha()
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gptstudy")
+    drawn(page, "curves")
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    page.evaluate("window.kept = true; window.scrollTo(0, 300)")
+    page.locator("#sort-4").focus()
+    seed.measure("gptstudy", 29, 50, 1.234)
+    expect(page.locator("tr[data-key='29'] td:nth-child(3)")).to_have_text("1.234")
+    until(
+        page,
+        "document.getElementById('curves').data.some(t => t.y.includes(1.234) && t.x.includes(50))",
+    )
+    assert page.evaluate("[window.kept, window.scrollY, document.activeElement.id]") == [
+        True,
+        300,
+        "sort-4",
+    ]
+
+    trial = open_page(f"{url}/studies/gptstudy/trials/29")
+    drawn(trial, "curve")
+    expect(trial.locator("#live-text")).to_have_text(LIVE)
+    seed.measure("gptstudy", 29, 60, 1.111)
+    expect(trial.locator("[data-live=stats]")).to_contain_text("1.111")
+    until(trial, "document.getElementById('curve').data[0].y.includes(1.111)")
+
+
+def test_pause_resume_extend_stop_and_cancel(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha()
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gptstudy")
+    badge = page.locator("[data-live=badge]")
+    page.get_by_role("button", name="Pause").click()
+    expect(badge).to_have_text("paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(badge).to_have_text("running")
+
+    page.get_by_role("button", name="Extend").click()
+    page.get_by_label("Steps in all").fill("30000")
+    page.get_by_role("button", name="Extend", exact=True).click()
+    expect(page.locator("[data-live=budget]")).to_contain_text("of 30,000")
+
+    page.get_by_role("button", name="Stop trial 4", exact=True).click()
+    page.locator("#confirm-yes").click()
+    expect(page.locator("tr[data-key='4'] td").first).to_contain_text("stopped")
+
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Go back").click()
+    expect(badge).to_have_text("running")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel the study").click()
+    expect(badge).to_have_text("cancelled")
+
+
+def test_the_theme_is_chosen_and_kept(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha(trials=5)
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gptstudy", color_scheme="light")
+    drawn(page, "curves")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(colour)
+    page.get_by_role("button", name="Dark theme").click()
+    assert page.evaluate(colour) != light
+    dark = page.evaluate(colour)
+    page.reload()
+    assert page.evaluate(colour) == dark
+    expect(page.get_by_role("button", name="Dark theme")).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_keyboard_alone_is_enough(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha(trials=6)
+    url = serve(seed.database)
+    page = open_page(url)
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "GPT learning rate":
+            break
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/studies/gptstudy")
+    page.locator("#sort-5").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("th[aria-sort]")).to_contain_text("Steps")
+    expect(page.locator("#sort-5")).to_be_focused()
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Go back")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-live=badge]")).to_have_text("running")
+
+
+def test_logging_in_and_out(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha(trials=5)
+    url = serve(seed.database, token=TOKEN)
+    page = open_page(f"{url}/studies/gptstudy")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/studies/gptstudy")
+    drawn(page, "curves")
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    assert page.evaluate("document.cookie") == ""  # out of the reach of scripts
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_no_page_is_wider_than_a_phone(seed: Any, serve: Any, open_page: Any, width: int) -> None:
+    seed.asha()
+    url = serve(seed.database)
+    for path in ("/", "/studies/gptstudy", "/studies/gptstudy/trials/13"):
+        page = open_page(url + path, width=width)
+        if path != "/":
+            drawn(page, "curve" if "trials" in path else "curves")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_without_javascript_the_pages_are_complete(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha()
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gptstudy", java_script_enabled=False)
+    expect(page.locator(".trials tbody tr")).to_have_count(30)
+    expect(page.get_by_text("The plot needs JavaScript")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause")).to_be_hidden()
+    page.get_by_role("columnheader", name="State").get_by_role("link").click()
+    expect(page.locator("th[aria-sort]")).to_contain_text("State")
+
+
+SANITY = (Path(__file__).parent / "sanity.js").read_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility_sanity(seed: Any, serve: Any, open_page: Any, scheme: str, make_spec: Any) -> None:
+    seed.asha()
+    seed.study("stuck", make_spec("stuck"), decide_error="all values are equal")
+    url = serve(seed.database)
+    locked = serve(seed.database, token=TOKEN)
+    pages = ("/", "/studies/gptstudy", "/studies/stuck", "/studies/gptstudy/trials/13")
+    for address in (*(url + path for path in pages), f"{locked}/login"):
+        page = open_page(address, color_scheme=scheme)
+        assert page.evaluate(SANITY) == [], address
+
+
+@pytest.mark.slow
+def test_two_thousand_trials_stay_quick(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha(trials=2_000)
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gptstudy")
+    drawn(page, "curves")
+    assert page.evaluate("document.getElementById('curves').data.length") < 25
+    milliseconds = page.evaluate(
+        """async () => {
+          const plot = document.getElementById('curves');
+          const began = performance.now();
+          await Plotly.react(plot, plot.data.map((trace) => ({ ...trace })), { ...plot.layout });
+          return performance.now() - began;
+        }"""
+    )
+    assert milliseconds < 2_000

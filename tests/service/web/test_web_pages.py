@@ -1,0 +1,315 @@
+"""The pages as HTML: what they say without a browser."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from service.app import create_app
+from service.db.models import TrialRow
+from service.settings import Settings
+from service.web import format
+from service.web.login import COOKIE
+from service.web.rendering import CONTENT_SECURITY_POLICY
+from trimtab.wire.study import StudySpec
+
+HTML = {"Accept": "text/html"}
+TOKEN = "s3cret-token"
+
+
+class Elements(HTMLParser):
+    """All start tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def client(seed: Any, tmp_path: Any) -> Callable[..., TestClient]:
+    """A client of the application on the seed's database."""
+
+    def make(token: str | None = None) -> TestClient:
+        settings = Settings(home=tmp_path, database_url="", token=token)
+        app = create_app(settings, seed.database, clock=lambda: seed.now, new_key=lambda: "key")
+        return TestClient(app, base_url="http://127.0.0.1", headers=HTML, follow_redirects=False)
+
+    return make
+
+
+def page(answer: httpx.Response, status: int = 200) -> Elements:
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/html")
+    return Elements(answer.text)
+
+
+def test_an_empty_server_tells_how_to_begin(client: Any) -> None:
+    shown = page(client().get("/"))
+    assert "trimtab submit examples/gpt-lr.yaml" in shown.text
+    assert not shown.all("table")
+
+
+def test_names_are_escaped_everywhere(client: Any, seed: Any, make_spec: Any) -> None:
+    evil = '<script>alert("x")</script>'
+    seed.study("evil", make_spec(evil, tags=[evil], notes=evil), state_reason=evil, decide_error=evil)
+    for path in ("/", "/studies/evil", f"/?name={evil}", f"/?tag={evil}"):
+        answer = client().get(path)
+        assert "<script>alert" not in answer.text
+        assert evil in page(answer).text
+
+
+def test_no_page_has_an_inline_script_and_all_forbid_them(client: Any, seed: Any) -> None:
+    seed.asha()
+    for path in ("/", "/studies/gptstudy", "/studies/gptstudy/trials/13", "/studies/none"):
+        answer = client().get(path)
+        assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+        shown = Elements(answer.text)
+        assert all(script.get("src") for script in shown.all("script"))
+        assert not [name for _, attributes in shown.tags for name in attributes if name.startswith("on")]
+    assert "'unsafe-eval'" not in CONTENT_SECURITY_POLICY
+    assert "script-src 'self';" in CONTENT_SECURITY_POLICY
+
+
+def test_a_study_without_trials(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("empty", make_spec())
+    shown = page(client().get("/studies/empty"))
+    assert "nothing measured yet" in shown.text
+    assert "No trials yet" in shown.text
+    assert "Nothing decided yet" in shown.text
+
+
+def test_why_search_could_not_decide_is_shown(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("stuck", make_spec(), decide_error="all values are equal")
+    assert (
+        "The strategy could not decide. all values are equal" in page(client().get("/studies/stuck")).text
+    )
+
+
+def test_a_failed_trial_shows_kind_message_and_output(client: Any, seed: Any) -> None:
+    seed.asha()
+    answer = client().get("/studies/gptstudy/trials/13")
+    shown = page(answer)
+    assert "Failed: out of memory" in shown.text
+    assert "tried to allocate 2 GiB" in shown.text
+    assert 'RuntimeError: <lambda> & "friends" ran out of memory' in shown.text
+    assert "<lambda>" not in answer.text
+    links = {link.get("rel"): link["href"] for link in shown.all("a") if link.get("rel")}
+    assert links == {"prev": "/studies/gptstudy/trials/12", "next": "/studies/gptstudy/trials/14"}
+
+
+def test_values_that_are_not_finite(client: Any, seed: Any) -> None:
+    seed.asha()
+    shown = page(client().get("/studies/gptstudy/trials/9"))
+    assert "Failed: diverged" in shown.text
+    assert "60 NaN NaN" in shown.text  # the row of the last measurement
+
+
+def test_the_table_of_trials_sorts_filters_and_pages(client: Any, seed: Any) -> None:
+    seed.asha(trials=60)
+    browser = client()
+
+    def numbers(path: str) -> tuple[list[int], Elements]:
+        shown = page(browser.get(path))
+        return [int(row["data-key"] or 0) for row in shown.all("tr") if "data-key" in row], shown
+
+    newest, shown = numbers("/studies/gptstudy?sort=-number")
+    assert newest == list(range(60, 10, -1))
+    assert [cell.get("aria-sort") for cell in shown.all("th") if cell.get("aria-sort")] == ["descending"]
+    (following,) = [link["href"] for link in shown.all("a") if link.get("rel") == "next"]
+    assert following is not None
+    rest, _ = numbers(following)
+    assert rest == list(range(10, 0, -1))
+    failed, _ = numbers("/studies/gptstudy?state=failed&sort=number")
+    assert failed == [9, 13, 21]
+    best, shown = numbers("/studies/gptstudy")
+    assert ("tr", {"data-key": str(best[0]), "class": "best"}) in shown.tags
+    assert numbers("/studies/gptstudy?sort=nonsense&state=nonsense")[0] == best
+
+
+def test_studies_are_filtered_and_paged(client: Any, seed: Any, make_spec: Any) -> None:
+    for number in range(35):
+        seed.study(
+            f"s{number}",
+            make_spec(f"study {number}", tags=["even" if number % 2 == 0 else "odd"]),
+            state="completed" if number < 3 else "running",
+        )
+    browser = client()
+
+    def keys(path: str) -> list[str | None]:
+        return [row["data-key"] for row in page(browser.get(path)).all("tr") if "data-key" in row]
+
+    assert keys("/?state=completed") == ["s2", "s1", "s0"]
+    assert keys("/?state=completed&tag=even") == ["s2", "s0"]
+    assert keys("/?name=STUDY 34") == ["s34"]
+    assert "No study matches" in page(browser.get("/?name=nothing")).text
+    first = page(browser.get("/?tag="))
+    (following,) = [link["href"] for link in first.all("a") if link.get("rel") == "next"]
+    assert keys(str(following)) == ["s4", "s3", "s2", "s1", "s0"]
+
+
+def test_the_study_file_reads_back_as_the_same_study(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("one", make_spec())
+    answer = client().get("/studies/one/study.yaml")
+    assert StudySpec.model_validate(yaml.safe_load(answer.text)) == make_spec()
+
+
+def test_trials_as_csv(client: Any, seed: Any) -> None:
+    seed.asha()
+    rows = list(csv.DictReader(io.StringIO(client().get("/studies/gptstudy/trials.csv").text)))
+    assert [int(row["number"]) for row in rows] == list(range(1, 31))
+    assert rows[12]["failure_kind"] == "out_of_memory"
+    assert float(rows[0]["learning_rate"]) > 0
+
+
+def test_a_formula_in_a_csv_is_text(client: Any, seed: Any) -> None:
+    seed.asha(trials=4)
+    with seed.database.write() as session:
+        session.scalars(select(TrialRow).where(TrialRow.number == 2)).one().label = "=1+1"
+    rows = list(csv.DictReader(io.StringIO(client().get("/studies/gptstudy/trials.csv").text)))
+    assert rows[1]["label"] == "'=1+1"
+
+
+def test_errors_are_pages_for_browsers_and_problems_for_programs(client: Any) -> None:
+    browser = client()
+    assert "There is no study" in page(browser.get("/studies/none"), 404).text
+    assert "There is nothing" in page(browser.get("/nowhere"), 404).text
+    page(browser.get("/studies/none/trials/x"), 422)
+    page(browser.get("/?cursor=broken"), 422)
+    for path in ("/studies/none", "/nowhere"):
+        answer = browser.get(path, headers={"Accept": "application/json"})
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert browser.get("/v1/studies/none").headers["content-type"] == "application/problem+json"
+
+
+def test_static_files_are_kept_and_asked_for_again(client: Any, seed: Any) -> None:
+    browser = client()
+    scripts = [script["src"] for script in page(browser.get("/")).all("script")]
+    answer = browser.get(scripts[0])
+    assert "immutable" in answer.headers["cache-control"]
+    assert browser.get(scripts[0], headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    assert browser.get("/static/app.css?v=old").headers["cache-control"] == "no-cache"
+    assert browser.get("/static/..%2froutes.py").status_code == 404
+    plotly = browser.get("/static/plotly.min.js")
+    assert plotly.headers["content-encoding"] == "gzip"
+    assert "plotly.js v" in plotly.text[:100]
+    plain = browser.get("/static/app.css", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert len(gzip.compress(plain.content)) < len(plain.content)
+
+
+def test_a_token_locks_the_pages_until_it_is_given(client: Any, seed: Any) -> None:
+    seed.asha(trials=3)
+    browser = client(TOKEN)
+    away = browser.get("/studies/gptstudy?sort=-number")
+    assert away.status_code == 303
+    assert away.headers["location"] == "/login?next=%2Fstudies%2Fgptstudy%3Fsort%3D-number"
+    assert browser.get("/", headers={"Accept": "*/*"}).status_code == 401
+    page(browser.get("/login"))
+    assert browser.get("/static/app.css").status_code == 200
+
+    wrong = browser.post("/login", data={"token": "wrong", "next": "/"})
+    assert "This is not the token" in page(wrong, 403).text
+    assert TOKEN not in wrong.text
+    assert "set-cookie" not in wrong.headers
+
+    right = browser.post("/login", data={"token": TOKEN, "next": "/studies/gptstudy"})
+    assert (right.status_code, right.headers["location"]) == (303, "/studies/gptstudy")
+    cookie = right.headers["set-cookie"].lower()
+    assert cookie.startswith(f"{COOKIE}=")
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "Log out" in page(browser.get("/")).text
+    assert browser.get("/v1/studies").status_code == 200
+
+    browser.post("/logout")
+    assert browser.get("/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "/a\nb", ""]
+)
+def test_a_login_never_leads_elsewhere(client: Any, target: str) -> None:
+    answer = client(TOKEN).post("/login", data={"token": TOKEN, "next": target})
+    assert answer.headers["location"] == "/"
+
+
+def test_a_huge_login_form_is_refused(client: Any) -> None:
+    answer = client(TOKEN).post("/login", data={"token": TOKEN + "x" * 100_000})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"), (0, "0"), (0.12345678, "0.1235"), (1.2e-4, "1.2e-4"), (12345.678, "12,346"),
+        (3.0, "3"),
+        (-0.5, "-0.5000"), (float("nan"), "NaN"), (float("inf"), "∞"), (float("-inf"), "−∞"), (1e9, "1e9"),
+        (9.99999e-4, "1e-3"), (1e300, "1e300"),
+    ],
+)  # fmt: skip
+def test_numbers(value: float | None, text: str) -> None:
+    assert format.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"), (0, "0 s"), (0.004, "4 ms"), (0.44, "0.4 s"), (9.97, "10 s"), (59.7, "1 m"),
+        (192, "3 m 12 s"),
+        (3600, "1 h"), (7500, "2 h 5 m"), (100_000, "1 d 3 h"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float | None, text: str) -> None:
+    assert format.duration(seconds) == text
+
+
+def test_small_texts() -> None:
+    assert [format.percent(part) for part in (0, 0.001, 0.374, 0.999, 1)] == [
+        "0 %",
+        "<1 %",
+        "37 %",
+        "99 %",
+        "100 %",
+    ]
+    assert [format.parameter(value) for value in (True, 3, 0.1, "a", 1e-5)] == [
+        "true",
+        "3",
+        "0.1",
+        "a",
+        "1e-5",
+    ]
+    assert [format.size(count) for count in (None, 12, 1_810_432, 3 * 2**40)] == [
+        "–",
+        "12 B",
+        "1.73 MiB",
+        "3 TiB",
+    ]
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    ages = (datetime(2026, 1, 1, 11, 59, 59, tzinfo=UTC), datetime(2026, 1, 1, 9, 30, tzinfo=UTC))
+    assert [format.relative(moment, noon) for moment in ages] == ["just now", "2 h ago"]

@@ -149,7 +149,7 @@ class Attempt:
                 failures.make(FailureKind.HANG, f"no report for {seconds:g} s after step {self._step}")
             )
         else:
-            self.fail(failures.make(FailureKind.LOST, "the worker process died or failed", cause))
+            self.fail(failures.make(FailureKind.LOST, "the worker process died", cause))
 
     def refuse(self, reason: str, now: float) -> None:
         """The service refuses what it says: it ends as a crash, whatever the actor says from now on."""

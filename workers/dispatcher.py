@@ -169,6 +169,8 @@ class Dispatcher:
                 attempt.fail(
                     failures.make(FailureKind.OUT_OF_MEMORY, "Ray killed the worker process", str(error))
                 )
+            except ray.exceptions.RayTaskError as error:
+                attempt.fail(failures.make(FailureKind.CRASH, "the worker itself failed", str(error)))
             except ray.exceptions.RayError as error:
                 attempt.end_without_actor(str(error))
             attempt.actor = None

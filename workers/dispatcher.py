@@ -355,14 +355,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = WorkerSettings.read(os.environ)
-    folder = cluster.start(settings)
     try:
-        asyncio.run(work(settings, uuid.uuid4().hex))
+        with cluster.connected(settings):
+            asyncio.run(work(settings, uuid.uuid4().hex))
     except RefusedError as error:
         log.error("the service refuses this dispatcher: %s", error)
         return 1
-    finally:
-        cluster.stop(folder)
     return 0
 
 

@@ -47,7 +47,7 @@ def test_measurements_stream_while_training_goes_on(plain: StubService) -> None:
     assert len(heard.seqs) > 10, "each step should come in a report of its own"
 
 
-def test_an_early_pause_and_a_resume_in_another_actor_give_the_curve_of_one_piece(
+def test_a_pause_and_a_resume_in_another_actor_give_the_curve_of_one_piece(
     plain: StubService,
 ) -> None:
     whole = plain.add(trial=100, params=SLOW)

@@ -20,13 +20,12 @@ from typing import Any
 import psutil
 
 from trimtab.wire.work import Capacity
-from workers import reaper
 from workers.settings import WorkerSettings
 
 # Read by Ray when it is imported: it is to call nobody.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-# And to leave CUDA_VISIBLE_DEVICES alone for actors without a GPU: Ray warns of its own default.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# And to hide the GPUs from actors that asked for none.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 import ray
 
@@ -64,7 +63,7 @@ def connected(settings: WorkerSettings) -> Iterator[None]:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     folder = _local_folder(settings.home)
     _remove_sessions_of_the_dead(folder)
-    with _reaped():
+    with _reaped(folder):
         try:
             ray.init(
                 address="local",
@@ -108,13 +107,11 @@ def _capacity(resources: dict[str, float]) -> Capacity:
 
 
 @contextmanager
-def _reaped() -> Iterator[None]:
-    """What is started inside, Ray above all, does not outlive this process or the block."""
-    mark = os.environ[reaper.VARIABLE] = secrets.token_hex(8)
+def _reaped(folder: Path) -> Iterator[None]:
+    """A Ray with its files in ``folder`` does not outlive this process or the block."""
     # Of its own session: what ends the dispatcher's process group must not end the reaper first.
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.reaper", mark],
-        env={name: value for name, value in os.environ.items() if name != reaper.VARIABLE},
+        [sys.executable, "-m", "workers.reaper", str(folder), str(os.getpid())],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

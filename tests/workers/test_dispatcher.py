@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workers.conftest import Process, finish, start_dispatcher
+from tests.workers.conftest import Process, Start, finish
 from tests.workers.stub_service import Heard, StubService
 from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.work import GarbageItem
@@ -269,10 +269,8 @@ def grown_family(dispatcher: Process, service: StubService, *attempts: Heard) ->
     return dispatcher.family()
 
 
-def test_sigterm_saves_and_releases_what_is_running(tmp_path: Path) -> None:
-    stub = StubService()
-    stub.start()
-    dispatcher = start_dispatcher(stub.url, tmp_path / "home")
+def test_sigterm_saves_and_releases_what_is_running(start: Start, stub: StubService) -> None:
+    dispatcher = start()
     built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
     scripted = script(stub, "train.py", params={"lr": 0.5, "pause": 0.05}, target_step=1000, max_step=1000)
     family = grown_family(dispatcher, stub, built_in, scripted)
@@ -285,13 +283,10 @@ def test_sigterm_saves_and_releases_what_is_running(tmp_path: Path) -> None:
         assert heard.end.checkpoint is not None
         assert heard.end.checkpoint.step == heard.end.step == max(heard.curve)
     assert wait_gone(family) == []
-    stub.stop()
 
 
-def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(tmp_path: Path) -> None:
-    stub = StubService()
-    stub.start()
-    dispatcher = start_dispatcher(stub.url, tmp_path / "home")
+def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(start: Start, stub: StubService) -> None:
+    dispatcher = start()
     built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
     scripted = script(stub, "stubborn.py", target_step=1000, max_step=1000)
     family = grown_family(dispatcher, stub, built_in, scripted)
@@ -299,8 +294,6 @@ def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(tmp_path: Path
     dispatcher.process.send_signal(signal.SIGKILL)
     dispatcher.process.wait()
     assert wait_gone(family) == []
-    successor = start_dispatcher(stub.url, tmp_path / "home")
+    start()
     assert stub.wait_end(stub.add()).outcome == "finished"
     assert len({request.incarnation for request in stub.registered}) == 2
-    finish(successor)
-    stub.stop()

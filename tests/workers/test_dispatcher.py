@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import statistics
 import time
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_measurements_stream_while_training_goes_on(plain: StubService) -> None:
     heard = plain.add(params={"seconds_per_step": 0.1})
     plain.wait_end(heard)
     gaps = [b - a for a, b in zip(heard.arrived, heard.arrived[1:], strict=False)]
-    assert max(gaps) < 0.35
+    assert statistics.median(gaps) < 0.2
     assert len(heard.seqs) > 10, "each step should come in a report of its own"
 
 

@@ -77,7 +77,8 @@ class TrainingActor:
                 return
             yield messages
             if isinstance(messages[-1], Ended):
-                _free_gpu_memory()
+                if assignment.resources.gpus:
+                    _free_gpu_memory()
                 return
 
     def _work(self, assignment: Assignment, channel: Channel) -> None:

@@ -149,7 +149,7 @@ class Attempt:
                 failures.make(FailureKind.HANG, f"no report for {seconds:g} s after step {self._step}")
             )
         else:
-            self.fail(failures.make(FailureKind.LOST, "the worker process died or failed", cause))
+            self.fail(failures.make(FailureKind.LOST, "the worker process died", cause))
 
     def refuse(self, reason: str, now: float) -> None:
         """The service refuses what it says: it ends as a crash, whatever the actor says from now on."""
@@ -165,14 +165,13 @@ class Attempt:
         return bool(self._news)
 
     def _fits_end(self) -> bool:
-        """Whether all that is left fits into the end call: one checkpoint, not too many points."""
+        """Whether all that is left fits into the end call: some points, then one checkpoint at most."""
         assert self.ended is not None
-        checkpoints = sum(isinstance(item, SavedCheckpoint) for item in self._news)
-        own = self.ended.checkpoint is not None
+        items = [*self._news, *([self.ended.checkpoint] if self.ended.checkpoint else [])]
         return (
-            checkpoints + own <= 1
+            not any(isinstance(item, SavedCheckpoint) for item in items[:-1])
             and self._values() <= MAX_VALUES_PER_REPORT
-            and len(self._news) <= limits.MAX_POINTS_PER_REPORT
+            and len(items) <= limits.MAX_POINTS_PER_REPORT
         )
 
     def _values(self) -> int:

@@ -8,7 +8,11 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +22,10 @@ import psutil
 from trimtab.wire.work import Capacity
 from workers.settings import WorkerSettings
 
-# Read by Ray at its first import: it is to call nobody and to say nothing in our terminal.
+# Read by Ray when it is imported: it is to call nobody.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# And to hide the GPUs from actors that asked for none.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 
 import ray
 
@@ -38,37 +43,40 @@ class Cluster:
     nodes: tuple[Capacity, ...]
 
 
-def start(settings: WorkerSettings) -> Path | None:
-    """Join the cluster at ``settings.ray_address``, or start a local one with this machine's CPUs and GPUs.
+@contextmanager
+def connected(settings: WorkerSettings) -> Iterator[None]:
+    """Join the cluster at ``settings.ray_address``, or run a local one with this machine's CPUs and GPUs.
 
-    Returns the folder of the local one, to be given to :func:`stop`. A local Ray dies with this process,
-    whatever ends it. Raises Ray's ``ConnectionError`` if the cluster cannot be joined.
+    A local one dies with this process, whatever ends it. Raises ``ConnectionError`` if the cluster cannot
+    be joined.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if settings.ray_address is not None:
         ray.init(address=settings.ray_address, **common)
-        return None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
     # Nobody else is to run code on it: a secret of its own, which also spares Ray writing one to the home.
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     folder = _local_folder(settings.home)
     _remove_sessions_of_the_dead(folder)
-    ray.init(
-        address="local",
-        num_cpus=settings.cpus if settings.cpus is not None else len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(folder),
-        **common,
-    )
-    return folder
-
-
-def stop(folder: Path | None) -> None:
-    """Leave the cluster; a local one is stopped and its files are deleted."""
-    ray.shutdown()
-    if folder is not None:
-        _remove_sessions_of_the_dead(folder)
+    with _reaped(folder):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=settings.cpus if settings.cpus is not None else len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(folder),
+                **common,
+            )
+            yield
+        finally:
+            ray.shutdown()
+    shutil.rmtree(_session(folder), ignore_errors=True)
 
 
 def measure() -> Cluster:
@@ -98,15 +106,35 @@ def _capacity(resources: dict[str, float]) -> Capacity:
     )
 
 
+@contextmanager
+def _reaped(folder: Path) -> Iterator[None]:
+    """A Ray with its files in ``folder`` does not outlive this process or the block."""
+    # Of its own session: what ends the dispatcher's process group must not end the reaper first.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.reaper", str(folder), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        process.communicate()
+
+
 def _local_folder(home: Path) -> Path:
     """A short path (a Unix socket's may have 107 characters), the same at each start from ``home``."""
     digest = hashlib.sha256(str(home).encode()).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"trimtab-ray-{digest}"
 
 
+def _session(folder: Path) -> Path:
+    """Where Ray keeps the sockets and logs of this process's start."""
+    return next(folder.glob(f"session_*_{os.getpid()}"), folder / "none")
+
+
 def _remove_sessions_of_the_dead(folder: Path) -> None:
-    """Ray leaves the logs of every start behind; a session's name ends with the starter's process id."""
+    """What a killed dispatcher could not tidy up; a session's name ends with its starter's process id."""
     for session in folder.glob("session_*"):
         pid = session.name.rpartition("_")[2]
-        if pid.isdecimal() and not (psutil.pid_exists(int(pid)) and int(pid) != os.getpid()):
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(session, ignore_errors=True)

@@ -169,6 +169,8 @@ class Dispatcher:
                 attempt.fail(
                     failures.make(FailureKind.OUT_OF_MEMORY, "Ray killed the worker process", str(error))
                 )
+            except ray.exceptions.RayTaskError as error:
+                attempt.fail(failures.make(FailureKind.CRASH, "the worker itself failed", str(error)))
             except ray.exceptions.RayError as error:
                 attempt.end_without_actor(str(error))
             attempt.actor = None
@@ -353,14 +355,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = WorkerSettings.read(os.environ)
-    folder = cluster.start(settings)
     try:
-        asyncio.run(work(settings, uuid.uuid4().hex))
+        with cluster.connected(settings):
+            asyncio.run(work(settings, uuid.uuid4().hex))
     except RefusedError as error:
         log.error("the service refuses this dispatcher: %s", error)
         return 1
-    finally:
-        cluster.stop(folder)
     return 0
 
 

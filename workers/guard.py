@@ -3,6 +3,8 @@
 ``python guard.py COMMAND ...`` with a pipe as standard input: the pipe ends when the process that holds its
 other end is gone, by whatever death. Run by path, standard library only, in a process group of its own.
 The guard exits as the command does: with its code, or by the same signal.
+
+The pipe is watched by a process of its own, since Ray kills the children of a dying worker, but not theirs.
 """
 
 from __future__ import annotations
@@ -11,13 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-
-
-def _watch() -> None:
-    while sys.stdin.buffer.read(1):
-        pass
-    os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
@@ -25,12 +20,14 @@ def main() -> None:
         command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
     except OSError as error:
         print(f"{sys.argv[1]}: {error.strerror}", file=sys.stderr)
-        os._exit(127)
-    threading.Thread(target=_watch, daemon=True).start()
+        sys.exit(127)
     # A polite end of the group is the command's to answer; the guard waits for it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        while os.read(0, 1):
+            pass
+        os.killpg(0, signal.SIGKILL)
     code = command.wait()
-    sys.stderr.flush()
     if code < 0 and -code != signal.SIGTERM:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)

@@ -22,7 +22,7 @@ class WorkerSettings:
     """fsspec URL of the folder for checkpoints (``TRIMTAB_CHECKPOINTS``, default ``HOME/checkpoints``)."""
     ray_address: str | None
     """An existing Ray cluster (``TRIMTAB_RAY_ADDRESS``); None: start a local one."""
-    cpus: float | None
+    cpus: int | None
     """CPUs of the local cluster (``TRIMTAB_CPUS``); None: all that this process may use."""
     worker: str
     """The dispatcher's name (``TRIMTAB_WORKER``, default the host's name)."""
@@ -38,6 +38,6 @@ class WorkerSettings:
             token=given.get("TRIMTAB_TOKEN"),
             checkpoints=given.get("TRIMTAB_CHECKPOINTS", str(home / "checkpoints")),
             ray_address=given.get("TRIMTAB_RAY_ADDRESS"),
-            cpus=float(given["TRIMTAB_CPUS"]) if "TRIMTAB_CPUS" in given else None,
+            cpus=int(given["TRIMTAB_CPUS"]) if "TRIMTAB_CPUS" in given else None,
             worker=given.get("TRIMTAB_WORKER", socket.gethostname()),
         )

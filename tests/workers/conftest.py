@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,33 @@ def finish(dispatcher: Process) -> None:
         assert dispatcher.process.wait(30) == 0, dispatcher.log.read_text()
     finally:
         dispatcher.process.kill()
+
+
+Start = Callable[[], Process]
+
+
+@pytest.fixture
+def stub() -> Iterator[StubService]:
+    """A service of the test's own."""
+    stub = StubService()
+    stub.start()
+    yield stub
+    stub.stop()
+
+
+@pytest.fixture
+def start(stub: StubService, tmp_path: Path) -> Iterator[Start]:
+    """Starts dispatchers for ``stub``; those that still run at the end are killed."""
+    started: list[Process] = []
+
+    def start_one() -> Process:
+        started.append(start_dispatcher(stub.url, tmp_path / "home"))
+        return started[-1]
+
+    yield start_one
+    for dispatcher in started:
+        dispatcher.process.kill()
+        dispatcher.process.wait()
 
 
 @pytest.fixture(scope="module")

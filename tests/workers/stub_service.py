@@ -166,12 +166,12 @@ class StubService:
             | changes
         )
 
-    def wait(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def wait(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Until the condition holds, which is looked at after every call."""
         with self.lock:
             assert self.lock.wait_for(lambda: bool(condition()), seconds), "it did not happen in time"
 
-    def wait_end(self, heard: Heard, seconds: float = 30.0) -> EndRequest:
+    def wait_end(self, heard: Heard, seconds: float = 60.0) -> EndRequest:
         self.wait(lambda: heard.end is not None, seconds)
         assert heard.end is not None
         return heard.end

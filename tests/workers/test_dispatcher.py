@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import signal
+import statistics
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.workers.conftest import Process, finish, start_dispatcher
+from tests.workers.conftest import Process, Start, finish
 from tests.workers.stub_service import Heard, StubService
 from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.work import GarbageItem
@@ -43,11 +44,13 @@ def test_measurements_stream_while_training_goes_on(plain: StubService) -> None:
     heard = plain.add(params={"seconds_per_step": 0.1})
     plain.wait_end(heard)
     gaps = [b - a for a, b in zip(heard.arrived, heard.arrived[1:], strict=False)]
-    assert max(gaps) < 0.35
+    assert statistics.median(gaps) < 0.2
     assert len(heard.seqs) > 10, "each step should come in a report of its own"
 
 
-def test_an_early_pause_and_a_resume_in_another_actor_give_the_curve_of_one_piece(plain: StubService) -> None:
+def test_a_pause_and_a_resume_in_another_actor_give_the_curve_of_one_piece(
+    plain: StubService,
+) -> None:
     whole = plain.add(trial=100, params=SLOW)
     plain.wait_end(whole)
     first = plain.add(
@@ -185,12 +188,13 @@ def test_garbage_is_deleted_but_only_below_the_root(plain: StubService, tmp_path
 
 
 def test_short_jobs_follow_each_other_without_delay(plain: StubService) -> None:
-    plain.wait_end(plain.add())
+    for warm in [plain.add(params=SLOW), plain.add(params=SLOW)]:
+        plain.wait_end(warm)
     jobs = [plain.add(target_step=1, max_step=1, params={"seconds_per_step": 0.2}) for _ in range(12)]
     for job in jobs:
         plain.wait_end(job)
     took = max(job.ended_at for job in jobs) - min(job.leased_at for job in jobs)
-    assert took < 1.2 * 1.4, "six rounds of 0.2 s on two CPUs"
+    assert took < 1.2 * 1.35, "six rounds of 0.2 s on two CPUs"
 
 
 def script(service: StubService, name: str, **changes: object) -> Heard:
@@ -266,10 +270,8 @@ def grown_family(dispatcher: Process, service: StubService, *attempts: Heard) ->
     return dispatcher.family()
 
 
-def test_sigterm_saves_and_releases_what_is_running(tmp_path: Path) -> None:
-    stub = StubService()
-    stub.start()
-    dispatcher = start_dispatcher(stub.url, tmp_path / "home")
+def test_sigterm_saves_and_releases_what_is_running(start: Start, stub: StubService) -> None:
+    dispatcher = start()
     built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
     scripted = script(stub, "train.py", params={"lr": 0.5, "pause": 0.05}, target_step=1000, max_step=1000)
     family = grown_family(dispatcher, stub, built_in, scripted)
@@ -282,13 +284,10 @@ def test_sigterm_saves_and_releases_what_is_running(tmp_path: Path) -> None:
         assert heard.end.checkpoint is not None
         assert heard.end.checkpoint.step == heard.end.step == max(heard.curve)
     assert wait_gone(family) == []
-    stub.stop()
 
 
-def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(tmp_path: Path) -> None:
-    stub = StubService()
-    stub.start()
-    dispatcher = start_dispatcher(stub.url, tmp_path / "home")
+def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(start: Start, stub: StubService) -> None:
+    dispatcher = start()
     built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
     scripted = script(stub, "stubborn.py", target_step=1000, max_step=1000)
     family = grown_family(dispatcher, stub, built_in, scripted)
@@ -296,8 +295,6 @@ def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(tmp_path: Path
     dispatcher.process.send_signal(signal.SIGKILL)
     dispatcher.process.wait()
     assert wait_gone(family) == []
-    successor = start_dispatcher(stub.url, tmp_path / "home")
+    start()
     assert stub.wait_end(stub.add()).outcome == "finished"
     assert len({request.incarnation for request in stub.registered}) == 2
-    finish(successor)
-    stub.stop()

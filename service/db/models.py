@@ -130,6 +130,8 @@ class TrialRow(Base):
     origin: Mapped[str] = mapped_column(String(16))
     first_target: Mapped[int] = mapped_column(BigInteger)
     """The target of its first run: it tells a bracket of Hyperband from another."""
+    to_end: Mapped[bool] = mapped_column(default=False)
+    """Trained to the end whatever the strategy, the median and the patience rule think of it."""
     target_step: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     value: Mapped[float | None]

@@ -83,6 +83,7 @@ class _Attempt:
     since_best: int
     points: int
     trained: int
+    to_end: bool
     study_id: int
     study_key: str
     study_best: float | None
@@ -115,6 +116,7 @@ _READ = (
         TrialRow.since_best,
         TrialRow.points,
         TrialRow.trained,
+        TrialRow.to_end,
         StudyRow.id.label("study_id"),
         StudyRow.key.label("study_key"),
         StudyRow.best_value.label("study_best"),
@@ -321,8 +323,9 @@ def _judge(session: Session, attempt: _Attempt, value: float, about: facts.Facts
         first=attempt.first_value if attempt.first_value is not None else value,
         since_best=attempt.since_best,
     )
+    rules = about.safety_rules if attempt.to_end else about.rules if final else about.local_rules
     judgement = stopping.judge(
-        about.rules if final else about.local_rules,
+        rules,
         point,
         about.maximize,
         lambda: _peers(session, attempt),

@@ -121,9 +121,7 @@ def test_no_limit_leaves_none(database: Database, make_study: Any) -> None:
     assert (left.trials, left.fidelity) == (None, None)
 
 
-def test_a_spent_budget_stops_what_is_active_keeps_what_is_paused_and_completes(
-    database: Database, make_study: Any
-) -> None:
+def test_a_spent_budget_pauses_what_is_active_and_completes(database: Database, make_study: Any) -> None:
     with database.write() as session:
         study = make_study(session, budget={"fidelity": 30})
         paused = add_trial(session, study, trained=10, step=10)
@@ -135,9 +133,9 @@ def test_a_spent_budget_stops_what_is_active_keeps_what_is_paused_and_completes(
         assert completion.over_budget(session, NOW) == [study.id]
         assert not completion.wind_up(session, study.id, NOW)
         session.refresh(queued)
-        assert (paused.state, running.state, queued.state) == ("paused", "running", "stopped")
+        assert (paused.state, running.state, queued.state) == ("paused", "running", "paused")
         wished = session.scalars(select(RunRow).where(RunRow.trial_id == running.id)).one()
-        assert (wished.wish, wished.wish_reason) == ("stop", "budget spent: 30 units of fidelity")
+        assert (wished.wish, wished.wish_reason) == ("pause", "budget spent: 30 units of fidelity")
         assert not completion.wind_up(session, study.id, NOW)
 
         wished.state = "finished"

@@ -211,7 +211,7 @@ class QueuedConfig(Wire):
     """Parameters of the space; those left out are refused, inactive ones are not named."""
     label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
     to_end: bool = False
-    """Train it to the full fidelity, whatever the strategy thinks of it."""
+    """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
 
 
 class StudySpec(Wire):

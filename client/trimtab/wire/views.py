@@ -257,6 +257,7 @@ class EnqueueRequest(Wire):
     params: Params
     label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
     to_end: bool = False
+    """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
 
 
 class ContinueRequest(Wire):

@@ -24,7 +24,8 @@ def wind_up(session: Session, study_id: int, now: datetime) -> bool:
 
     Running trials are told to save and pause at their next report, queued ones are paused at once: if the
     budget is extended, search lets them go on first. What the checkpoints' policy does not keep is freed
-    with the study's end. True if the study is complete now. Does nothing if the budget is not spent (any more).
+    with the study's end. True if the study is complete now. Does nothing if the budget is not spent (any
+    more).
     """
     study = session.get(StudyRow, study_id)
     if study is None:

@@ -177,7 +177,8 @@ def _carry_out(
     if isinstance(decision, Stop):
         if trial.to_end:
             raise ConflictError(
-                f"the strategy {study.strategy} stops trial {trial.number}, which is to be trained to the end"
+                f"the strategy {study.strategy} stops trial {trial.number}, "
+                "which is to be trained to the end"
             )
         runs.wish(session, trial, Verdict.STOP, decision.reason, now)
     elif trial.state != TrialState.PAUSED:

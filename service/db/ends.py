@@ -138,13 +138,13 @@ def _close(
     failure: Failure | None = None,
 ) -> None:
     move(attempt, state)
+    trial.seconds += budget.held_seconds(attempt, now)
     attempt.ended_at = now
     attempt.lease_expires_at = None
     if failure is not None:
         attempt.failure_kind = failure.kind.value
         attempt.failure_message = failure.message
         attempt.failure_output = failure.output_tail
-    trial.seconds += max(0.0, (now - attempt.started_at).total_seconds())
 
 
 def _finished(

@@ -107,7 +107,7 @@ class StudyRow(Base):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     active_seconds: Mapped[float] = mapped_column(default=0.0)
-    """Wall-clock seconds in state running, up to ``active_since``."""
+    """Wall-clock seconds in state running with a scheduler alive, up to ``active_since``."""
     active_since: Mapped[datetime | None]
 
 

@@ -34,6 +34,7 @@ from service.db.models import (
     TrialRow,
 )
 from service.errors import ConflictError, InvalidError, NotFoundError
+from tests.service.conftest import study_spec
 from trimtab.wire.states import TrialState, Verdict
 from trimtab.wire.views import ContinueRequest, EnqueueRequest, ExtendRequest
 from trimtab.wire.work import (
@@ -46,8 +47,6 @@ from trimtab.wire.work import (
     Report,
     ReportsRequest,
 )
-
-from tests.service.conftest import study_spec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -93,7 +93,7 @@ class BudgetSpec(Wire):
     gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Hours times GPUs held by runs."""
     wall_clock_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Seconds since the study started, pauses left out."""
+    """Seconds since the study started, without pauses and times in which no scheduler was running."""
     target: FiniteFloat | None = None
     """A value of the metric that is good enough."""
 

@@ -95,6 +95,8 @@ class StudyDetail(StudyItem):
     elapsed_seconds: float
     decide_error: str | None
     """Why search could not decide lately; None when all is well."""
+    waiting_for: str | None = None
+    """What keeps a running study from being trained: no dispatcher, or none that is large enough."""
 
 
 class StudyPage(Wire):

@@ -106,7 +106,6 @@ def apply(session: Session, question: Question, answer: Answer, *, seconds: floa
         return False
     study.decided_version = question.version
     study.decide_error = None
-    session.flush()  # every function below reads the study again when it locks it
     for decision in answer.decisions:
         if isinstance(decision, Finish):
             if completion.count_active(session, study) == 0:
@@ -176,6 +175,11 @@ def _carry_out(
     if trial is None:
         raise ConflictError(f"the strategy {study.strategy} names trial {decision.trial}: there is none")
     if isinstance(decision, Stop):
+        if trial.to_end:
+            raise ConflictError(
+                f"the strategy {study.strategy} stops trial {trial.number}, "
+                "which is to be trained to the end"
+            )
         runs.wish(session, trial, Verdict.STOP, decision.reason, now)
     elif trial.state != TrialState.PAUSED:
         raise ConflictError(

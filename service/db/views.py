@@ -85,7 +85,12 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
         session.scalars(
             select(CheckpointRow.trial_id)
             .join(
-                TrialRow, and_(TrialRow.id == CheckpointRow.trial_id, TrialRow.step == CheckpointRow.step)
+                TrialRow,
+                and_(
+                    TrialRow.id == CheckpointRow.trial_id,
+                    # Interrupted, it goes on from wherever its checkpoint stands.
+                    or_(TrialRow.step == CheckpointRow.step, TrialRow.step < TrialRow.target_step),
+                ),
             )
             .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY)
         )
@@ -103,7 +108,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 step=row.step,
                 first_target=row.first_target,
                 target=row.target_step,
-                resumable=row.id in resumable,
+                resumable=row.id in resumable or row.step == 0,
                 failure=row.failure_kind,
                 origin=row.origin,
             )

@@ -1,9 +1,10 @@
 """Reports with verdict: points per second and latency, beside Optuna's RDB storage.
 
 A reporter is a process of its own that trains a trial and reports each point as it comes, waiting for
-the verdict: ``trial.report`` + ``trial.should_prune`` there, one ``POST /v1/work/reports`` here. Both sides run a median rule on the same kind of database, against the same finished
-trials; all curves are alike, so that nobody is ever stopped and every point is judged. ``batched`` is what
-our dispatcher does with quick steps: the points since the last call travel in one, and the last is judged.
+the verdict: ``trial.report`` + ``trial.should_prune`` there, one ``POST /v1/work/reports`` here. Both sides
+run a median rule on the same kind of database, against the same finished trials; all curves are alike, so
+that nobody is ever stopped and every point is judged. ``batched`` is what our dispatcher does with quick
+steps: the points since the last call travel in one, and the last of them is judged by the median rule.
 
 SQLite runs with each side's own settings: Optuna's defaults, and WAL with ``synchronous=NORMAL`` here. Both
 use the same PostgreSQL server, whose durability the table names.

@@ -18,15 +18,13 @@ from trimtab.cli.output import (
     Study,
     Token,
     Url,
-    duration,
-    number,
     out,
     print_json,
-    shown,
     styled,
 )
 from trimtab.client import Client
 from trimtab.errors import TrimtabError
+from trimtab.figures import duration, exact, number, parameter, percent
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.views import StudyDetail, TrialDetail
 
@@ -119,7 +117,7 @@ def list_studies(
             str(item.trials.total),
             number(item.best_value),
             item.metric,
-            f"{item.budget_fraction:.0%}",
+            percent(item.budget_fraction),
         )
     out.print(table)
 
@@ -172,7 +170,7 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
         f"at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
     )
     for name, value in found.best.params.items():
-        out.print(f"  {name}: {escape(shown(value))}")
+        out.print(f"  {name}: {escape(exact(value))}", soft_wrap=True)
 
 
 def pause(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
@@ -238,7 +236,7 @@ def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
     table.add_column(study.spec.fidelity.unit, justify="right", no_wrap=True)
     table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
     for trial in trials[:most]:
-        params = "  ".join(f"[dim]{name}[/] {escape(shown(v))}" for name, v in trial.params.items())
+        params = "  ".join(f"[dim]{name}[/] {escape(parameter(v))}" for name, v in trial.params.items())
         table.add_row(
             str(trial.number), styled(trial.state), number(trial.best_value), number(trial.step), params
         )
@@ -264,7 +262,7 @@ def _print_trial(trial: TrialDetail) -> None:
         "trained", f"{number(trial.step)} of {number(trial.target_step)} in {duration(trial.seconds)}"
     )
     for name, value in trial.params.items():
-        grid.add_row(name, escape(shown(value)))
+        grid.add_row(name, escape(parameter(value)))
     out.print(grid)
     for run in trial.runs_detail:
         out.print(

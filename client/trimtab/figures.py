@@ -82,5 +82,10 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def words(name: str) -> str:
+    """An identifier as words: ``out_of_memory`` is ``out of memory``."""
+    return name.replace("_", " ")
+
+
 def _trimmed(digits: str) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits

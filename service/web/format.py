@@ -28,8 +28,3 @@ def relative(moment: datetime, now: datetime) -> str:
         if seconds >= unit:
             return f"{int(seconds // unit)} {name} ago"
     return f"{int(seconds)} s ago"
-
-
-def words(name: str) -> str:
-    """An identifier as words: ``out_of_memory`` is ``out of memory``."""
-    return name.replace("_", " ")

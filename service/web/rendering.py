@@ -45,7 +45,7 @@ _environment.filters.update(
         "duration": figures.duration,
         "size": format.size,
         "relative": format.relative,
-        "words": format.words,
+        "words": figures.words,
     }
 )
 

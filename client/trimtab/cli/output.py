@@ -35,8 +35,11 @@ STATE_STYLES = {
     "queued": "blue",
     "paused": "yellow",
     "completed": "green",
+    "finished": "green",
+    "active": "bold cyan",
     "stopped": "magenta",
     "failed": "red",
+    "lost": "red",
     "cancelled": "red",
 }
 

@@ -99,7 +99,7 @@ def line(study: StudyDetail) -> str:
 
 
 def _title(study: StudyDetail) -> Table:
-    title = Table.grid(expand=True)
+    title = Table.grid(expand=True, padding=(0, 2))
     title.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     title.add_column(no_wrap=True, justify="right")
     reason = f" [dim]{escape(study.state_reason)}[/]" if study.state_reason else ""

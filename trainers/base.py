@@ -33,13 +33,16 @@ class Job:
     """Fixed settings and the trial's parameters together; parameters win."""
     seed: int
     max_step: int
-    """A full training: schedules are laid out over this many steps."""
+    """A full training: schedules are laid out over this many steps, and keep their final value beyond."""
     report_every: int
-    """A measurement is made at each multiple of this many steps, and at ``max_step``."""
+    """A measurement is made at each multiple of this many steps, at ``max_step`` and at ``target_step``."""
+    target_step: int | None = None
+    """The last step of this run, which may lie beyond ``max_step``. It is no part of what the training is:
+    a checkpoint of a run to one target is gone on from to any other."""
 
     def measured_at(self, step: int) -> bool:
         """Whether a measurement is made after ``step`` steps."""
-        return step % self.report_every == 0 or step == self.max_step
+        return step % self.report_every == 0 or step in (self.max_step, self.target_step)
 
 
 class InvalidConfigurationError(ValueError):

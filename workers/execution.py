@@ -59,6 +59,7 @@ def _prepare(assignment: Assignment, store: CheckpointStore, channel: Channel) -
         seed=assignment.training_seed,
         max_step=assignment.max_step,
         report_every=assignment.report_every,
+        target_step=assignment.target_step,
     )
     assert assignment.trainer.name is not None
     trainer = registry.create(assignment.trainer.name, job)

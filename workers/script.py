@@ -136,12 +136,15 @@ def _follow(
 
 
 def _forward(run: Path, offset: int, assignment: Assignment, channel: Channel) -> int:
-    """Send the new reports; where to read on. What lies beyond the target is not asked for."""
+    """Send the new reports; where to read on. What follows the first at or beyond the target is left out."""
     try:
-        reports, offset = run_folder.read_reports(run, offset)
-        for report in reports:
-            if report.step <= assignment.target_step:
-                channel.send(Measurement(step=report.step, metrics=dict(report.metrics)))
+        while True:
+            reports, offset = run_folder.read_reports(run, offset)
+            for report in reports:
+                if channel.step < assignment.target_step:
+                    channel.send(Measurement(step=report.step, metrics=dict(report.metrics)))
+            if not reports:
+                break
     except (RunFolderError, ValidationError) as error:
         raise ScriptError(f"the script wrote something that is no report: {error}") from error
     return offset

@@ -51,7 +51,7 @@ class ScriptAssignment:
     target_step: int
     """Train to this step, then save and exit."""
     max_step: int
-    """A full training: lay schedules out over this many steps."""
+    """A full training: lay schedules out over this many steps. The target may lie beyond."""
     report_every: int
     seed: int
 
@@ -95,9 +95,10 @@ def append_report(folder: Path, report: ScriptReport) -> None:
 
 
 def read_reports(folder: Path, offset: int = 0) -> tuple[list[ScriptReport], int]:
-    """The complete lines after byte ``offset``, and the offset to go on from.
+    """The reports in the complete lines after byte ``offset``, and the offset to go on from.
 
-    Raises :class:`RunFolderError` for a line that is no report.
+    A line that is no report ends the reading before it; a reading that begins with one raises
+    :class:`RunFolderError`, naming the line. So no good line before it is lost.
     """
     try:
         with (folder / REPORTS_FILE).open("rb") as file:
@@ -105,8 +106,19 @@ def read_reports(folder: Path, offset: int = 0) -> tuple[list[ScriptReport], int
             data = file.read()
     except FileNotFoundError:
         return [], offset
-    complete = data[: data.rfind(b"\n") + 1]
-    return [_parse(line) for line in complete.splitlines() if line.strip()], offset + len(complete)
+    reports: list[ScriptReport] = []
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        if line.strip():
+            try:
+                reports.append(_parse(line))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                if reports:
+                    break
+                shown = line[:200].decode(errors="replace").rstrip()
+                where = f"{REPORTS_FILE}, line {_line_number(folder, offset)}"
+                raise RunFolderError(f"{where}: not a report ({error!r}): {shown}") from error
+        offset += len(line)
+    return reports, offset
 
 
 def give_verdict(folder: Path, verdict: str) -> None:
@@ -152,11 +164,12 @@ def _decode(value: object) -> float:
 
 
 def _parse(line: bytes) -> ScriptReport:
-    try:
-        fields = json.loads(line)
-        return make_report(
-            fields["step"], {name: _decode(value) for name, value in fields["metrics"].items()}
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        shown = line[:200].decode(errors="replace")
-        raise RunFolderError(f"{REPORTS_FILE}: not a report ({error!r}): {shown}") from error
+    """Raises one of several built-in exceptions if the line is no report."""
+    fields = json.loads(line)
+    return make_report(fields["step"], {name: _decode(value) for name, value in fields["metrics"].items()})
+
+
+def _line_number(folder: Path, offset: int) -> int:
+    """The number, from 1, of the line that begins at byte ``offset``."""
+    with (folder / REPORTS_FILE).open("rb") as file:
+        return file.read(offset).count(b"\n") + 1

@@ -106,7 +106,6 @@ def apply(session: Session, question: Question, answer: Answer, *, seconds: floa
         return False
     study.decided_version = question.version
     study.decide_error = None
-    session.flush()  # every function below reads the study again when it locks it
     for decision in answer.decisions:
         if isinstance(decision, Finish):
             if completion.count_active(session, study) == 0:

@@ -73,6 +73,8 @@ def end(session: Session, request: EndRequest, now: datetime) -> EndResponse:
                 ],
             ) from None
     study, run, trial = _load(session, attempt)
+    if request.step < attempt.start_step == attempt.last_step:  # it had to start from nothing
+        attempt.start_step = attempt.last_step = 0
     if request.step > attempt.last_step:
         trial.trained += request.step - attempt.last_step
         attempt.last_step = request.step

@@ -274,7 +274,7 @@ def _assignment(
         training_seed=spec.seeds.training,
         start_step=run.start_step,
         target_step=run.target_step,
-        max_step=max(spec.fidelity.max, trial.target_step),
+        max_step=spec.fidelity.max,
         report_every=spec.fidelity.report_every,
         checkpoint=_reference(checkpoint),
         checkpoint_every=spec.checkpoints.every,

@@ -7,6 +7,8 @@ number. What is promised:
 * A report with a number (``seq``) not above the attempt's last one was heard before: it renews the lease
   and is answered with the verdict, and nothing else.
 * A step that the trial's curve has reached already keeps its first measurement.
+* An attempt that begins at or below the step it was to start from found its checkpoint damaged and has
+  started from nothing: what it repeats is trained again, and paid for, but not stored.
 * Steps must grow within an attempt, and a curve has at most ``MAX_CURVE_POINTS`` points. A report that
   breaks this is refused whole. In an ``external`` study the caller is told by :class:`InvalidError`, with
   nothing of the request stored; a worker is told to stop and the trial fails as ``invalid``, while the
@@ -64,6 +66,7 @@ class _Attempt:
 
     token: int
     last_seq: int
+    start_step: int
     last_step: int
     lease_seconds: float | None
     worker: str
@@ -95,6 +98,7 @@ _READ = (
     select(
         AttemptRow.token,
         AttemptRow.last_seq,
+        AttemptRow.start_step,
         AttemptRow.last_step,
         AttemptRow.lease_seconds,
         AttemptRow.worker,
@@ -137,6 +141,7 @@ _WRITE_ATTEMPT = (
     .where(AttemptRow.token == bindparam("of_token"))
     .values(
         last_seq=bindparam("to_seq"),
+        start_step=bindparam("to_start"),
         last_step=bindparam("to_step"),
         lease_expires_at=bindparam("to_expiry"),
     )
@@ -229,7 +234,7 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
 
 def _problem(attempt: _Attempt, measurements: Sequence[Measurement]) -> tuple[str, str] | None:
     """Why a report is refused, as a JSON pointer below ``measurements`` and a message."""
-    last = attempt.last_step
+    last = 0 if _restarted(attempt, measurements) else attempt.last_step
     for place, measurement in enumerate(measurements):
         if measurement.step <= last:
             return (
@@ -237,12 +242,19 @@ def _problem(attempt: _Attempt, measurements: Sequence[Measurement]) -> tuple[st
                 f"step {measurement.step} follows step {last}: steps must grow within an attempt",
             )
         last = measurement.step
-    if attempt.points + len(measurements) > limits.MAX_CURVE_POINTS:
+    new = sum(measurement.step > attempt.step for measurement in measurements)
+    if attempt.points + new > limits.MAX_CURVE_POINTS:
         return (
             "",
             f"the curve would have more than {limits.MAX_CURVE_POINTS} points: report less often",
         )
     return None
+
+
+def _restarted(attempt: _Attempt, measurements: Sequence[Measurement]) -> bool:
+    """Whether the attempt's first measurement shows that it has started from nothing."""
+    untouched = attempt.last_step == attempt.start_step
+    return untouched and bool(measurements) and measurements[0].step <= attempt.start_step
 
 
 def _measure(
@@ -251,6 +263,8 @@ def _measure(
     """Move the trial along its measurements; the points that are new to its curve."""
     if not measurements:
         return []
+    if _restarted(attempt, measurements):
+        attempt.start_step = attempt.last_step = 0
     last = measurements[-1].step
     attempt.trained += last - attempt.last_step
     attempt.last_step = last
@@ -402,6 +416,7 @@ def _write_attempts(session: Session, attempts: Sequence[_Attempt], now: datetim
             {
                 "of_token": a.token,
                 "to_seq": a.last_seq,
+                "to_start": a.start_step,
                 "to_step": a.last_step,
                 "to_expiry": expiry(now, a.lease_seconds),
             }

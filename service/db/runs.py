@@ -37,7 +37,11 @@ STRENGTH = {
 
 
 def lock(session: Session, study: StudyRow) -> None:
-    """Hold ``study`` until the transaction ends, and see its newest state. SQLite holds everything."""
+    """Hold ``study`` until the transaction ends, and see its newest state. SQLite holds everything.
+
+    What was changed before is written first: reading a row again would drop it.
+    """
+    session.flush()
     if is_postgresql(session):
         session.refresh(study, with_for_update={"key_share": True})
 

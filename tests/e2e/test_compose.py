@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,12 @@ class Compose:
         pytest.fail(f"{name} was not up after {seconds:.0f} s:\n{self.log(name)}")
 
     def stop(self) -> None:
-        for process in reversed(list(self.processes.values())):
-            for member in _tree(process.pid):
-                member.send_signal(signal.SIGTERM)
-        time.sleep(1.0)
-        for process in self.processes.values():
-            for member in _tree(process.pid):
-                member.kill()
+        for kill in (signal.SIGTERM, signal.SIGKILL):
+            for process in reversed(list(self.processes.values())):
+                for member in _tree(process.pid):
+                    with suppress(psutil.NoSuchProcess):
+                        member.send_signal(kill)
+            time.sleep(1.0)
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from service.db import checkpoints, ends, events, leases, reports, runs
+from service.db import checkpoints, ends, events, leases, reports, runs, trials
 from service.db.engine import Database
 from service.db.models import (
     AttemptRow,
@@ -22,6 +22,7 @@ from service.db.models import (
 )
 from service.errors import ConflictError, InvalidError, NotFoundError
 from trimtab.wire.states import TrialState, Verdict
+from trimtab.wire.views import ContinueRequest
 from trimtab.wire.work import (
     AskRequest,
     Assignment,
@@ -172,7 +173,7 @@ def test_a_target_below_the_full_fidelity_pauses_and_goes_on_from_its_checkpoint
             runs.queue_run(session, row, trial, target=30, reason="promoted", now=bench.now)
     assert bench.get(CheckpointRow).refs == 2
     (more,) = bench.lease()
-    assert (more.run, more.start_step, more.target_step, more.max_step) == (2, 3, 20, 20)
+    assert (more.run, more.start_step, more.target_step, more.max_step) == (2, 3, 20, 10)
     assert more.checkpoint is not None
     assert more.checkpoint.uri == "mem://step-3"
     bench.report(more.token, 1, (20, 0.5), checkpoint=saved(20))
@@ -548,3 +549,48 @@ def test_a_failed_trial_gets_a_new_chance_from_a_person(bench: Bench) -> None:
     (work,) = bench.lease()
     bench.report(work.token, 1, (10, 1.0))
     assert bench.end(work.token, "finished", 10) == (True, "completed")
+
+
+def test_a_worker_that_must_start_from_nothing_repeats_the_steps_behind_it(bench: Bench) -> None:
+    """Its checkpoint is damaged: the steps it repeats keep their first measurement, and are paid for."""
+    bench.study()
+    (work,) = bench.lease()
+    bench.report(work.token, 1, (1, 5.0), (2, 4.0), (3, 3.0), checkpoint=saved(3))
+    bench.end(work.token, "released", 3)
+    (again,) = bench.lease()
+    assert again.start_step == 3
+    assert bench.report(again.token, 1, (1, 9.0), (2, 9.0)) == ("continue", "")
+    assert bench.get(TrialRow).trained == 3 + 2
+    assert bench.report(again.token, 2, (3, 9.0), (4, 2.0)) == ("continue", "")
+    assert bench.curve(1) == [(1, 5.0), (2, 4.0), (3, 3.0), (4, 2.0)]
+    assert bench.get(TrialRow).trained == 3 + 4
+    # From then on steps must grow again.
+    assert bench.report(again.token, 3, (2, 9.0))[0] == "stop"
+
+
+def test_an_attempt_that_started_from_nothing_and_measured_nothing_is_paid_for(bench: Bench) -> None:
+    bench.study()
+    (work,) = bench.lease()
+    bench.report(work.token, 1, (4, 3.0), checkpoint=saved(4))
+    bench.end(work.token, "released", 4)
+    (again,) = bench.lease()
+    assert bench.end(again.token, "released", 3) == (True, "queued")
+    assert bench.get(TrialRow).trained == 4 + 3
+
+
+def test_a_completed_trial_is_trained_on_beyond_the_full_fidelity_again_and_again(bench: Bench) -> None:
+    study = bench.study(parallelism=1)
+    with bench.database.read() as session:
+        key = session.get_one(StudyRow, study).key
+    start = 0
+    for target in (10, 14, 25):
+        if start:
+            with bench.database.write() as session:
+                trials.train_on(session, key, 1, ContinueRequest(target_step=target), bench.now)
+        (work,) = bench.lease()
+        assert (work.start_step, work.target_step, work.max_step) == (start, target, 10)
+        bench.report(work.token, 1, (target, 1.0))
+        assert bench.end(work.token, "finished", target, checkpoint=saved(target)) == (True, "completed")
+        start = target
+    assert [step for step, _ in bench.curve(1)] == [10, 14, 25]
+    assert bench.get(TrialRow).trained == 25

@@ -30,3 +30,11 @@ def test_a_new_trial_waits_with_one_queued_run(database: Database, make_study) -
         assert (run.state, run.start_step, run.target_step, run.number) == ("queued", 0, 3, 1)
         kinds = [(e.kind, e.trial) for e in events.read(session, after=0, study_key=key, limit=10)]
         assert kinds == [("trial.queued", 1), ("trial.queued", 2)]
+
+
+def test_locking_a_study_keeps_what_was_changed_before(database: Database, make_study) -> None:
+    with database.write() as session:
+        study = make_study(session)
+        study.state_reason = "changed"
+        runs.lock(session, study)
+        assert study.state_reason == "changed"

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import select
 
 from search.space import SearchSpace
-from search.view import Fidelity, StudyView
+from search.view import Fidelity, StudyView, TrialView
 from service.db import ends, leases, reports
 from service.db.engine import Database
 from service.db.models import AttemptRow, DecisionRow, MeasurementRow, ProcessRow, StudyRow, TrialRow
@@ -329,7 +329,12 @@ def test_a_slow_strategy_does_not_hold_up_a_quick_one(processes: DeciderProcesse
         maximize=False,
         strategy="sobol",
     )
-    slow = processes.submit(replace(sobol, strategy="bo"), 1, 0)
+    measured = tuple(
+        TrialView(number, {"lr": number / 10}, "completed", (9,), (float(number),), 9, 9, 9)
+        for number in range(1, 10)
+    )
+    assert processes.submit(sobol, 1, 0).result(60).answer.decisions  # its process is up
+    slow = processes.submit(replace(sobol, strategy="bo", trials=measured), 1, 0)
     quick = processes.submit(sobol, 1, 0)
     assert quick.result(30).answer.decisions
     assert not slow.done()

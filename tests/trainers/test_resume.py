@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     },
     "synthetic": {"lr": 0.02, "noise": 0.1},
 }  # fmt: skip
+WITH_SCHEDULE: Mapping[str, Mapping[str, Any]] = {
+    name: {"schedule": "linear", "final_fraction": 0.1} for name in ("gpt", "digits")
+}
 TIMING = {"tokens_per_second", "peak_memory_mb"}
 
 
@@ -201,3 +204,23 @@ def test_resuming_is_bit_exact_on_cuda(name: str, tmp_path: Path) -> None:
     points += continue_elsewhere(name, cuda, tmp_path / "at8", STEPS, tmp_path / "resumed")
     assert curve(points) == expected
     assert same(state(tmp_path / "resumed"), state(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_training_goes_on_beyond_its_full_length_and_is_measured_at_each_target(
+    name: str, tmp_path: Path
+) -> None:
+    points: list[Measured] = []
+    for place, target in enumerate((STEPS, 23, 31)):
+        trainer = create(name, replace(job(name, **WITH_SCHEDULE.get(name, {})), target_step=target))
+        if place:
+            trainer.load(tmp_path / str(place - 1))
+        points += trainer.train(target)
+        (tmp_path / str(place)).mkdir()
+        trainer.save(tmp_path / str(place))
+    assert [p.step for p in points] == [6, 12, 18, 20, 23, 24, 30, 31]
+    if name in WITH_SCHEDULE:
+        rates = {p.step: p.metrics["lr"] for p in points}
+        final = SETTINGS[name]["lr"] * 0.1
+        assert rates[12] > rates[18] > final
+        assert [rates[step] for step in (23, 24, 30, 31)] == pytest.approx([final] * 4)

@@ -298,3 +298,17 @@ def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(start: Start, 
     start()
     assert stub.wait_end(stub.add()).outcome == "finished"
     assert len({request.incarnation for request in stub.registered}) == 2
+
+
+@pytest.mark.parametrize("trainer", ["synthetic", "digits"])
+def test_a_finished_trial_is_trained_on_beyond_the_full_fidelity(plain: StubService, trainer: str) -> None:
+    heard = plain.add(trainer={"name": trainer}, target_step=6, max_step=6, report_every=4)
+    plain.wait_end(heard)
+    steps = [*heard.curve]
+    for target in (9, 15):
+        heard = plain.resume(heard, target_step=target)
+        end = plain.wait_end(heard)
+        assert (end.outcome, end.step) == ("finished", target)
+        assert end.checkpoint is not None
+        steps += heard.curve
+    assert steps == [4, 6, 8, 9, 12, 15]

@@ -77,7 +77,8 @@ class Assignment(Wire):
     start_step: Step
     target_step: Step
     max_step: Step
-    """A full training: schedules are laid out over this many steps, whatever the run's target."""
+    """A full training (``fidelity.max``): schedules are laid out over this many steps, whatever the run's
+    target. A trial that is trained on beyond it keeps the schedule's final value."""
     report_every: int
     checkpoint: CheckpointRef | None = None
     """Where to start from; None: from nothing."""

@@ -32,7 +32,9 @@ def calls(document: Mapping[str, Any]) -> tuple[ApiCall, ...]:
 def models(document: Mapping[str, Any]) -> tuple[ApiModel, ...]:
     """Every model of an OpenAPI document, by name."""
     return tuple(
-        ApiModel(name=name, doc=schema.get("description", ""), fields=_fields(schema), type=type_text(schema))
+        ApiModel(
+            name=name, doc=schema.get("description", ""), fields=_fields(schema), type=type_text(schema)
+        )
         for name, schema in sorted(document["components"]["schemas"].items())
     )
 

@@ -94,7 +94,9 @@ def test_half_a_line_is_left_for_later(tmp_path: Path) -> None:
         "[" * 100_000,
         '{"step": 1e999, "metrics": {"a": 1}}',
         '{"step": 1, "metrics": {"a": 1' + "0" * 400 + "}}",
-        '{"step": 0, "metrics": {"a": 1}}', '{"step": 1, "metrics": {}}']
+        '{"step": 0, "metrics": {"a": 1}}',
+        '{"step": 1, "metrics": {}}',
+    ],
 )
 def test_a_line_that_is_no_report_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / run_folder.REPORTS_FILE).write_text(line + "\n")

@@ -69,7 +69,8 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        docs_url="/v1/docs",
+        # FastAPI's own page fetches its scripts from another site; ours (service.web) does without.
+        docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         separate_input_output_schemas=False,

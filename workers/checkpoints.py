@@ -121,7 +121,10 @@ class CheckpointStore:
 
     def _path(self, uri: str) -> str:
         """The path of ``uri`` on this store. Raises ``ValueError`` if it is not below the root."""
-        fs, path = url_to_fs(uri)
+        try:
+            fs, path = url_to_fs(uri)
+        except ImportError as error:  # a store whose package is not installed cannot be this one
+            raise ValueError(f"{uri} is not below {self._fs.unstrip_protocol(self._root)}") from error
         inside = path.startswith(f"{self._root}/") and ".." not in path.split("/")
         if fs.protocol != self._fs.protocol or not inside:
             raise ValueError(f"{uri} is not below {self._fs.unstrip_protocol(self._root)}")

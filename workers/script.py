@@ -35,6 +35,8 @@ POLL_SECONDS = 0.01
 GRACE_SECONDS = 30.0
 """A script that was told to save and exit is asked to terminate after so long, and killed soon after."""
 TERMINATE_SECONDS = 5.0
+GUARD_SECONDS = 6.0
+"""How long the guard may take to kill what a script has started."""
 
 
 def train(
@@ -152,7 +154,7 @@ def _forward(run: Path, offset: int, assignment: Assignment, channel: Channel) -
 
 @contextlib.contextmanager
 def _child(trainer: TrainerSpec, run: Path, channel: Channel) -> Iterator[subprocess.Popen[bytes]]:
-    """The running script; at the end nothing of its process group is left."""
+    """The running script; at the end nothing of what it started is left."""
     command, folder = _command(trainer)
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, *command],
@@ -171,6 +173,10 @@ def _child(trainer: TrainerSpec, run: Path, channel: Channel) -> Iterator[subpro
         if child.poll() is not None:
             reader.join(timeout=1.0)
     finally:
+        assert child.stdin is not None
+        child.stdin.close()  # the guard's word to take everything down
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GUARD_SECONDS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()

@@ -41,7 +41,8 @@ class AskedTrial:
 
     @property
     def start_step(self) -> int:
-        """Where training goes on from; above 0, ``checkpoint`` is where it was left."""
+        """Where training goes on from: the step of ``checkpoint``; 0 without one, also for a trial that was
+        trained before."""
         return self.assignment.start_step
 
     @property

@@ -111,7 +111,14 @@ def read_reports(folder: Path, offset: int = 0) -> tuple[list[ScriptReport], int
         if line.strip():
             try:
                 reports.append(_parse(line))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (
+                ArithmeticError,
+                AttributeError,
+                LookupError,
+                RecursionError,
+                TypeError,
+                ValueError,
+            ) as error:
                 if reports:
                     break
                 shown = line[:200].decode(errors="replace").rstrip()

@@ -3,6 +3,9 @@
 A checkpoint is referred to by every unfinished run that starts from it, and by its trial while it is the
 newest one there and the trial may go on. What nobody refers to becomes garbage, and nothing starts from
 garbage. Rows outlive their study, so that deleting a study leaves no files behind.
+
+The files of an ``external`` study (ask and tell) belong to the user's own loop: no dispatcher is ever told to
+delete them, and what would be garbage is only forgotten.
 """
 
 from __future__ import annotations
@@ -92,11 +95,12 @@ def recount(session: Session, trial: TrialRow) -> None:
     if not ready:
         return
     starts = _starts(session, [checkpoint.id for checkpoint in ready])
+    study = session.get_one(StudyRow, trial.study_id)
     for place, checkpoint in enumerate(ready):
         kept = place == 0 and trial.state in _MAY_GO_ON
         checkpoint.refs = starts.get(checkpoint.id, 0) + kept
         if checkpoint.refs == 0:
-            move(checkpoint, CheckpointState.GARBAGE)
+            _discard(study, checkpoint)
     session.flush()
 
 
@@ -120,7 +124,7 @@ def release(session: Session, study: StudyRow, now: datetime) -> None:
             continue
         checkpoint.refs = starts.get(checkpoint.id, 0)
         if checkpoint.refs == 0:
-            move(checkpoint, CheckpointState.GARBAGE)
+            _discard(study, checkpoint)
             count += 1
     session.flush()
     if count:
@@ -129,6 +133,7 @@ def release(session: Session, study: StudyRow, now: datetime) -> None:
 
 def abandon(session: Session, study: StudyRow) -> None:
     """The study is about to be deleted: all its checkpoints are garbage. Call before deleting it."""
+    state = CheckpointState.DELETED if study.external else CheckpointState.GARBAGE
     trials = select(TrialRow.id).where(TrialRow.study_id == study.id)
     session.execute(
         update(RunRow)
@@ -138,7 +143,7 @@ def abandon(session: Session, study: StudyRow) -> None:
     session.execute(
         update(CheckpointRow)
         .where(CheckpointRow.trial_id.in_(trials), CheckpointRow.state == CheckpointState.READY.value)
-        .values(state=CheckpointState.GARBAGE.value, refs=0)
+        .values(state=state.value, refs=0)
         .execution_options(synchronize_session="fetch")
     )
 
@@ -161,6 +166,12 @@ def done(session: Session, ids: Sequence[int]) -> None:
         .where(CheckpointRow.id.in_(ids), CheckpointRow.state == CheckpointState.GARBAGE.value)
         .values(state=CheckpointState.DELETED.value)
     )
+
+
+def _discard(study: StudyRow, checkpoint: CheckpointRow) -> None:
+    move(checkpoint, CheckpointState.GARBAGE)
+    if study.external:
+        move(checkpoint, CheckpointState.DELETED)
 
 
 def _starts(session: Session, ids: Sequence[int]) -> dict[int, int]:

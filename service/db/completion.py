@@ -61,7 +61,28 @@ def count_active(session: Session, study: StudyRow) -> int:
 
 
 def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
-    """Complete a running study in which nothing is active, and free what its policy does not keep."""
-    move_study(study, StudyState.COMPLETED, reason, now)
+    """End a running study in which nothing is active, and free what its policy does not keep.
+
+    It is completed; if it has failed trials and nothing was ever measured, it has failed.
+    """
+    failure = _last_failure(session, study) if study.best_value is None else None
+    if failure is not None:
+        reason = (
+            f"{reason}, and nothing was measured; the last trial to fail: {failure}. Mend the cause, then "
+            "retry trials or extend the budget"
+        )
+    state = StudyState.COMPLETED if failure is None else StudyState.FAILED
+    move_study(study, state, reason, now)
     checkpoints.release(session, study, now)
-    events.append(session, study, "study.completed", data={"reason": reason}, now=now)
+    events.append(session, study, f"study.{state}", data={"reason": reason}, now=now)
+
+
+def _last_failure(session: Session, study: StudyRow) -> str | None:
+    """How the trial that failed last did so; None if none has."""
+    row = session.execute(
+        select(TrialRow.failure_kind, TrialRow.failure_message)
+        .where(TrialRow.study_id == study.id, TrialRow.state == TrialState.FAILED.value)
+        .order_by(TrialRow.ended_at.desc(), TrialRow.number.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else f"{row.failure_kind}, {row.failure_message}"

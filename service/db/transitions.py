@@ -27,7 +27,8 @@ Runs::
       └────requeue──────┘
 
 Attempts go once from active to finished, failed, lost or released. Checkpoints go from ready to garbage
-(nothing can start from them) to deleted (their files are gone).
+(nothing can start from them) to deleted (their files are gone,
+or were never the service's own).
 
 Studies::
 

@@ -108,7 +108,8 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 step=row.step,
                 first_target=row.first_target,
                 target=row.target_step,
-                resumable=row.id in resumable or row.step == 0,
+                # The user's own loop may keep states that the service knows nothing of, or start anew.
+                resumable=study.external or row.id in resumable or row.step == 0,
                 failure=row.failure_kind,
                 origin=row.origin,
             )

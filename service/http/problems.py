@@ -159,7 +159,7 @@ def install(app: FastAPI, answers: Answers) -> None:
 
 
 _DETAILS = {
-    404: "There is nothing at this address. /v1/docs lists all calls.",
+    404: "There is nothing at this address. /docs lists all calls.",
     405: "This address does not take this method; the Allow header names those it takes.",
 }
 

@@ -142,3 +142,52 @@ class ErrorPage(Page):
 
     status: int
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiField:
+    """A parameter of a call, or a field of a model."""
+
+    name: str
+    place: str
+    """``path``, ``query`` or ``header``; empty for a field."""
+    type: str
+    doc: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """One call of the REST API."""
+
+    method: str
+    path: str
+    summary: str
+    doc: str
+    body: str
+    """The model of its body; empty where it takes none."""
+    answers: tuple[str, ...]
+    """Status and model of each good answer."""
+    fields: tuple[ApiField, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiModel:
+    """A model of the REST API."""
+
+    name: str
+    doc: str
+    type: str
+    fields: tuple[ApiField, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiPage(Page):
+    """``/docs``: the reference of the REST API."""
+
+    template: ClassVar[str] = "api.html"
+
+    description: str
+    document_url: str
+    calls: tuple[ApiCall, ...]
+    models: tuple[ApiModel, ...]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
 from service.db.engine import Database
-from service.web import assets, login, pages
-from service.web.contexts import StudyFilter
+from service.web import api_docs, assets, login, pages
+from service.web.contexts import ApiPage, StudyFilter
 from service.web.rendering import respond
 
 
@@ -49,5 +49,19 @@ def router(database: Database, clock: Callable[[], datetime], token: str | None)
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="trials.csv"'},
         )
+
+    @routes.get("/docs")
+    def api(request: Request) -> Response:
+        document = request.app.openapi()
+        page = ApiPage(
+            title="REST API",
+            now=clock(),
+            locked=locked,
+            description=document["info"]["description"].strip(),
+            document_url=request.app.openapi_url,
+            calls=api_docs.calls(document),
+            models=api_docs.models(document),
+        )
+        return respond(page)
 
     return routes

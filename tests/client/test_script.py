@@ -86,7 +86,17 @@ def test_half_a_line_is_left_for_later(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "[]", "{}", '{"step": 0, "metrics": {"a": 1}}', '{"step": 1, "metrics": {}}']
+    "line",
+    [
+        "nonsense",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"step": 1e999, "metrics": {"a": 1}}',
+        '{"step": 1, "metrics": {"a": 1' + "0" * 400 + "}}",
+        '{"step": 0, "metrics": {"a": 1}}',
+        '{"step": 1, "metrics": {}}',
+    ],
 )
 def test_a_line_that_is_no_report_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / run_folder.REPORTS_FILE).write_text(line + "\n")
@@ -95,7 +105,7 @@ def test_a_line_that_is_no_report_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_the_good_lines_before_a_bad_one_are_read(tmp_path: Path) -> None:
-    good = ['{"step": %d, "metrics": {"a": 1}}' % step for step in (1, 2, 3)]
+    good = [json.dumps({"step": step, "metrics": {"a": 1}}) for step in (1, 2, 3)]
     (tmp_path / run_folder.REPORTS_FILE).write_text("\n".join([good[0], "", good[1], "bad", good[2], ""]))
     reports, offset = run_folder.read_reports(tmp_path)
     assert [report.step for report in reports] == [1, 2]

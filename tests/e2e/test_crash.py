@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
-import pytest
 
-from bench.stack import free_port
+from tests.e2e.conftest import Server
 
 TRIALS = 12
 MAX_STEP = 27
@@ -31,57 +23,6 @@ STUDY: dict[str, Any] = {
     "strategy": {"name": "asha"},
     "checkpoints": {"every": 5},
 }
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
-    """``trimtab serve`` on SQLite in a home of its own, stopped and checked for orphans at the end."""
-    port = free_port()
-    environment = os.environ | {"TRIMTAB_HOME": str(tmp_path), "TRIMTAB_PORT": str(port)}
-    for variable in ("TRIMTAB_TOKEN", "TRIMTAB_DATABASE_URL", "TRIMTAB_URL"):
-        environment.pop(variable, None)
-    log = (tmp_path / "serve.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trimtab", "serve"], env=environment, stdout=log, stderr=subprocess.STDOUT
-    )
-    url = f"http://127.0.0.1:{port}"
-    family: list[psutil.Process] = []
-    try:
-        _wait_until(lambda: _ready(url), 90, "the server to be ready", tmp_path / "serve.log")
-        yield url, process, tmp_path
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=40)
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert not alive, f"left behind: {[child.cmdline() for child in alive]}"
-    finally:
-        for child in [*family, *_children(process.pid)]:
-            if child.is_running():
-                child.kill()
-        process.kill()
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/v1/ready", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def _wait_until(done: Any, seconds: float, what: str, log: Path) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if done():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"waited {seconds:.0f} s for {what}; the server printed:\n{log.read_text()[-3000:]}")
 
 
 def _command_lines(supervisor: int) -> dict[psutil.Process, str]:
@@ -102,35 +43,25 @@ def _victim(supervisor: int, needle: str) -> psutil.Process:
     return max(found, key=lambda child: child.create_time())
 
 
-def test_study_survives_the_death_of_every_process(
-    server: tuple[str, subprocess.Popen[bytes], Path],
-) -> None:
-    url, process, home = server
-    study = httpx.post(f"{url}/v1/studies", json=STUDY, timeout=10).raise_for_status().json()["id"]
-    database = sqlite3.connect(f"file:{home}/trimtab.db?mode=ro", uri=True)
+def test_study_survives_the_death_of_every_process(server: Server) -> None:
+    study = server.post("studies", STUDY)["id"]
+    database = sqlite3.connect(f"file:{server.home}/trimtab.db?mode=ro", uri=True)
 
     def measurements() -> int:
         return int(database.execute("SELECT count(*) FROM measurements").fetchone()[0])
 
-    log = home / "serve.log"
     for needle in ("TrainingActor", "workers.dispatcher", "service.scheduler", "service.api"):
         before = measurements()
-        _wait_until(lambda seen=before: measurements() >= seen + 8, 60, "progress", log)
+        server.wait(lambda seen=before: measurements() >= seen + 8, 60, "progress")
         acknowledged = set(database.execute("SELECT trial_id, step, value FROM measurements"))
-        _victim(process.pid, needle).send_signal(signal.SIGKILL)
-        _wait_until(lambda: _ready(url), 60, f"recovery from the death of {needle}", log)
+        _victim(server.process.pid, needle).send_signal(signal.SIGKILL)
+        server.wait(server.ready, 60, f"recovery from the death of {needle}")
         now = set(database.execute("SELECT trial_id, step, value FROM measurements"))
         assert acknowledged <= now, f"killing {needle} lost {acknowledged - now}"
 
-    def detail() -> dict[str, Any]:
-        try:
-            answer: dict[str, Any] = httpx.get(f"{url}/v1/studies/{study}", timeout=10).json()
-        except httpx.TransportError:
-            return {"state": "unreachable"}
-        return answer
-
-    _wait_until(lambda: detail()["state"] == "completed", 120, "the study to complete", log)
-    counts = detail()["trials"]
+    detail = server.wait_ended(study, 120)
+    assert detail["state"] == "completed"
+    counts = detail["trials"]
     assert counts["failed"] == counts["queued"] == counts["running"] == 0
     assert counts["completed"] + counts["paused"] + counts["stopped"] == TRIALS
     assert counts["completed"] >= 1

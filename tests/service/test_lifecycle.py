@@ -540,6 +540,23 @@ def test_deleting_a_study_leaves_its_checkpoints_to_be_deleted(bench: Bench) -> 
     assert bench.report(work.token, 2, (4, 1.0))[0] == "lost"
 
 
+def test_the_checkpoints_of_a_users_own_loop_are_never_anybodys_to_delete(bench: Bench) -> None:
+    study = bench.study(trials=2, target=3, trainer={"name": "external"}, checkpoints={"keep": "best"})
+    for number in (1, 2):
+        with bench.database.write() as session:
+            key = session.get_one(StudyRow, study).key
+            asked = leases.ask(session, key, AskRequest(), bench.now).assignment
+        assert asked is not None
+        bench.report(asked.token, 1, (1, 2.0), checkpoint=saved(1, f"s3://mine/{number}/1"))
+        bench.end(asked.token, "finished", 3, checkpoint=saved(3, f"s3://mine/{number}/3"))
+    with bench.database.write() as session:
+        row = session.get_one(StudyRow, study)
+        checkpoints.release(session, row, bench.now)
+        checkpoints.abandon(session, row)
+        assert checkpoints.garbage(session) == []
+    assert {row.state for row in bench.all(CheckpointRow)} == {"deleted"}
+
+
 @pytest.mark.parametrize(("keep", "kept"), [("best", ["mem://1"]), ("resumable", ["mem://1", "mem://2"])])
 def test_the_policy_frees_checkpoints_at_the_end(bench: Bench, keep: str, kept: list[str]) -> None:
     study = bench.study(trials=2, target=3, checkpoints={"keep": keep})

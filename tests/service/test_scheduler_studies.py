@@ -21,17 +21,18 @@ from sqlalchemy import select
 
 from search.space import SearchSpace
 from search.view import Fidelity, StudyView, TrialView
-from service.db import ends, leases, reports
+from service.db import ends, events, leases, reports
 from service.db.engine import Database
 from service.db.models import AttemptRow, DecisionRow, MeasurementRow, ProcessRow, StudyRow, TrialRow
 from service.loops.deciders import Decided, DeciderProcesses, timed_decide
 from service.loops.suggest import Suggest
 from service.loops.upkeep import Complete, Reap
-from trimtab.wire.states import Verdict
+from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.work import (
     Assignment,
     Capacity,
     EndRequest,
+    Failure,
     LeaseRequest,
     Measurement,
     Report,
@@ -263,6 +264,29 @@ def test_an_extended_study_goes_on(database: Database, make_study: Any) -> None:
     drive(database, worker, suggest)
     assert len(trials_of(database)) == 7
     check_curves(database)
+
+
+def test_a_study_that_measured_nothing_has_failed(database: Database, make_study: Any) -> None:
+    with database.write() as session:
+        make_study(session, strategy={"name": "sobol"}, budget={"trials": 2})
+    suggest, complete = Suggest(database, Inline()), Complete(database)
+    failure = Failure(kind=FailureKind.INVALID, message="there is no such script")
+    lease = LeaseRequest(worker="worker", incarnation="1", free=Capacity(cpus=8, gpus=8), max_runs=8)
+    for _ in range(4):
+        suggest.tick(START)
+        suggest.tick(START)
+        with database.write() as session:
+            for run in leases.lease(session, lease, START).assignments:
+                request = EndRequest(token=run.token, outcome="failed", step=0, failure=failure)
+                ends.end(session, request, START)
+        complete.tick(START)
+    with database.read() as session:
+        study = session.scalars(select(StudyRow)).one()
+        assert study.state == "failed"
+        assert "nothing was measured; the last trial to fail: invalid, there is no such script" in (
+            study.state_reason
+        )
+        assert events.read(session, after=0, study_key=study.key, limit=100)[-1].kind == "study.failed"
 
 
 def test_a_silent_workers_runs_are_trained_again(database: Database, make_study: Any) -> None:

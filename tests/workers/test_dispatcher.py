@@ -181,6 +181,8 @@ def test_garbage_is_deleted_but_only_below_the_root(plain: StubService, tmp_path
             GarbageItem(id=1, uri=outside.as_uri()),
             GarbageItem(id=2, uri=end.checkpoint.uri),
             GarbageItem(id=3, uri=end.checkpoint.uri + "-gone"),
+            GarbageItem(id=4, uri="s3://bucket/of-somebody"),
+            GarbageItem(id=5, uri="nonsense://x"),
         ]
     plain.wait(lambda: set(plain.deleted) == {2, 3})
     assert not folder.exists()
@@ -312,3 +314,14 @@ def test_a_finished_trial_is_trained_on_beyond_the_full_fidelity(plain: StubServ
         assert end.checkpoint is not None
         steps += heard.curve
     assert steps == [4, 6, 8, 9, 12, 15]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_child_that_left_the_scripts_session_ends_with_the_script(
+    plain: StubService, crash: bool
+) -> None:
+    seconds = 2001 + crash
+    heard = script(plain, "daemon.py", params={"seconds": seconds, "crash": crash})
+    assert plain.wait_end(heard).outcome == ("failed" if crash else "finished")
+    left = [each.pid for each in psutil.process_iter(["cmdline"]) if f"sleep({seconds})" in str(each.info)]
+    assert left == []

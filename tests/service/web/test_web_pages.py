@@ -274,3 +274,19 @@ def test_small_texts() -> None:
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     ages = (datetime(2026, 1, 1, 11, 59, 59, tzinfo=UTC), datetime(2026, 1, 1, 9, 30, tzinfo=UTC))
     assert [format.relative(moment, noon) for moment in ages] == ["just now", "2 h ago"]
+
+
+def test_the_api_reference_needs_no_other_site(client: Callable[..., TestClient]) -> None:
+    application = client()
+    page = application.get("/docs", headers=HTML)
+    assert page.status_code == 200
+    elements = Elements(page.text)
+    document = application.get("/v1/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for method in operations:
+            assert f"{method.upper()} {path}" in elements.text
+    for name in document["components"]["schemas"]:
+        assert name in elements.text
+    assert "fidelity" in elements.text
+    linked = [element.get("src") or element.get("href") or "" for _, element in elements.tags]
+    assert not [address for address in linked if address.startswith(("http", "//"))]

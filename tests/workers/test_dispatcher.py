@@ -346,3 +346,12 @@ def test_a_new_dispatcher_clears_what_a_killed_one_left(
     assert needed.exists()
     finish(second)
     assert list(parent.iterdir()) == []
+
+
+def test_a_script_that_reports_at_its_own_steps_ends_at_the_first_beyond_its_target(
+    plain: StubService,
+) -> None:
+    heard = script(plain, "strides.py", target_step=10, report_every=1)
+    end = plain.wait_end(heard)
+    assert (end.outcome, end.step) == ("finished", 12)
+    assert list(heard.curve) == [4, 8, 12]

@@ -16,6 +16,7 @@ from workers import failures
 from workers.checkpoints import CheckpointStore
 from workers.messages import Channel, Ended, Message, Order, Started
 from workers.output import OutputTail, capture
+from workers.scratch import Scratch
 
 HANG_JOIN_SECONDS = 5.0
 
@@ -26,7 +27,7 @@ class TrainingActor:
     ``run`` streams; ``order`` is called while it does, in another thread (Ray's ``max_concurrency``).
     """
 
-    def __init__(self, checkpoints: str, threads: int) -> None:
+    def __init__(self, checkpoints: str, threads: int, scratch: Scratch) -> None:
         # Before torch is imported: its thread pools are laid out then.
         for variable in (
             "OMP_NUM_THREADS",
@@ -36,6 +37,7 @@ class TrainingActor:
         ):
             os.environ[variable] = str(threads)
         logging.getLogger().setLevel(logging.INFO)
+        scratch.use()
         self._store = CheckpointStore(checkpoints)
         self._orders: dict[int, Order] = {}
 

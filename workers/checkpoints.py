@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ from typing import TypeVar
 from fsspec.core import url_to_fs
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from trimtab.wire.work import Assignment, SavedCheckpoint
+from trimtab.wire.work import Assignment, SavedCheckpoint, UploadedFolder
 from workers.failures import StoreUnreachableError
 
 MANIFEST = "manifest.json"
@@ -27,6 +28,9 @@ _T = TypeVar("_T")
 def place(assignment: Assignment, step: int) -> str:
     """Where a checkpoint of this attempt goes below the root; the token keeps attempts apart."""
     return f"{assignment.study}/{assignment.trial}/{assignment.token}/step-{step}"
+
+
+_PLACE = re.compile(r"([^/]{1,120})/\d+/([1-9]\d{0,17})/step-(\d{1,12})")
 
 
 class DamagedCheckpointError(Exception):
@@ -118,6 +122,21 @@ class CheckpointStore:
         while parent != self._root and self._fs.isdir(parent) and not self._fs.ls(parent, detail=False):
             self._fs.rmdir(parent)
             parent = parent.rpartition("/")[0]
+
+    def uploads(self) -> dict[UploadedFolder, str]:
+        """Every attempt's folder of a checkpoint below the root, whole or not, with its URI.
+
+        Raises ``OSError`` if the store does not answer.
+        """
+        found = {}
+        for path in self._fs.glob(f"{self._root}/*/*/*/step-*"):
+            path = str(path).rstrip("/")
+            named = _PLACE.fullmatch(path.removeprefix(f"{self._root}/"))
+            if named is not None:
+                study, token, step = named.groups()
+                folder = UploadedFolder(study=study, token=int(token), step=int(step))
+                found[folder] = str(self._fs.unstrip_protocol(path))
+        return found
 
     def _path(self, uri: str) -> str:
         """The path of ``uri`` on this store. Raises ``ValueError`` if it is not below the root."""

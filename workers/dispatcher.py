@@ -14,18 +14,28 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import islice
 
 import ray
 
 from trainers import registry
 from trimtab.wire.states import FailureKind
-from trimtab.wire.work import Assignment, EndRequest, LeaseRequest, RegisterRequest, Report, ReportReply
+from trimtab.wire.work import (
+    Assignment,
+    EndRequest,
+    LeaseRequest,
+    RegisterRequest,
+    Report,
+    ReportReply,
+    UploadedFolder,
+)
 from workers import cluster, failures
 from workers.attempt import Attempt, Killed
 from workers.checkpoints import CheckpointStore
 from workers.messages import Order
 from workers.pool import IDLE_SECONDS, ActorPool, PooledActor, Shape
+from workers.scratch import Scratch
 from workers.service_link import RefusedError, ServiceLink
 from workers.settings import WorkerSettings
 
@@ -39,6 +49,8 @@ REPORT_INTERVAL_SECONDS = 0.05
 """All that was said within so long goes into one call."""
 WATCH_SECONDS = 0.5
 GARBAGE_SECONDS = 5.0
+SWEEP_SECONDS = 300.0
+MAX_FOLDERS_PER_CALL = 1_000
 CLUSTER_SECONDS = 5.0
 SLOW_START_SECONDS = 30.0
 SHUTDOWN_SECONDS = 8.0
@@ -101,6 +113,7 @@ class Dispatcher:
                 self._leasing = group.create_task(self._lease())
                 group.create_task(self._report())
                 group.create_task(self._collect_garbage())
+                group.create_task(self._sweep())
                 group.create_task(_every(WATCH_SECONDS, self._watch))
                 group.create_task(_every(CLUSTER_SECONDS, self._measure_cluster))
         except* RefusedError as refused:
@@ -301,6 +314,19 @@ class Dispatcher:
             if done:
                 await self._link.garbage_done(done)
 
+    async def _sweep(self) -> None:
+        """Delete the files that attempts uploaded and, killed at that moment, never registered."""
+        while True:
+            try:
+                uploads = await asyncio.to_thread(self._store.uploads)
+                for batch in _batches(uploads):
+                    for folder in await self._link.orphans(batch):
+                        await asyncio.to_thread(self._store.delete, uploads[folder])
+                        log.info("deleted an upload that nobody needs: %s", uploads[folder])
+            except OSError as error:
+                log.warning("could not look for uploads that nobody needs: %s", error)
+            await asyncio.sleep(SWEEP_SECONDS)
+
     async def _shut_down(self) -> None:
         """Let attempts save and release them; kill those that take too long."""
         self._freed.set()
@@ -318,6 +344,12 @@ class Dispatcher:
             self._tasks or not (self._leasing is None or self._leasing.done())
         ) and time.monotonic() < end:
             await asyncio.sleep(0.02)
+
+
+def _batches(folders: Iterable[UploadedFolder]) -> Iterator[list[UploadedFolder]]:
+    rest = iter(folders)
+    while batch := list(islice(rest, MAX_FOLDERS_PER_CALL)):
+        yield batch
 
 
 async def _every(seconds: float, act: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -343,7 +375,8 @@ def _trustworthy(attempt: Attempt) -> bool:
 
 async def work(settings: WorkerSettings, incarnation: str) -> None:
     """Run a dispatcher until SIGTERM or SIGINT; Ray must be up."""
-    pool = ActorPool(cluster.measure(), settings.checkpoints)
+    scratch = Scratch.of(settings, incarnation)
+    pool = ActorPool(cluster.measure(), settings.checkpoints, scratch)
     pool.warm_up(Shape(1.0), min(WARM_ACTORS, int(pool.cluster.total.cpus)))
     store = CheckpointStore(settings.checkpoints)
     try:
@@ -355,6 +388,7 @@ async def work(settings: WorkerSettings, incarnation: str) -> None:
             await dispatcher.run()
     finally:
         pool.close()
+        scratch.remove()
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from trimtab.wire.work import Assignment, Capacity
 from workers.actor import TrainingActor
 from workers.cluster import Cluster
 from workers.messages import Message, Order
+from workers.scratch import Scratch
 
 IDLE_SECONDS = 300.0
 """An actor that nobody wanted for so long gives its resources back to a shared cluster."""
@@ -76,10 +77,11 @@ class PooledActor:
 class ActorPool:
     """All actors of this dispatcher. Not for several threads."""
 
-    def __init__(self, cluster: Cluster, checkpoints: str) -> None:
+    def __init__(self, cluster: Cluster, checkpoints: str, scratch: Scratch) -> None:
         self.cluster = cluster
         """What there is; may be replaced as nodes come and go."""
         self._checkpoints = checkpoints
+        self._scratch = scratch
         self._busy: list[PooledActor] = []
         self._idle: list[PooledActor] = []
 
@@ -141,8 +143,9 @@ class ActorPool:
             "resources": dict(shape.custom),
             "max_concurrency": 3,
         }
+        threads = max(1, int(shape.cpus))
         remote = ray.remote(TrainingActor).options(**options)
-        return PooledActor(shape, remote.remote(self._checkpoints, max(1, int(shape.cpus))))
+        return PooledActor(shape, remote.remote(self._checkpoints, threads, self._scratch))
 
     def _left(self, actors: list[PooledActor]) -> Capacity:
         total = self.cluster.total

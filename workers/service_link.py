@@ -20,11 +20,14 @@ from trimtab.wire.work import (
     GarbageResponse,
     LeaseRequest,
     LeaseResponse,
+    OrphansRequest,
+    OrphansResponse,
     RegisterRequest,
     Report,
     ReportReply,
     ReportsRequest,
     ReportsResponse,
+    UploadedFolder,
 )
 
 log = logging.getLogger(__name__)
@@ -91,6 +94,10 @@ class ServiceLink:
 
     async def garbage_done(self, ids: list[int]) -> None:
         await self._call("POST", "/v1/work/garbage", GarbageDone(ids=ids))
+
+    async def orphans(self, folders: list[UploadedFolder]) -> list[UploadedFolder]:
+        answer = await self._call("POST", "/v1/work/orphans", OrphansRequest(folders=folders))
+        return _parse(OrphansResponse, answer).folders
 
     async def _call(self, method: str, path: str, body: BaseModel | None = None) -> bytes:
         content = None if body is None else body.model_dump_json().encode()

@@ -17,11 +17,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service.db import events
-from service.db.models import CheckpointRow, RunRow, StudyRow, TrialRow
+from service.db.models import AttemptRow, CheckpointRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import move
-from trimtab.wire.states import CheckpointState, RunState, TrialState
+from trimtab.wire.states import AttemptState, CheckpointState, RunState, TrialState
 from trimtab.wire.study import StudySpec
-from trimtab.wire.work import GarbageItem, SavedCheckpoint
+from trimtab.wire.work import GarbageItem, SavedCheckpoint, UploadedFolder
 
 MAX_GARBAGE = 100
 """Items a dispatcher is given at a time."""
@@ -157,6 +157,43 @@ def garbage(session: Session, *, limit: int = MAX_GARBAGE) -> list[GarbageItem]:
         .limit(limit)
     )
     return [GarbageItem(id=row.id, uri=row.uri) for row in rows]
+
+
+def orphans(session: Session, folders: Sequence[UploadedFolder]) -> list[UploadedFolder]:
+    """Those of ``folders`` whose attempt has ended without registering them: nothing can refer to them.
+
+    An attempt registers a checkpoint while it is active or with its end, and never again; so what is not
+    registered when the attempt has ended never will be. Folders of attempts that are not known here are
+    left alone: another service may share the store.
+    """
+    ended = {
+        row.token: row
+        for row in session.execute(
+            select(AttemptRow.token, AttemptRow.trial_id, StudyRow.key)
+            .join(StudyRow, StudyRow.id == AttemptRow.study_id)
+            .where(
+                AttemptRow.token.in_({folder.token for folder in folders}),
+                AttemptRow.state != AttemptState.ACTIVE.value,
+            )
+        )
+    }
+    # After the attempts: a checkpoint that is registered in between belongs to one that was active then.
+    registered = {
+        (row.token, row.step)
+        for row in session.execute(
+            select(CheckpointRow.token, CheckpointRow.step).where(
+                CheckpointRow.trial_id.in_({attempt.trial_id for attempt in ended.values()}),
+                CheckpointRow.state != CheckpointState.DELETED.value,
+            )
+        )
+    }
+    return [
+        folder
+        for folder in folders
+        if folder.token in ended
+        and ended[folder.token].key == folder.study
+        and (folder.token, folder.step) not in registered
+    ]
 
 
 def done(session: Session, ids: Sequence[int]) -> None:

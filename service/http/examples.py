@@ -93,3 +93,6 @@ REPORTS = _examples(
 )
 END = _examples(finished=("The target is reached", {"token": 1, "outcome": "finished", "step": 9}))
 GARBAGE = _examples(done=("Two checkpoints whose files are gone", {"ids": [3, 4]}))
+ORPHANS = _examples(
+    found=("One folder found in the store", {"folders": [{"study": "0123456789", "token": 7, "step": 90}]})
+)

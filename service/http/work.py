@@ -19,6 +19,8 @@ from trimtab.wire.work import (
     GarbageResponse,
     LeaseRequest,
     LeaseResponse,
+    OrphansRequest,
+    OrphansResponse,
     RegisterRequest,
     ReportsRequest,
     ReportsResponse,
@@ -105,5 +107,18 @@ def router(context: Context) -> APIRouter:
     def garbage_done(request: Annotated[GarbageDone, Body(openapi_examples=examples.GARBAGE)]) -> None:
         with database.write() as session:
             checkpoints.done(session, request.ids)
+
+    @routes.post(
+        "/orphans",
+        operation_id="findOrphans",
+        summary="Which uploaded files nobody needs",
+        responses=responses(400, 413, 415),
+    )
+    def orphans(
+        request: Annotated[OrphansRequest, Body(openapi_examples=examples.ORPHANS)],
+    ) -> OrphansResponse:
+        """Those of attempts that ended before they could register what they had uploaded."""
+        with database.read() as session:
+            return OrphansResponse(folders=checkpoints.orphans(session, request.folders))
 
     return routes

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from service.db import ends, leases, reports, runs
+from service.db import checkpoints, ends, leases, reports, runs
 from service.db.engine import Database
 from service.db.models import AttemptRow, MeasurementRow, RunRow, StudyRow, TrialRow
 from service.errors import ConflictError
@@ -23,6 +23,8 @@ from trimtab.wire.work import (
     RegisterRequest,
     Report,
     ReportsRequest,
+    SavedCheckpoint,
+    UploadedFolder,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -215,3 +217,39 @@ def test_everything_at_once_ends_without_a_deadlock(database: Database, make_stu
                 select(AttemptRow).where(AttemptRow.run_id == run.id, AttemptRow.state == "active")
             ).all()
             assert len(active) == (1 if run.state == "running" else 0)
+
+
+def test_no_live_checkpoint_is_ever_taken_for_an_orphan(database: Database, make_study: Any) -> None:
+    """Workers register checkpoints and end while a dispatcher asks again and again what nobody needs."""
+    make(database, make_study, 12, parallelism=12)
+    works = lease(database, "w", 12)
+    over = threading.Event()
+    taken: set[tuple[int, int]] = set()
+
+    def work(own: list[Assignment]) -> None:
+        for assignment in own:
+            token = assignment.token
+            saved = SavedCheckpoint(step=4, uri=f"mem://{token}/4")
+            with database.write() as session:
+                ends.end(
+                    session, EndRequest(token=token, outcome="released", step=4, checkpoint=saved), NOW
+                )
+
+    def sweep() -> None:
+        with database.read() as session:
+            key = session.scalars(select(StudyRow.key)).one()
+        found = [UploadedFolder(study=key, token=w.token, step=step) for w in works for step in (4, 5)]
+        last = False
+        while not last:
+            last = over.is_set()
+            with database.read() as session:
+                taken.update((f.token, f.step) for f in checkpoints.orphans(session, found))
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        at_once([lambda own=works[n::3]: work(own) for n in range(3)])  # type: ignore[misc]
+    finally:
+        over.set()
+        sweeper.join()
+    assert taken == {(work.token, 5) for work in works}

@@ -46,6 +46,7 @@ from trimtab.wire.work import (
     RegisterRequest,
     Report,
     ReportsRequest,
+    UploadedFolder,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -734,3 +735,33 @@ def test_both_ways_to_enqueue_a_trial_to_its_end_say_so(bench: Bench) -> None:
         for to_end in (True, False):
             trials.enqueue(session, "s", EnqueueRequest(params={"lr": 0.3}, to_end=to_end), bench.now)
     assert [trial.to_end for trial in bench.all(TrialRow)] == [True, False, True, False]
+
+
+def orphans(bench: Bench, *places: tuple[int, int], study: str | None = None) -> list[tuple[int, int]]:
+    key = study or bench.get(StudyRow).key
+    folders = [UploadedFolder(study=key, token=token, step=step) for token, step in places]
+    with bench.database.read() as session:
+        return [(f.token, f.step) for f in checkpoints.orphans(session, folders)]
+
+
+def test_only_uploads_that_can_never_become_a_checkpoint_are_orphans(bench: Bench) -> None:
+    bench.study(target=5)
+    (work,) = bench.lease()
+    lost = work.token
+    found = (lost, 2), (lost, 3)
+    assert orphans(bench, *found) == []  # it is active: it may register both yet
+    bench.report(lost, 1, (2, 1.0), checkpoint=saved(2))
+    assert orphans(bench, *found) == []
+    bench.now += timedelta(seconds=31)
+    with bench.database.write() as session:
+        leases.expire(session, bench.now)
+    # The folder that was listed before its attempt registered it is not taken away from it.
+    assert orphans(bench, *found) == [(lost, 3)]
+    bench.report(lost, 2, (3, 1.0), checkpoint=saved(3))  # a zombie: what it says is not stored
+    assert orphans(bench, *found) == [(lost, 3)]
+    (again,) = bench.lease()
+    bench.end(again.token, "finished", 5, measurements=[], checkpoint=saved(5))
+    assert bench.all(CheckpointRow)[0].state == "garbage"
+    assert orphans(bench, *found, (again.token, 5)) == [(lost, 3)]  # garbage is deleted as garbage
+    assert orphans(bench, (lost, 3), study="another") == []
+    assert orphans(bench, (999, 3)) == []

@@ -21,13 +21,14 @@ from sqlalchemy import select
 
 from search.space import SearchSpace
 from search.view import Fidelity, StudyView, TrialView
-from service.db import ends, events, leases, reports
+from service.db import ends, events, leases, reports, studies
 from service.db.engine import Database
 from service.db.models import AttemptRow, DecisionRow, MeasurementRow, ProcessRow, StudyRow, TrialRow
 from service.loops.deciders import Decided, DeciderProcesses, timed_decide
 from service.loops.suggest import Suggest
 from service.loops.upkeep import Complete, Reap
 from trimtab.wire.states import FailureKind, Verdict
+from trimtab.wire.views import ExtendRequest
 from trimtab.wire.work import (
     Assignment,
     Capacity,
@@ -287,6 +288,36 @@ def test_a_study_that_measured_nothing_has_failed(database: Database, make_study
             study.state_reason
         )
         assert events.read(session, after=0, study_key=study.key, limit=100)[-1].kind == "study.failed"
+
+
+@pytest.mark.parametrize("strategy", ["asha", "hyperband", "sobol"])
+def test_what_a_spent_budget_interrupts_is_finished_first_when_it_is_extended(
+    database: Database, make_study: Any, strategy: str
+) -> None:
+    with database.write() as session:
+        make_study(
+            session,
+            strategy={"name": strategy},
+            budget={"wall_clock_seconds": 17, "trials": 9},
+            fidelity={"min": 3, "max": 27},
+            parallelism=3,
+        )
+    worker, suggest = FakeWorker(database), Suggest(database, Inline())
+    drive(database, worker, suggest)
+    cut = {trial.number: trial for trial in trials_of(database) if trial.step < trial.target_step}
+    assert cut
+    assert {trial.state for trial in cut.values()} == {"paused"}
+    begun = len(worker.started)
+    with database.write() as session:
+        study = session.scalars(select(StudyRow)).one()
+        now = START + timedelta(seconds=1)
+        studies.extend(session, study.key, ExtendRequest(wall_clock_seconds=10_000), now)
+    drive(database, worker, suggest)
+    resumed = worker.started[begun : begun + len(cut)]
+    assert {run.trial: run.target_step for run in resumed} == {n: t.target_step for n, t in cut.items()}
+    assert all(run.start_step == cut[run.trial].step for run in resumed)
+    assert not [trial for trial in trials_of(database) if trial.step < trial.target_step]
+    check_curves(database)
 
 
 def test_a_silent_workers_runs_are_trained_again(database: Database, make_study: Any) -> None:

@@ -23,6 +23,8 @@ from trimtab.wire.work import (
     GarbageResponse,
     LeaseRequest,
     LeaseResponse,
+    OrphansRequest,
+    OrphansResponse,
     RegisterRequest,
     ReportReply,
     ReportsRequest,
@@ -60,6 +62,7 @@ class StubService:
         self.registered: list[RegisterRequest] = []
         self.garbage: list[GarbageItem] = []
         self.deleted: list[int] = []
+        self.orphans: set[int] = set()
         self.free: Capacity | None = None
         self.authorization: set[str | None] = set()
         self._tokens = 0
@@ -92,6 +95,9 @@ class StubService:
                         self._answer(stub.on_reports(ReportsRequest.model_validate_json(body)))
                     case "end":
                         self._answer(stub.on_end(EndRequest.model_validate_json(body)))
+                    case "orphans":
+                        asked = OrphansRequest.model_validate_json(body)
+                        self._answer(stub.on_orphans(asked))
                     case "garbage":
                         stub.on_deleted(GarbageDone.model_validate_json(body))
                         self._answer(None)
@@ -233,6 +239,9 @@ class StubService:
 
     def on_garbage(self) -> GarbageResponse:
         return GarbageResponse(items=[item for item in self.garbage if item.id not in self.deleted])
+
+    def on_orphans(self, request: OrphansRequest) -> OrphansResponse:
+        return OrphansResponse(folders=[f for f in request.folders if f.token in self.orphans])
 
     def on_deleted(self, done: GarbageDone) -> None:
         with self.lock:

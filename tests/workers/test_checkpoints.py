@@ -107,3 +107,16 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_training(state: Path, t
     store = CheckpointStore(str(tmp_path / "root"), retry_seconds=0.001)
     with pytest.raises(StoreUnreachableError, match="could not save a checkpoint"):
         store.save(state, place="s/1/7/step-20", step=20)
+
+
+def test_uploads_are_found_whole_or_not(root: str, state: Path) -> None:
+    store = CheckpointStore(root)
+    assert store.uploads() == {}
+    whole = store.save(state, place="s/1/7/step-20", step=20)
+    half = store.save(state, place="s/1/8/step-30", step=30)
+    fs, path = url_to_fs(half.uri)
+    fs.rm(f"{path}/manifest.json")
+    found = {(f.study, f.token, f.step): uri for f, uri in store.uploads().items()}
+    assert found == {("s", 7, 20): whole.uri, ("s", 8, 30): half.uri}
+    store.delete(found["s", 8, 30])
+    assert list(store.uploads().values()) == [whole.uri]

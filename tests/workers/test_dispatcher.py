@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.workers.conftest import Process, Start, finish
 from tests.workers.stub_service import Heard, StubService
 from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.work import GarbageItem
+from workers.scratch import Scratch
+from workers.settings import WorkerSettings
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SLOW = {"seconds_per_step": 0.05}
@@ -325,3 +328,43 @@ def test_a_child_that_left_the_scripts_session_ends_with_the_script(
     assert plain.wait_end(heard).outcome == ("failed" if crash else "finished")
     left = [each.pid for each in psutil.process_iter(["cmdline"]) if f"sleep({seconds})" in str(each.info)]
     assert left == []
+
+
+def test_a_new_dispatcher_clears_what_a_killed_one_left(
+    stub: StubService, start: Start, tmp_path: Path
+) -> None:
+    scripted = script(stub, "train.py", params={"lr": 0.5, "pause": 0.05}, target_step=1000, max_step=1000)
+    first = start()
+    stub.wait(lambda: scripted.curve)
+    settings = WorkerSettings.read({"TRIMTAB_HOME": str(tmp_path / "home"), "TRIMTAB_WORKER": "w1"})
+    parent = Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher
+    assert [path for path in parent.rglob("*") if path.name.startswith("trimtab-run-")]
+    left = list(parent.iterdir())
+    orphan = tmp_path / "home" / "checkpoints" / "s1" / "1" / "99" / "step-5"
+    needed = orphan.parents[1] / "98" / "step-4"
+    for folder in (orphan, needed):
+        (folder / "files").mkdir(parents=True)
+        (folder / "files" / "half").write_text("...")
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
+    stub.orphans.add(99)
+    second = start()
+    stub.wait(lambda: len(stub.registered) == 2)
+    stub.wait_end(stub.add())
+    assert not [path for path in left if path.exists()]
+    deadline = time.monotonic() + 10
+    while orphan.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not orphan.exists()
+    assert needed.exists()
+    finish(second)
+    assert list(parent.iterdir()) == []
+
+
+def test_a_script_that_reports_at_its_own_steps_ends_at_the_first_beyond_its_target(
+    plain: StubService,
+) -> None:
+    heard = script(plain, "strides.py", target_step=10, report_every=1)
+    end = plain.wait_end(heard)
+    assert (end.outcome, end.step) == ("finished", 12)
+    assert list(heard.curve) == [4, 8, 12]

@@ -182,6 +182,26 @@ class GarbageDone(Wire):
     ids: list[Count] = Field(max_length=1_000)
 
 
+class UploadedFolder(Wire):
+    """A folder of a checkpoint's files as a dispatcher finds it: ``ROOT/STUDY/TRIAL/TOKEN/step-STEP``."""
+
+    study: str = Field(min_length=1, max_length=limits.MAX_NAME_CHARS)
+    token: Token
+    step: Step
+
+
+class OrphansRequest(Wire):
+    """Which of these folders does nobody need?"""
+
+    folders: list[UploadedFolder] = Field(max_length=1_000)
+
+
+class OrphansResponse(Wire):
+    """Those of ended attempts that never became a checkpoint. They never will: delete them."""
+
+    folders: list[UploadedFolder]
+
+
 class AskRequest(Wire):
     """Ask for a configuration to train oneself."""
 

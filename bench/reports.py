@@ -7,7 +7,7 @@ that nobody is ever stopped and every point is judged. ``batched`` is what our d
 steps: the points since the last call travel in one, and the last of them is judged by the median rule.
 
 SQLite runs with each side's own settings: Optuna's defaults, and WAL with ``synchronous=NORMAL`` here. Both
-use the same PostgreSQL server, whose durability the table names.
+use the same PostgreSQL server, with its defaults (``fsync`` and ``synchronous_commit`` on).
 """
 
 from __future__ import annotations

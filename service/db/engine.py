@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 BUSY_TIMEOUT_MS = 30_000
 
 DatabaseError = DBAPIError
 """What a transaction raises when the database is away or breaks it off; it may be tried again."""
+
+AwayError = OperationalError
+"""The kind of it that is nobody's mistake: the database cannot be reached, or is locked for too long."""
 
 
 class Database:

@@ -66,7 +66,7 @@ def import_trials(session: Session, key: str, request: ImportRequest, now: datet
     session.flush()
     points = [{"trial_id": trial.id, **point} for trial, curve in rows for point in curve.rows]
     if points:
-        session.execute(insert(MeasurementRow), points)
+        session.connection().execute(insert(MeasurementRow), points)
     study.version += 1
     new = [
         events.NewEvent(

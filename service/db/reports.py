@@ -360,8 +360,8 @@ def _peers(session: Session, attempts: Mapping[int, _Attempt], reports: Sequence
                 places.add((attempt.study_id, report.measurements[-1].step))
     peers: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
     if places:
-        for row in session.connection().execute(_READ_PEERS, {"places": list(places)}):
-            study_id, step, trial_id, best = row
+        rows = session.connection().execute(_READ_PEERS, {"places": list(places)})
+        for study_id, step, trial_id, best in rows:
             if best is not None:
                 peers[study_id, step].append((trial_id, best))
     return peers

@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from service.db import reports
-from service.db.engine import Database
+from service.db.engine import AwayError, Database
 from trimtab.wire import limits
 from trimtab.wire.work import ReportsRequest, ReportsResponse
 
@@ -63,7 +62,7 @@ class Reporting:
         """The answer to each request, or the error that is for its caller."""
         try:
             return list(self._transaction(requests))
-        except OperationalError as error:  # the database is away: for all of them
+        except AwayError as error:  # it is the same for all of them
             return [error for _ in requests]
         except Exception as error:
             if len(requests) == 1:

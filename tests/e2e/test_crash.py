@@ -50,7 +50,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]
         _wait_until(lambda: _ready(url), 90, "the server to be ready", tmp_path / "serve.log")
         yield url, process, tmp_path
         family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(timeout=40)
         _, alive = psutil.wait_procs(family, timeout=10)
         assert not alive, f"left behind: {[child.cmdline() for child in alive]}"

@@ -236,7 +236,7 @@ def test_the_page_of_a_deleted_study_says_so(seed: Any, serve: Any, open_page: A
     expect(page.locator("#live-text")).to_have_text(LIVE)
     assert httpx.delete(f"{url}/v1/studies/gone").status_code == 204
     page.clock.fast_forward(20_000)
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Not")
+    expect(page.locator(".card")).to_contain_text("404")
 
 
 def test_the_keyboard_alone_is_enough(seed: Any, serve: Any, open_page: Any) -> None:

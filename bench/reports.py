@@ -1,13 +1,19 @@
 """Reports with verdict: points per second and latency, beside Optuna's RDB storage.
 
 A reporter is a process of its own that trains a trial and reports each point as it comes, waiting for
-the verdict (``trial.report`` + ``trial.should_prune`` there, one ``POST /v1/work/reports`` here). Both
-sides run a median rule over the same curves on the same kind of database. ``batched`` is what our
-dispatcher does with many trials on one machine: the points since the last call travel in one.
+the verdict: ``trial.report`` + ``trial.should_prune`` there, one ``POST /v1/work/reports`` here. Both sides
+run a median rule on the same kind of database, against the same finished trials; all curves are alike, so
+that nobody is ever stopped and every point is judged. ``batched`` is what our dispatcher does with quick
+steps: the points since the last call travel in one, and the last of them is judged by the median rule.
+
+SQLite runs with each side's own settings: Optuna's defaults, and WAL with ``synchronous=NORMAL`` here. Both
+use the same PostgreSQL server, whose durability the table names.
 """
 
 from __future__ import annotations
 
+import http.client
+import json
 import math
 import multiprocessing
 import random
@@ -20,13 +26,18 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.table import Table
 
 from bench.stack import stack
+from trimtab.wire import limits
 
 REPORTERS = (1, 8, 32)
-SECONDS = 6.0
+SECONDS = 5.0
 BATCH = 32
+FINISHED = 5
+FINISHED_POINTS = 4_000
+"""Trials, and points of each, that the median rule compares with: Optuna's wants five finished ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +52,13 @@ class Load:
     p99_ms: float
 
 
-def curve(reporter: int, step: int) -> float:
+def curve(step: int) -> float:
     """A noisy decreasing loss."""
-    noise = random.Random(reporter * 1_000_003 + step).gauss(0.0, 0.01)
+    noise = random.Random(step).gauss(0.0, 0.01)
     return 1.0 + 2.0 / math.sqrt(step) + noise
 
 
-def _optuna(url: str, study: str, reporter: int, barrier: Barrier, out: Any) -> None:
+def _optuna(url: str, study: str, barrier: Barrier, out: Any) -> None:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -56,7 +67,7 @@ def _optuna(url: str, study: str, reporter: int, barrier: Barrier, out: Any) -> 
     trial = loaded.ask()
 
     def report(step: int) -> int:
-        trial.report(curve(reporter, step), step)
+        trial.report(curve(step), step)
         trial.should_prune()
         return 1
 
@@ -67,47 +78,54 @@ def _optuna_args(url: str) -> dict[str, Any]:
     return {"timeout": 60} if url.startswith("sqlite") else {}
 
 
-def _trimtab(url: str, study: str, reporter: int, batch: int, barrier: Barrier, out: Any) -> None:
-    import httpx
+def _trimtab(url: str, study: str, batch: int, barrier: Barrier, out: Any) -> None:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
 
-    with httpx.Client(base_url=url, timeout=60) as http:
-        token = None
-        while token is None:
-            answer = http.post(f"/v1/studies/{study}/ask", json={"wait_seconds": 10})
-            answer.raise_for_status()
-            assignment = answer.json()["assignment"]
-            token = assignment and assignment["token"]
+    def call(path: str, document: dict[str, Any]) -> dict[str, Any]:
+        connection.request("POST", path, json.dumps(document), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{path}: {answer.status} {body.decode()}")
+        return dict(json.loads(body))
 
-        def report(call: int) -> int:
-            steps = range((call - 1) * batch + 1, call * batch + 1)
-            points = [{"step": step, "metrics": {"loss": curve(reporter, step)}} for step in steps]
-            body = {"reports": [{"token": token, "seq": call, "measurements": points}]}
-            reply = http.post("/v1/work/reports", json=body)
-            reply.raise_for_status()
-            return batch
+    token = None
+    while token is None:
+        assignment = call(f"/v1/studies/{study}/ask", {"wait_seconds": 10})["assignment"]
+        token = assignment and assignment["token"]
+    connection.close()  # the server would, while slower reporters start; the next call opens it again
 
-        out.put(_measure(report, barrier))
+    def report(number: int) -> int:
+        steps = range((number - 1) * batch + 1, number * batch + 1)
+        points = [{"step": step, "metrics": {"loss": curve(step)}} for step in steps]
+        report = {"token": token, "seq": number, "measurements": points}
+        verdict = call("/v1/work/reports", {"reports": [report]})["replies"][0]["verdict"]
+        if verdict != "continue":
+            raise RuntimeError(f"unexpected verdict {verdict!r}")
+        return batch
+
+    out.put(_measure(report, barrier))
 
 
-def _measure(report: Callable[[int], int], barrier: Barrier) -> tuple[int, list[float]]:
-    """Points sent within SECONDS of the common start, and each call's latency in seconds."""
+def _measure(report: Callable[[int], int], barrier: Barrier) -> tuple[float, list[float]]:
+    """Points per second from the common start on, and each call's latency in seconds.
+
+    A curve that is full ends the measurement early.
+    """
     barrier.wait()
-    points, latencies, call = 0, [], 0
-    start = time.perf_counter()
-    while (before := time.perf_counter()) - start < SECONDS:
-        call += 1
-        points += report(call)
-        latencies.append(time.perf_counter() - before)
-    return points, latencies
+    points, latencies = 0, []
+    start = now = time.perf_counter()
+    while now - start < SECONDS and points + BATCH <= limits.MAX_CURVE_POINTS:
+        points += report(len(latencies) + 1)
+        before, now = now, time.perf_counter()
+        latencies.append(now - before)
+    return points / (now - start), latencies
 
 
 def _run(engine: str, database: str, reporters: int, target: Any, args: tuple[Any, ...]) -> Load:
     context = multiprocessing.get_context("spawn")
     barrier, out = context.Barrier(reporters), context.Queue()
-    processes = [
-        context.Process(target=target, args=(args[0], args[1], reporter, *args[2:], barrier, out))
-        for reporter in range(reporters)
-    ]
+    processes = [context.Process(target=target, args=(*args, barrier, out)) for _ in range(reporters)]
     for process in processes:
         process.start()
     results = [out.get(timeout=300) for _ in processes]
@@ -118,30 +136,42 @@ def _run(engine: str, database: str, reporters: int, target: Any, args: tuple[An
         engine=engine,
         database=database,
         reporters=reporters,
-        points_per_second=sum(points for points, _ in results) / SECONDS,
+        points_per_second=sum(rate for rate, _ in results),
         p50_ms=1e3 * statistics.median(latencies),
         p99_ms=1e3 * latencies[min(len(latencies) - 1, int(0.99 * len(latencies)))],
     )
 
 
-def _study(url: str, reporters: int) -> str:
-    import httpx
-
+def _study(url: str, name: str, reporters: int) -> str:
+    """A study here with its finished trials; its id."""
     spec = {
-        "name": f"reports-{reporters}",
+        "name": name,
         "trainer": {"name": "external"},
         "space": {"x": {"type": "float", "low": 0.0, "high": 1.0}},
         "metric": {"name": "loss"},
-        "fidelity": {"min": 1, "max": 10**9, "report_every": 10**6},
-        "budget": {"trials": reporters},
+        "fidelity": {"min": 1, "max": limits.MAX_CURVE_POINTS, "report_every": 1},
+        "budget": {"trials": FINISHED + reporters},
         "parallelism": reporters,
         "strategy": {"name": "random"},
-        # As Optuna's MedianPruner; the curves are alike, so a verdict to stop would change nothing.
-        "stopping": [{"rule": "median", "min_trials": 5}],
+        "stopping": [{"rule": "median", "min_trials": FINISHED}],
     }
-    answer = httpx.post(f"{url}/v1/studies", json=spec)
-    answer.raise_for_status()
-    return str(answer.json()["id"])
+    points = [{"step": step, "metrics": {"loss": curve(step)}} for step in range(1, FINISHED_POINTS + 1)]
+    trial = {"params": {"x": 0.5}, "curve": points}
+    with httpx.Client(base_url=url, timeout=60) as http:
+        study = str(http.post("/v1/studies", json=spec).raise_for_status().json()["id"])
+        for _ in range(FINISHED):
+            http.post(f"/v1/studies/{study}/import", json={"trials": [trial]}).raise_for_status()
+    return study
+
+
+def _optuna_study(url: str, name: str) -> None:
+    """A study there with its finished trials."""
+    import optuna
+
+    study = optuna.create_study(study_name=name, storage=url)
+    values = {step: curve(step) for step in range(1, FINISHED_POINTS + 1)}
+    for _ in range(FINISHED):
+        study.add_trial(optuna.trial.create_trial(value=1.0, intermediate_values=values))
 
 
 def run() -> tuple[Table, list[Load]]:
@@ -165,12 +195,12 @@ def run() -> tuple[Table, list[Load]]:
                     ours = base.replace("/postgres?", "/trimtab?")
                 for reporters in REPORTERS:
                     name = f"reports-{reporters}"
-                    optuna.create_study(study_name=name, storage=theirs)
+                    _optuna_study(theirs, name)
                     loads.append(_run("optuna", database, reporters, _optuna, (theirs, name)))
                 with stack(programs=("service.api", "service.scheduler"), database_url=ours) as running:
                     for batch, engine in ((1, "trimtab"), (BATCH, f"trimtab, batched by {BATCH}")):
                         for reporters in REPORTERS:
-                            study = _study(running.url, reporters)
+                            study = _study(running.url, f"reports-{reporters}", reporters)
                             args = (running.url, study, batch)
                             loads.append(_run(engine, database, reporters, _trimtab, args))
         finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
 
 from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
 from search.strategies import create
+from search.strategies.common import affordable
 from search.view import StudyView
 
 
@@ -18,12 +20,20 @@ class IllegalDecisionError(RuntimeError):
 def decide(view: StudyView, slots: int, seed: int) -> Answer:
     """What to do next in the study: at most ``slots`` launches and continuations.
 
+    Trials that were interrupted when the study's budget was spent go on before anything else, whatever the
+    strategy: what was begun is finished first. It is asked when they are under way.
+
     The same view, slots and seed give the same answer, in any process. Raises
     :class:`~search.errors.SearchError` if the view's strategy or options are not valid, and
     :class:`IllegalDecisionError` if the strategy answers what it must not.
     """
     if slots < 0:
         raise ValueError(f"slots must not be negative, not {slots}")
+    going_on, _ = affordable(view, _interrupted(view), slots, view.budget.fidelity)
+    if going_on:
+        answer = Answer(tuple(going_on))
+        verify(view, slots, answer)
+        return answer
     strategy = create(view.strategy, view.options, view.space, view.fidelity)
     # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
     # same draws twice.
@@ -61,7 +71,7 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
                 continue
             if trial.status != "paused" or not trial.resumable:
                 _refuse(view, f"trial {trial.number} is {trial.status} and cannot go on")
-            _check_target(view, decision, trial.step, decision.target)
+            _check_target(view, decision, trial.step, decision.target, trial.target)
             units += decision.target - trial.step
     launches = sum(isinstance(d, Launch) for d in starts)
     if view.budget.trials is not None and launches > max(0, view.budget.trials):
@@ -75,8 +85,21 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
         _refuse(view, "starts trials and finishes in one answer")
 
 
-def _check_target(view: StudyView, decision: Decision, step: int, target: int) -> None:
-    if not step < target <= view.fidelity.max:
+def _interrupted(view: StudyView) -> Iterator[Continue]:
+    """The trials that were paused on their way, the furthest first, each to the target it had."""
+    waiting = [trial for trial in view.trials if trial.interrupted and trial.resumable]
+    for trial in sorted(waiting, key=lambda trial: (-trial.step, trial.number)):
+        yield Continue(
+            trial.number,
+            trial.target,
+            f"it was interrupted at {trial.step} when the budget was spent: "
+            f"on to its target, {trial.target} {view.fidelity.unit}",
+        )
+
+
+def _check_target(view: StudyView, decision: Decision, step: int, target: int, promised: int = 0) -> None:
+    """``promised`` is the target that a person may have given it, beyond the full fidelity."""
+    if not step < target <= max(view.fidelity.max, promised):
         _refuse(view, f"target {target} is not between {step} and {view.fidelity.max}: {decision}")
 
 

@@ -47,7 +47,8 @@ class TrialView:
     target: int = 0
     """The target of its newest run."""
     resumable: bool = False
-    """Whether a run can go on from a checkpoint at ``step``."""
+    """Whether a run can go on: from a checkpoint at ``step`` (of an interrupted trial: near it), or from
+    nothing at step 0."""
     failure: str | None = None
     origin: Literal["strategy", "enqueued", "imported"] = "strategy"
 
@@ -55,6 +56,11 @@ class TrialView:
     def active(self) -> bool:
         """Whether it trains now or waits for a worker."""
         return self.status in ACTIVE
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was paused on its way to its target, because the study's budget was spent."""
+        return self.status == "paused" and self.step < self.target
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from workers.checkpoints import CheckpointStore
 from workers.messages import Order
 from workers.pool import IDLE_SECONDS, ActorPool, PooledActor, Shape
 from workers.service_link import RefusedError, ServiceLink
-from workers.settings import WorkerSettings
+from workers.settings import SettingsError, WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,19 @@ class Dispatcher:
             await serving
 
     async def _serve(self) -> None:
+        await self._register()
+        try:
+            async with self._group as group:
+                self._leasing = group.create_task(self._lease())
+                group.create_task(self._report())
+                group.create_task(self._collect_garbage())
+                group.create_task(_every(WATCH_SECONDS, self._watch))
+                group.create_task(_every(CLUSTER_SECONDS, self._measure_cluster))
+        except* RefusedError as refused:
+            raise refused.exceptions[0] from None
+
+    async def _register(self) -> None:
+        """Say who this is and what it has. Said again by the same incarnation it costs no attempt."""
         total = self._pool.cluster.total
         await self._link.register(
             RegisterRequest(
@@ -105,15 +118,6 @@ class Dispatcher:
             )
         )
         log.info("dispatcher %s: %g cpus, %g gpus", self._settings.worker, total.cpus, total.gpus)
-        try:
-            async with self._group as group:
-                self._leasing = group.create_task(self._lease())
-                group.create_task(self._report())
-                group.create_task(self._collect_garbage())
-                group.create_task(_every(WATCH_SECONDS, self._watch))
-                group.create_task(_every(CLUSTER_SECONDS, self._measure_cluster))
-        except* RefusedError as refused:
-            raise refused.exceptions[0] from None
 
     async def _lease(self) -> None:
         """Offer what is free; take what is given."""
@@ -271,7 +275,10 @@ class Dispatcher:
         self._pool.retire_idle(older_than=IDLE_SECONDS)
 
     async def _measure_cluster(self) -> None:
+        before = self._pool.cluster.total
         self._pool.cluster = await asyncio.to_thread(cluster.measure)
+        if self._pool.cluster.total != before:
+            await self._register()
         self._freed.set()
 
     async def _collect_garbage(self) -> None:
@@ -351,10 +358,14 @@ async def work(settings: WorkerSettings, incarnation: str) -> None:
 
 
 def main() -> int:
-    """Exit code 0 after a signal, 1 if the service refuses this dispatcher."""
+    """Exit code 0 after a signal, 1 if the service refuses this dispatcher, 2 if its settings are wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    settings = WorkerSettings.read(os.environ)
+    try:
+        settings = WorkerSettings.read(os.environ)
+    except SettingsError as error:
+        log.error("%s", error)
+        return 2
     try:
         with cluster.connected(settings):
             asyncio.run(work(settings, uuid.uuid4().hex))

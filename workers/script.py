@@ -138,7 +138,7 @@ def _follow(
 
 
 def _forward(run: Path, offset: int, assignment: Assignment, channel: Channel) -> int:
-    """Send the new reports; where to read on. What follows the first at or beyond the target is left out."""
+    """Send the new reports up to the first at or beyond the target; where to read on."""
     try:
         while True:
             reports, offset = run_folder.read_reports(run, offset)

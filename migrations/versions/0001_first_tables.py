@@ -137,6 +137,7 @@ def upgrade() -> None:
         sa.Column("label", sa.String(length=120), nullable=True),
         sa.Column("origin", sa.String(length=16), nullable=False),
         sa.Column("first_target", sa.BigInteger(), nullable=False),
+        sa.Column("to_end", sa.Boolean(), nullable=False),
         sa.Column("target_step", sa.BigInteger(), nullable=False),
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Double(), nullable=True),

@@ -7,16 +7,16 @@ its rung's best ``1/eta`` goes on from its checkpoint; if there is none, a new c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from search.decision import Answer, Continue, Launch
+from search.decision import Answer, Launch
 from search.sampling import fresh, tried, uniform_points
 from search.space import ParamValue, SearchSpace
-from search.strategies.common import launches_left, wait_or_finish
+from search.strategies.common import affordable, launches_left, wait_or_finish
 from search.strategies.options import Option, read_options
 from search.strategies.rungs import ladder, last_climb, populations, promotions, rung_levels, share
 from search.view import Fidelity, StudyView
@@ -65,22 +65,6 @@ class Asha:
         if going_on or launches or slots == 0:
             return Answer((*going_on, *launches), diagnostics)
         return climb_or_finish(view, levels, slots, exhausted, diagnostics)
-
-
-def affordable(
-    view: StudyView, candidates: Iterable[Continue], slots: int, units: int | None
-) -> tuple[list[Continue], int | None]:
-    """The first candidates that the slots and the budget of ``units`` pay for, and the units then left."""
-    steps = {trial.number: trial.step for trial in view.trials}
-    chosen: list[Continue] = []
-    for candidate in candidates:
-        if len(chosen) >= slots:
-            break
-        cost = candidate.target - steps[candidate.trial]
-        if units is None or cost <= units:
-            chosen.append(candidate)
-            units = None if units is None else units - cost
-    return chosen, units
 
 
 def climb_or_finish(

@@ -1,8 +1,10 @@
-"""What every strategy needs: how much may still be started, and the words for being done."""
+"""What every strategy needs: what can still be paid for, and the words for being done."""
 
 from __future__ import annotations
 
-from search.decision import Answer, Finish
+from collections.abc import Iterable
+
+from search.decision import Answer, Continue, Finish
 from search.view import StudyView
 
 
@@ -17,6 +19,22 @@ def launches_left(view: StudyView, target: int, units: int | None, made: int = 0
     if units is not None:
         limits.append(units // target)
     return max(0, min(limits)) if limits else None
+
+
+def affordable(
+    view: StudyView, candidates: Iterable[Continue], slots: int, units: int | None
+) -> tuple[list[Continue], int | None]:
+    """The first candidates that the slots and the budget of ``units`` pay for, and the units then left."""
+    steps = {trial.number: trial.step for trial in view.trials}
+    chosen: list[Continue] = []
+    for candidate in candidates:
+        if len(chosen) >= slots:
+            break
+        cost = candidate.target - steps[candidate.trial]
+        if units is None or cost <= units:
+            chosen.append(candidate)
+            units = None if units is None else units - cost
+    return chosen, units
 
 
 def wait_or_finish(view: StudyView, target: int, exhausted: bool) -> Answer:

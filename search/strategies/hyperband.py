@@ -21,8 +21,8 @@ import numpy as np
 from search.decision import Answer, Launch
 from search.sampling import fresh, tried, uniform_points
 from search.space import ParamValue, SearchSpace
-from search.strategies.asha import ETA, affordable, climb_or_finish
-from search.strategies.common import launches_left
+from search.strategies.asha import ETA, climb_or_finish
+from search.strategies.common import affordable, launches_left
 from search.strategies.options import read_options
 from search.strategies.rungs import ladder, populations, promotions, rung_levels
 from search.view import Fidelity, StudyView, TrialView

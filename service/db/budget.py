@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from search.view import BudgetLeft
 from service.db.models import AttemptRow, RunRow, StudyRow, TrialRow
-from trimtab.wire.states import AttemptState, RunState
+from trimtab.wire.states import AttemptState, RunState, StudyState
 from trimtab.wire.study import BudgetSpec
 from trimtab.wire.views import BudgetUse
 
@@ -39,10 +39,29 @@ class Spent:
 
 
 def elapsed_seconds(study: StudyRow, now: datetime) -> float:
-    """Wall-clock seconds in state running so far."""
+    """Wall-clock seconds so far in state running with a scheduler alive."""
     if study.active_since is None:
         return study.active_seconds
     return study.active_seconds + max(0.0, (now - study.active_since).total_seconds())
+
+
+def leave_out(session: Session, since: datetime | None, now: datetime) -> int:
+    """Take the time from ``since`` to ``now``, in which no scheduler lived, out of the studies' clocks.
+
+    ``since`` None: none has ever lived. How many studies were running.
+    """
+    studies = session.scalars(
+        select(StudyRow)
+        .where(StudyRow.state == StudyState.RUNNING.value, StudyRow.active_since < now)
+        .order_by(StudyRow.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).all()
+    for study in studies:
+        if study.active_since is not None and since is not None:
+            study.active_seconds += max(0.0, (since - study.active_since).total_seconds())
+        study.active_since = now
+    return len(studies)
 
 
 def use(session: Session, study: StudyRow, now: datetime, spent: Spent | None = None) -> list[BudgetUse]:
@@ -121,14 +140,18 @@ def _spent(session: Session, study: StudyRow) -> Spent:
 
 
 def _gpu_hours(session: Session, study: StudyRow, spent: Spent, now: datetime) -> float:
-    """GPU-hours of ended attempts and, up to now, of those that hold their GPUs still."""
-    starts = session.scalars(
-        select(AttemptRow.started_at).where(
-            AttemptRow.study_id == study.id, AttemptRow.state == AttemptState.ACTIVE
-        )
+    """GPU-hours of ended attempts and, up to now or their lease's end, of those that hold GPUs still."""
+    active = session.scalars(
+        select(AttemptRow).where(AttemptRow.study_id == study.id, AttemptRow.state == AttemptState.ACTIVE)
     )
-    running = sum(max(0.0, (now - started).total_seconds()) for started in starts)
+    running = sum(held_seconds(attempt, now) for attempt in active)
     return (spent.seconds + running) * study.gpus / SECONDS_PER_HOUR
+
+
+def held_seconds(attempt: AttemptRow, now: datetime) -> float:
+    """Seconds that an active attempt has held its resources: no longer than its lease, if it was lost."""
+    until = min(now, attempt.lease_expires_at or now)
+    return max(0.0, (until - attempt.started_at).total_seconds())
 
 
 def _use(name: str, used: float, limit: float) -> BudgetUse:

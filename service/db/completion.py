@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service.db import budget, checkpoints, events, runs
 from service.db.models import RunRow, StudyRow, TrialRow
 from service.db.transitions import move_study
-from trimtab.wire.states import StudyState, TrialState, Verdict
+from trimtab.wire.states import RunState, StudyState, TrialState, Verdict
 
 
 def over_budget(session: Session, now: datetime) -> list[int]:
@@ -20,10 +20,12 @@ def over_budget(session: Session, now: datetime) -> list[int]:
 
 
 def wind_up(session: Session, study_id: int, now: datetime) -> bool:
-    """Stop what a study with a spent budget still trains; complete it once that has ended.
+    """Interrupt what a study with a spent budget still trains; complete it once nothing is active.
 
-    Running trials stop at their next report and keep their checkpoints as the study's policy says; paused
-    ones stay paused. True if the study is complete now. Does nothing if the budget is not spent (any more).
+    Running trials are told to save and pause at their next report, queued ones are paused at once: if the
+    budget is extended, search lets them go on first. What the checkpoints' policy does not keep is freed
+    with the study's end. True if the study is complete now. Does nothing if the budget is not spent (any
+    more).
     """
     study = session.get(StudyRow, study_id)
     if study is None:
@@ -32,14 +34,19 @@ def wind_up(session: Session, study_id: int, now: datetime) -> bool:
     reason = budget.over(session, study, now) if study.state == StudyState.RUNNING else None
     if reason is None:
         return False
-    for trial in session.scalars(
-        select(TrialRow)
-        .join(RunRow, RunRow.trial_id == TrialRow.id)
-        .where(RunRow.study_id == study.id, RunRow.state.in_(runs.UNFINISHED))
-        .where(RunRow.wish.is_(None) | (RunRow.wish == Verdict.PAUSE.value))
+    for run, trial in session.execute(
+        select(RunRow, TrialRow)
+        .join(TrialRow, RunRow.trial_id == TrialRow.id)
+        .where(RunRow.study_id == study.id, RunRow.state.in_(runs.UNFINISHED), RunRow.wish.is_(None))
         .order_by(TrialRow.number)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
     ).all():
-        runs.wish(session, trial, Verdict.STOP, reason, now)
+        if run.state == RunState.QUEUED:
+            runs.interrupt(session, study, trial, run, reason=reason, now=now)
+        else:
+            runs.strengthen(run, Verdict.PAUSE.value, reason)
+    session.flush()
     if count_active(session, study) > 0:
         return False
     complete(session, study, reason, now)

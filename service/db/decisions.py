@@ -175,6 +175,11 @@ def _carry_out(
     if trial is None:
         raise ConflictError(f"the strategy {study.strategy} names trial {decision.trial}: there is none")
     if isinstance(decision, Stop):
+        if trial.to_end:
+            raise ConflictError(
+                f"the strategy {study.strategy} stops trial {trial.number}, "
+                "which is to be trained to the end"
+            )
         runs.wish(session, trial, Verdict.STOP, decision.reason, now)
     elif trial.state != TrialState.PAUSED:
         raise ConflictError(

@@ -8,6 +8,7 @@ any           complete                the trial is completed
 finished      any other, at full      completed: trained to its target, the full fidelity or beyond
 finished      stop                    the trial is stopped
 finished      none or pause, target   paused: search may continue it
+finished      pause, budget spent     paused short of its target: search takes it up first if there is more
 finished      pause                   what is left to train is queued as a new run
 finished      none, below the target  the training ended by itself: completed
 failed        stop                    the trial is stopped
@@ -28,7 +29,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.db import checkpoints, events, facts, reports, runs
+from service.db import budget, events, facts, reports, runs
 from service.db.models import AttemptRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import move, move_study
 from service.errors import InvalidError
@@ -137,13 +138,13 @@ def _close(
     failure: Failure | None = None,
 ) -> None:
     move(attempt, state)
+    trial.seconds += budget.held_seconds(attempt, now)
     attempt.ended_at = now
     attempt.lease_expires_at = None
     if failure is not None:
         attempt.failure_kind = failure.kind.value
         attempt.failure_message = failure.message
         attempt.failure_output = failure.output_tail
-    trial.seconds += max(0.0, (now - attempt.started_at).total_seconds())
 
 
 def _finished(
@@ -158,9 +159,14 @@ def _finished(
     elif _granted(session, study, trial, run, now):
         return
     elif reached:
+        # It may have reached the target without a measurement there.
+        trial.step = max(trial.step, step)
         _well(session, study, trial, run, TrialState.PAUSED, f"reached its target, step {step}", now)
     elif run.wish == Verdict.PAUSE:
-        if study.state in _MAY_GO_ON:
+        spent = budget.over(session, study, now) if study.state == StudyState.RUNNING else None
+        if spent is not None:
+            runs.interrupt(session, study, trial, run, reason=spent, now=now)
+        elif study.state in _MAY_GO_ON:
             _end_run(run, RunState.FINISHED, now)
             runs.split_run(session, study, trial, run, reason=run.wish_reason, now=now)
             study.version += 1
@@ -224,12 +230,7 @@ def _well(
         return
     _end_run(run, RunState.FINISHED, now)
     if state is TrialState.PAUSED:
-        move(trial, TrialState.PAUSED, reason)
-        study.version += 1
-        data = {"run": run.number, "step": trial.step, "best_value": trial.best_value, "reason": reason}
-        events.append(session, study, "trial.paused", trial=trial.number, data=data, now=now)
-        session.flush()
-        checkpoints.recount(session, trial)
+        runs.pause(session, study, trial, run, reason=reason, now=now)
     else:
         runs.end_trial(session, study, trial, state, reason=reason, now=now)
 

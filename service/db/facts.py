@@ -29,6 +29,8 @@ class Facts:
     rules: Sequence[stopping.Rule]
     local_rules: Sequence[stopping.Rule]
     """Those that look at the trial alone."""
+    safety_rules: Sequence[stopping.Rule]
+    """Those that hold for a trial that is to be trained to the end, too: divergence and target."""
     maximize: bool
 
     @property
@@ -78,5 +80,8 @@ def parse(document: dict[str, object]) -> Facts:
         spec=spec,
         rules=tuple(rules),
         local_rules=tuple(rule for rule in rules if not isinstance(rule, stopping.Median)),
+        safety_rules=tuple(
+            rule for rule in rules if isinstance(rule, stopping.Divergence | stopping.Target)
+        ),
         maximize=spec.metric.direction == "maximize",
     )

@@ -107,7 +107,7 @@ class StudyRow(Base):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     active_seconds: Mapped[float] = mapped_column(default=0.0)
-    """Wall-clock seconds in state running, up to ``active_since``."""
+    """Wall-clock seconds in state running with a scheduler alive, up to ``active_since``."""
     active_since: Mapped[datetime | None]
 
 
@@ -130,6 +130,8 @@ class TrialRow(Base):
     origin: Mapped[str] = mapped_column(String(16))
     first_target: Mapped[int] = mapped_column(BigInteger)
     """The target of its first run: it tells a bracket of Hyperband from another."""
+    to_end: Mapped[bool] = mapped_column(default=False)
+    """Trained to the end whatever the strategy, the median and the patience rule think of it."""
     target_step: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     value: Mapped[float | None]

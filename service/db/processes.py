@@ -41,6 +41,11 @@ def beat(session: Session, names: Collection[str], now: datetime) -> None:
     )
 
 
+def last_seen(session: Session, kind: str) -> datetime | None:
+    """When a process of this kind was last heard of; None if there never was one."""
+    return session.scalar(select(func.max(ProcessRow.seen_at)).where(ProcessRow.kind == kind))
+
+
 def components(session: Session, now: datetime) -> list[Component]:
     """Whether a scheduler and a dispatcher are alive: without either of them nothing is trained."""
     newest = select(ProcessRow.kind, func.max(ProcessRow.seen_at).label("at")).group_by(ProcessRow.kind)

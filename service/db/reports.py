@@ -19,12 +19,13 @@ number. What is promised:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -83,6 +84,7 @@ class _Attempt:
     since_best: int
     points: int
     trained: int
+    to_end: bool
     study_id: int
     study_key: str
     study_best: float | None
@@ -93,6 +95,8 @@ class _Attempt:
     heard: bool = False
     saved: list[Report] = field(default_factory=list)
 
+
+_Peers = Mapping[tuple[int, int], Sequence[tuple[int, float]]]
 
 _READ = (
     select(
@@ -115,6 +119,7 @@ _READ = (
         TrialRow.since_best,
         TrialRow.points,
         TrialRow.trained,
+        TrialRow.to_end,
         StudyRow.id.label("study_id"),
         StudyRow.key.label("study_key"),
         StudyRow.best_value.label("study_best"),
@@ -132,6 +137,10 @@ _READ = (
     .order_by(AttemptRow.token)
 )
 _READ_LOCKED = _READ.with_for_update(of=[AttemptRow, TrialRow], key_share=True)
+
+_READ_PEERS = select(
+    MeasurementRow.study_id, MeasurementRow.step, MeasurementRow.trial_id, MeasurementRow.best
+).where(tuple_(MeasurementRow.study_id, MeasurementRow.step).in_(bindparam("places", expanding=True)))
 
 _ADD_SQLITE = sqlite.insert(MeasurementRow).on_conflict_do_nothing()
 _ADD_POSTGRESQL = postgresql.insert(MeasurementRow).on_conflict_do_nothing()
@@ -180,6 +189,8 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
         for row in connection.execute(_READ_LOCKED if on_postgresql else _READ, {"tokens": tokens})
     }
 
+    peers = _peers(session, attempts, request.reports)
+
     points: list[dict[str, Any]] = []
     news: list[events.NewEvent] = []
     replies: list[ReportReply] = []
@@ -198,7 +209,7 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
         if report.seq > attempt.last_seq:
             problem = _problem(attempt, report.measurements)
             if problem is None:
-                new = _measure(session, attempt, report.measurements, now)
+                new = _measure(session, attempt, report.measurements, peers, now)
                 attempt.last_seq = report.seq
                 if new:
                     points += new
@@ -258,7 +269,7 @@ def _restarted(attempt: _Attempt, measurements: Sequence[Measurement]) -> bool:
 
 
 def _measure(
-    session: Session, attempt: _Attempt, measurements: Sequence[Measurement], now: datetime
+    session: Session, attempt: _Attempt, measurements: Sequence[Measurement], peers: _Peers, now: datetime
 ) -> list[dict[str, Any]]:
     """Move the trial along its measurements; the points that are new to its curve."""
     if not measurements:
@@ -282,7 +293,7 @@ def _measure(
         if value is not None:
             _take(attempt, value, about)
             if STRENGTH.get(attempt.wish or "", 0) < STRENGTH[Verdict.STOP.value]:
-                _judge(session, attempt, value, about, final=measurement.step == last)
+                _judge(attempt, value, about, peers if measurement.step == last else None)
         new.append(
             {
                 "trial_id": attempt.trial_id,
@@ -312,8 +323,8 @@ def _take(attempt: _Attempt, value: float, about: facts.Facts) -> None:
         attempt.first_value = value
 
 
-def _judge(session: Session, attempt: _Attempt, value: float, about: facts.Facts, *, final: bool) -> None:
-    """Let the stopping rules speak. Peers are looked up for a report's last point only."""
+def _judge(attempt: _Attempt, value: float, about: facts.Facts, peers: _Peers | None) -> None:
+    """Let the stopping rules speak; those that compare with peers at a report's last point only."""
     point = stopping.Point(
         step=attempt.step,
         value=value,
@@ -321,30 +332,39 @@ def _judge(session: Session, attempt: _Attempt, value: float, about: facts.Facts
         first=attempt.first_value if attempt.first_value is not None else value,
         since_best=attempt.since_best,
     )
+    rules = about.safety_rules if attempt.to_end else about.local_rules if peers is None else about.rules
     judgement = stopping.judge(
-        about.rules if final else about.local_rules,
+        rules,
         point,
         about.maximize,
-        lambda: _peers(session, attempt),
+        lambda: [
+            best
+            for trial_id, best in (peers or {}).get((attempt.study_id, attempt.step), ())
+            if trial_id != attempt.trial_id
+        ],
     )
     if judgement.action != "continue":
         _wish(attempt, _ACTION[judgement.action], judgement.reason)
 
 
-def _peers(session: Session, attempt: _Attempt) -> list[float]:
-    """The best values so far of the study's other trials at this step: one range of one index."""
-    return [
-        best
-        for best in session.scalars(
-            select(MeasurementRow.best).where(
-                MeasurementRow.study_id == attempt.study_id,
-                MeasurementRow.step == attempt.step,
-                MeasurementRow.best.is_not(None),
-                MeasurementRow.trial_id != attempt.trial_id,
-            )
-        )
-        if best is not None
-    ]
+def _peers(session: Session, attempts: Mapping[int, _Attempt], reports: Sequence[Report]) -> _Peers:
+    """What median rules compare with: ids and best values so far of the trials that were measured at the
+    steps at which the reports end, by study and step. One query, whose every place is a range of one index.
+    """
+    places = set()
+    for report in reports:
+        attempt = attempts.get(report.token)
+        if attempt is not None and report.measurements:
+            about = facts.of(session, attempt.study_key)
+            if len(about.rules) > len(about.local_rules):
+                places.add((attempt.study_id, report.measurements[-1].step))
+    peers: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
+    if places:
+        for row in session.connection().execute(_READ_PEERS, {"places": list(places)}):
+            study_id, step, trial_id, best = row._tuple()
+            if best is not None:
+                peers[study_id, step].append((trial_id, best))
+    return peers
 
 
 def _wish(attempt: _Attempt, wished: str, reason: str) -> None:

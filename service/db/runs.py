@@ -54,12 +54,14 @@ def create_trial(
     target: int,
     origin: str,
     label: str | None = None,
+    to_end: bool = False,
     reason: str,
     now: datetime,
 ) -> TrialRow:
     """A new trial with its first run queued, to be trained to step ``target``.
 
-    ``origin`` is ``strategy``, ``enqueued`` or ``imported``; ``reason`` says why it is tried.
+    ``origin`` is ``strategy``, ``enqueued`` or ``imported``; ``reason`` says why it is tried. With
+    ``to_end`` neither the strategy nor a rule that compares trials or waits for progress stops it.
     """
     lock(session, study)
     trial = TrialRow(
@@ -71,6 +73,7 @@ def create_trial(
         label=label,
         origin=origin,
         first_target=target,
+        to_end=to_end,
         target_step=target,
         created_at=now,
         runs=0,
@@ -168,6 +171,30 @@ def wish(session: Session, trial: TrialRow, verdict: Verdict, reason: str, now: 
             strengthen(run, verdict.value, reason)
     elif verdict is Verdict.STOP:
         end_trial(session, study, trial, TrialState.STOPPED, reason=reason, now=now)
+
+
+def interrupt(
+    session: Session, study: StudyRow, trial: TrialRow, run: RunRow, *, reason: str, now: datetime
+) -> None:
+    """Pause a trial short of its target, since the study's budget is spent. The study must be locked.
+
+    Its unfinished run ends here. Search takes it up before anything else once there is budget again.
+    """
+    move(run, RunState.CANCELLED if run.state == RunState.QUEUED else RunState.FINISHED)
+    run.ended_at = now
+    pause(session, study, trial, run, reason=reason, now=now)
+
+
+def pause(
+    session: Session, study: StudyRow, trial: TrialRow, run: RunRow, *, reason: str, now: datetime
+) -> None:
+    """Pause a trial whose ``run`` has ended; it can go on from its newest checkpoint."""
+    move(trial, TrialState.PAUSED, reason)
+    study.version += 1
+    data = {"run": run.number, "step": trial.step, "best_value": trial.best_value, "reason": reason}
+    events.append(session, study, "trial.paused", trial=trial.number, data=data, now=now)
+    session.flush()
+    checkpoints.recount(session, trial)
 
 
 def strengthen(run: RunRow, wished: str, reason: str) -> None:

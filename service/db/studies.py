@@ -88,6 +88,7 @@ def create(
             target=spec.fidelity.max if queued.to_end else first,
             origin="enqueued",
             label=queued.label,
+            to_end=queued.to_end,
             reason="named in the study",
             now=now,
         )

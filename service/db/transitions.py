@@ -5,7 +5,7 @@ Trials (the letters name the causes)::
                  a                  b
     (created) ─────► queued ◄──────────────► running
                      │  ▲ ▲                 │ │ │ │
-                     │  │ └────── c ─ paused◄─┘ │ │
+                     │  │ └─ f ◄ c ─ paused◄─┘ │ │
                    d │  │ e          │ d    d │ │ │
                      ▼  │            ▼        ▼ │ │
                    stopped ◄──────────────────┘ │ │
@@ -16,6 +16,7 @@ Trials (the letters name the causes)::
     b  a worker leases the run; it goes back to the queue when the worker is lost, gives it back, fails
        with a retry left, or pauses it below its target
     c  the run reached a target below the full fidelity: paused; search continues it: queued
+    f  the study's budget was spent before the run's target: paused, from the queue or while it was trained
     d  a rule, search or a person stops it
     e  a person retries it, or continues it for more steps
 
@@ -63,7 +64,7 @@ STUDY: Table = {
 }
 
 TRIAL: Table = {
-    TrialState.QUEUED: frozenset({TrialState.RUNNING, TrialState.STOPPED}),
+    TrialState.QUEUED: frozenset({TrialState.RUNNING, TrialState.PAUSED, TrialState.STOPPED}),
     TrialState.RUNNING: frozenset(
         {
             TrialState.QUEUED,

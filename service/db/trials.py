@@ -43,6 +43,7 @@ def enqueue(session: Session, key: str, request: EnqueueRequest, now: datetime) 
         target=spec.fidelity.max if request.to_end else specs.first_target(spec),
         origin="enqueued",
         label=request.label,
+        to_end=request.to_end,
         reason="enqueued by a person",
         now=now,
     )

@@ -85,7 +85,12 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
         session.scalars(
             select(CheckpointRow.trial_id)
             .join(
-                TrialRow, and_(TrialRow.id == CheckpointRow.trial_id, TrialRow.step == CheckpointRow.step)
+                TrialRow,
+                and_(
+                    TrialRow.id == CheckpointRow.trial_id,
+                    # Interrupted, it goes on from wherever its checkpoint stands.
+                    or_(TrialRow.step == CheckpointRow.step, TrialRow.step < TrialRow.target_step),
+                ),
             )
             .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY)
         )
@@ -104,7 +109,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 first_target=row.first_target,
                 target=row.target_step,
                 # The user's own loop may keep states that the service knows nothing of, or start anew.
-                resumable=study.external or row.id in resumable,
+                resumable=study.external or row.id in resumable or row.step == 0,
                 failure=row.failure_kind,
                 origin=row.origin,
             )

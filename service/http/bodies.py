@@ -5,10 +5,12 @@ from __future__ import annotations
 import email.message
 import json
 from collections.abc import Callable, Coroutine, Iterator
+from inspect import iscoroutinefunction
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
 from service.errors import InvalidError
 from service.http.problems import MalformedError, MediaTypeError
@@ -35,6 +37,39 @@ class JsonRoute(APIRoute):
             return await handle(request)
 
         return read_and_handle
+
+
+class QuickRoute(JsonRoute):
+    """A route that is called for every step of every training.
+
+    An endpoint that is a coroutine and turns one model into another is called without FastAPI's general
+    machinery, which costs more than such a call itself. Whatever is out of the ordinary (a body that does
+    not fit the model, an unusual header) goes the usual way, so errors are the same as anywhere.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The quick way for whom it is open, else the usual one."""
+        handle = super().get_route_handler()
+        model = None if self.body_field is None else self.body_field.field_info.annotation
+        if not (
+            isinstance(model, type) and issubclass(model, BaseModel) and iscoroutinefunction(self.endpoint)
+        ):
+            return handle
+        endpoint = self.endpoint
+
+        async def validate_and_call(request: Request) -> Response:
+            body = await request.body()
+            usual = request.headers.get("content-type") == "application/json" and not request.url.query
+            if not usual or b"\\u" in body:
+                return await handle(request)
+            try:
+                document = model.model_validate_json(body)
+            except ValidationError:
+                return await handle(request)
+            answer: BaseModel = await endpoint(document)
+            return Response(answer.__pydantic_serializer__.to_json(answer), media_type="application/json")
+
+        return validate_and_call
 
 
 class _JsonRequest(Request):

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from service.db import checkpoints, ends, leases, reports
+from service.db import checkpoints, ends, leases
 from service.http import examples
-from service.http.bodies import JsonRoute
+from service.http.bodies import QuickRoute
 from service.http.context import Context
 from service.http.problems import responses
+from service.http.reporting import Reporting
 from trimtab.wire.work import (
     EndRequest,
     EndResponse,
@@ -26,8 +27,9 @@ from trimtab.wire.work import (
 
 def router(context: Context) -> APIRouter:
     """The routes below ``/v1/work``."""
-    routes = APIRouter(prefix="/v1/work", tags=["work"], route_class=JsonRoute)
+    routes = APIRouter(prefix="/v1/work", tags=["work"], route_class=QuickRoute)
     database, clock = context.database, context.clock
+    reporting = Reporting(database, clock)
 
     @routes.post(
         "/register",
@@ -66,12 +68,11 @@ def router(context: Context) -> APIRouter:
         summary="Report measurements and checkpoints, renew leases, hear verdicts",
         responses=responses(400, 409, 413, 415),
     )
-    def report(
+    async def report(
         request: Annotated[ReportsRequest, Body(openapi_examples=examples.REPORTS)],
     ) -> ReportsResponse:
         """Resending a report changes nothing. A stale token gets the verdict `lost`."""
-        with database.write() as session:
-            return reports.record(session, request, clock())
+        return await reporting.record(request)
 
     @routes.post(
         "/end",

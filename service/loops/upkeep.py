@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from service.db import completion, leases, processes
+from service.db import budget, completion, leases, processes
 from service.db.engine import Database
 
 logger = logging.getLogger(__name__)
+
+SCHEDULER = "scheduler"
+GAP = timedelta(seconds=10)
+"""A scheduler whose heartbeats lie further apart was not alive between them."""
 
 
 class Reap:
@@ -41,7 +45,10 @@ class Complete:
 
 
 class Heartbeat:
-    """Says that this scheduler is alive, for the service's readiness."""
+    """Says that this scheduler is alive, for the service's readiness and for the studies' clocks.
+
+    While no scheduler lives, nothing is decided and no budget is watched: that time does not count.
+    """
 
     def __init__(self, database: Database, *, name: str, incarnation: str) -> None:
         self._database = database
@@ -50,5 +57,11 @@ class Heartbeat:
 
     def tick(self, now: datetime) -> None:
         with self._database.write() as session:
+            last = processes.last_seen(session, SCHEDULER)
+            if last is None or now - last > GAP:
+                studies = budget.leave_out(session, last, now)
+                if studies and last is not None:
+                    gap = (now - last).total_seconds()
+                    logger.info("no scheduler for %.0f s: left out of %d studies' clocks", gap, studies)
             detail = {"pid": os.getpid()}
-            processes.hello(session, self._name, "scheduler", self._incarnation, detail, now)
+            processes.hello(session, self._name, SCHEDULER, self._incarnation, detail, now)

@@ -82,3 +82,9 @@ def test_durations(seconds: float | None, text: str) -> None:
 )
 def test_numbers(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_what_a_study_waits_for_is_shown() -> None:
+    waiting = "no worker can hold a trial: it needs gpus 1; the largest worker offers cpus 2, gpus 0"
+    assert "needs gpus 1" in drawn(120, snapshot(waiting_for=waiting))
+    assert line(snapshot(waiting_for=waiting).study).endswith(waiting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from search.decide import IllegalDecisionError, decide, verify
@@ -55,3 +57,17 @@ def test_a_legal_answer_passes() -> None:
 def test_negative_slots_are_refused() -> None:
     with pytest.raises(ValueError, match="slots"):
         decide(STUDY, -1, 0)
+
+
+INTERRUPTED = trial(4, steps=(1, 2), values=(0.5, 0.4), target=9)
+FURTHER = trial(5, steps=(1, 4), values=(0.5, 0.4), target=20)
+
+
+@pytest.mark.parametrize("strategy", ["random", "sobol", "asha", "hyperband"])
+def test_what_was_interrupted_goes_on_first(strategy: str) -> None:
+    study = replace(view(PAUSED, INTERRUPTED, FURTHER), strategy=strategy)
+    answer = decide(study, 3, 0)
+    # Trial 5 was to go beyond the full fidelity: a person had said so.
+    assert [(d.trial, d.target) for d in answer.decisions if isinstance(d, Continue)] == [(5, 20), (4, 9)]
+    short = decide(replace(study, budget=BudgetLeft(fidelity=7)), 3, 0)
+    assert [d.trial for d in short.decisions if isinstance(d, Continue)] == [4]

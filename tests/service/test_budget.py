@@ -9,9 +9,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.db import budget, completion, runs
+from service.db import budget, completion, ends, leases, runs
 from service.db.engine import Database
 from service.db.models import AttemptRow, RunRow, StudyRow, TrialRow
+from service.db.waiting import waiting_for
+from service.loops.upkeep import Heartbeat
+from trimtab.wire.work import Capacity, RegisterRequest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -121,9 +124,7 @@ def test_no_limit_leaves_none(database: Database, make_study: Any) -> None:
     assert (left.trials, left.fidelity) == (None, None)
 
 
-def test_a_spent_budget_stops_what_is_active_keeps_what_is_paused_and_completes(
-    database: Database, make_study: Any
-) -> None:
+def test_a_spent_budget_pauses_what_is_active_and_completes(database: Database, make_study: Any) -> None:
     with database.write() as session:
         study = make_study(session, budget={"fidelity": 30})
         paused = add_trial(session, study, trained=10, step=10)
@@ -135,9 +136,9 @@ def test_a_spent_budget_stops_what_is_active_keeps_what_is_paused_and_completes(
         assert completion.over_budget(session, NOW) == [study.id]
         assert not completion.wind_up(session, study.id, NOW)
         session.refresh(queued)
-        assert (paused.state, running.state, queued.state) == ("paused", "running", "stopped")
+        assert (paused.state, running.state, queued.state) == ("paused", "running", "paused")
         wished = session.scalars(select(RunRow).where(RunRow.trial_id == running.id)).one()
-        assert (wished.wish, wished.wish_reason) == ("stop", "budget spent: 30 units of fidelity")
+        assert (wished.wish, wished.wish_reason) == ("pause", "budget spent: 30 units of fidelity")
         assert not completion.wind_up(session, study.id, NOW)
 
         wished.state = "finished"
@@ -148,3 +149,77 @@ def test_a_spent_budget_stops_what_is_active_keeps_what_is_paused_and_completes(
         assert (study.active_seconds, study.active_since, study.ended_at) == (5.0, None, ended)
         assert completion.over_budget(session, NOW) == []
         assert not completion.wind_up(session, study.id, NOW)
+
+
+def test_time_without_a_scheduler_does_not_count(database: Database, make_study: Any) -> None:
+    def beat(seconds: float, incarnation: str = "1") -> None:
+        heartbeat = Heartbeat(database, name="scheduler@here", incarnation=incarnation)
+        heartbeat.tick(NOW + timedelta(seconds=seconds))
+
+    def elapsed(seconds: float) -> float:
+        with database.read() as session:
+            study = session.scalars(select(StudyRow).order_by(StudyRow.id)).first()
+            assert study is not None
+            return budget.elapsed_seconds(study, NOW + timedelta(seconds=seconds))
+
+    with database.write() as session:
+        make_study(session, budget={"wall_clock_seconds": 60})
+    beat(5)  # the first scheduler there is
+    assert elapsed(7) == 2
+    beat(14)
+    assert elapsed(14) == 9
+    beat(3600, incarnation="2")
+    assert elapsed(3600) == 9
+    with database.write() as session:
+        make_study(session, budget={"wall_clock_seconds": 60}).active_since = NOW + timedelta(seconds=4000)
+    beat(7200, incarnation="3")
+    assert elapsed(7201) == 10
+    with database.read() as session:
+        second = session.scalars(select(StudyRow).order_by(StudyRow.id.desc())).first()
+        assert second is not None
+        assert budget.elapsed_seconds(second, NOW + timedelta(seconds=7203)) == 3
+
+
+def test_a_lost_attempt_has_held_its_gpus_no_longer_than_its_lease(
+    database: Database, make_study: Any
+) -> None:
+    with database.write() as session:
+        study = make_study(session, budget={"gpu_hours": 2}, resources={"gpus": 1})
+        trial = add_trial(session, study)
+        add_attempt(session, trial, NOW)
+        attempt = session.scalars(select(AttemptRow)).one()
+        attempt.lease_expires_at = NOW + timedelta(seconds=36)
+        later = NOW + timedelta(hours=10)
+        (use,) = budget.use(session, study, later)
+        assert use.used == pytest.approx(0.01)
+        ends.lose(session, attempt, "gone", later)
+        assert trial.seconds == 36
+
+
+def test_a_study_says_what_it_waits_for(database: Database, make_study: Any) -> None:
+    def register(worker: str, **total: float) -> None:
+        request = RegisterRequest(worker=worker, incarnation="1", total=Capacity(**total))
+        leases.register(session, request, NOW)
+
+    with database.write() as session:
+        study = make_study(session, resources={"cpus": 2, "gpus": 1, "custom": {"tpu": 0.5}})
+        external = make_study(session, trainer={"name": "external"})
+        assert waiting_for(session, study, NOW) == "no dispatcher is running"
+        assert waiting_for(session, external, NOW) is None
+        register("small", cpus=1)
+        register("large", cpus=4)
+        assert waiting_for(session, study, NOW) == (
+            "no worker can hold a trial: it needs cpus 2, gpus 1, tpu 0.5; "
+            "the largest worker offers cpus 4, gpus 0"
+        )
+        assert waiting_for(session, study, NOW + timedelta(minutes=1)) == "no dispatcher is running"
+        leases.register(
+            session,
+            RegisterRequest(
+                worker="large", incarnation="1", total=Capacity(cpus=4, gpus=2, custom={"tpu": 1})
+            ),
+            NOW,
+        )
+        assert waiting_for(session, study, NOW) is None
+        study.state = "paused"
+        assert waiting_for(session, study, NOW + timedelta(minutes=1)) is None

@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from service.db import checkpoints, ends, events, leases, reports, runs, trials
+from search.decide import decide
+from service.db import (
+    checkpoints,
+    completion,
+    decisions,
+    ends,
+    events,
+    leases,
+    reports,
+    runs,
+    studies,
+    trials,
+    views,
+)
 from service.db.engine import Database
 from service.db.models import (
     AttemptRow,
@@ -21,8 +34,9 @@ from service.db.models import (
     TrialRow,
 )
 from service.errors import ConflictError, InvalidError, NotFoundError
+from tests.service.conftest import study_spec
 from trimtab.wire.states import TrialState, Verdict
-from trimtab.wire.views import ContinueRequest
+from trimtab.wire.views import ContinueRequest, EnqueueRequest, ExtendRequest
 from trimtab.wire.work import (
     AskRequest,
     Assignment,
@@ -611,3 +625,112 @@ def test_a_completed_trial_is_trained_on_beyond_the_full_fidelity_again_and_agai
         start = target
     assert [step for step, _ in bench.curve(1)] == [10, 14, 25]
     assert bench.get(TrialRow).trained == 25
+
+
+SPENT = {"wall_clock_seconds": 60}
+
+
+def interrupt_all(bench: Bench, study: int) -> None:
+    """The budget is spent, and whoever trains is told so."""
+    bench.now += timedelta(seconds=60)
+    with bench.database.write() as session:
+        completion.wind_up(session, study, bench.now)
+
+
+def test_a_trial_keeps_its_state_when_the_budget_is_spent_and_goes_on_if_it_is_extended(
+    bench: Bench,
+) -> None:
+    study = bench.study(trials=2, parallelism=1, budget=SPENT)
+    key = bench.get(StudyRow).key
+    (work,) = bench.lease()
+    bench.report(work.token, 1, (4, 1.0))
+    interrupt_all(bench, study)
+    assert bench.report(work.token, 2) == ("pause", "budget spent: 60 seconds of wall clock")
+    assert bench.end(work.token, "finished", 5, checkpoint=saved(5)) == (True, "paused")
+    with bench.database.write() as session:
+        assert completion.wind_up(session, study, bench.now)
+    assert bench.get(StudyRow).state == "completed"
+    assert [(t.state, t.step, t.target_step) for t in bench.all(TrialRow)] == [
+        ("paused", 4, 10),
+        ("paused", 0, 10),
+    ]
+    assert bench.get(CheckpointRow).state == "ready"
+
+    with bench.database.write() as session:
+        studies.extend(session, key, ExtendRequest(wall_clock_seconds=120), bench.now)
+        view = views.build(session, session.get_one(StudyRow, study))
+        assert [(t.interrupted, t.resumable) for t in view.trials] == [(True, True), (True, True)]
+        answer = decide(view, 1, 0)
+        assert [(d.trial, d.target) for d in answer.decisions] == [(1, 10)]
+        question = decisions.Question(study, session.get_one(StudyRow, study).version, 0, view, 1, 0)
+        assert decisions.apply(session, question, answer, seconds=0.0, now=bench.now)
+    (more,) = bench.lease()
+    assert (more.trial, more.start_step, more.target_step) == (1, 5, 10)
+
+
+def test_a_budget_extended_before_a_trial_has_obeyed_lets_it_go_on(bench: Bench) -> None:
+    study = bench.study(budget=SPENT)
+    (work,) = bench.lease()
+    bench.report(work.token, 1, (4, 1.0))
+    interrupt_all(bench, study)
+    with bench.database.write() as session:
+        studies.extend(
+            session, session.get_one(StudyRow, study).key, ExtendRequest(wall_clock_seconds=120), bench.now
+        )
+    assert bench.end(work.token, "finished", 4, checkpoint=saved(4)) == (True, "queued")
+
+
+def test_a_trial_that_is_lost_when_the_budget_is_spent_is_paused_too(bench: Bench) -> None:
+    study = bench.study(budget=SPENT)
+    (work,) = bench.lease()
+    bench.report(work.token, 1, (4, 1.0), checkpoint=saved(3))
+    interrupt_all(bench, study)
+    with bench.database.write() as session:
+        leases.expire(session, bench.now)
+        assert completion.wind_up(session, study, bench.now)
+        view = views.build(session, session.get_one(StudyRow, study))
+    assert (bench.get(TrialRow).state, view.trials[0].resumable) == ("paused", True)
+
+
+def test_a_trial_is_interrupted_without_a_single_measurement(bench: Bench) -> None:
+    study = bench.study(budget=SPENT)
+    (work,) = bench.lease()
+    interrupt_all(bench, study)
+    assert bench.end(work.token, "finished", 2, checkpoint=saved(2)) == (True, "paused")
+
+
+@pytest.mark.parametrize("to_end", [True, False])
+def test_a_trial_to_be_trained_to_the_end_is_stopped_by_no_rule_but_the_safe_ones(
+    bench: Bench, to_end: bool
+) -> None:
+    rules = [
+        {"rule": "patience", "reports": 1},
+        {"rule": "median", "min_trials": 2},
+        {"rule": "divergence", "bound": 50.0},
+    ]
+    with bench.database.write() as session:
+        study = bench.make_study(session, stopping=rules, parallelism=3)
+        for place in range(3):
+            runs.create_trial(
+                session, study, {"lr": 0.1}, target=10, origin="enqueued", to_end=to_end and place == 2,
+                reason="a test", now=bench.now,
+            )  # fmt: skip
+    first, second, third = bench.lease(3)
+    bench.report(first.token, 1, (1, 1.0))
+    bench.report(second.token, 1, (1, 1.0))
+    if to_end:
+        assert bench.report(third.token, 1, (1, 9.0))[0] == "continue"
+        assert bench.report(third.token, 2, (2, 9.0), (3, 9.0))[0] == "continue"
+        assert bench.report(third.token, 3, (4, 51.0))[0] == "stop"
+        assert bench.end(third.token, "finished", 4) == (True, "failed")
+    else:
+        assert bench.report(third.token, 1, (1, 9.0))[0] == "stop"
+
+
+def test_both_ways_to_enqueue_a_trial_to_its_end_say_so(bench: Bench) -> None:
+    spec = study_spec(enqueue=[{"params": {"lr": 0.1}, "to_end": True}, {"params": {"lr": 0.2}}])
+    with bench.database.write() as session:
+        studies.create(session, spec, key="s", now=bench.now)
+        for to_end in (True, False):
+            trials.enqueue(session, "s", EnqueueRequest(params={"lr": 0.3}, to_end=to_end), bench.now)
+    assert [trial.to_end for trial in bench.all(TrialRow)] == [True, False, True, False]

@@ -81,6 +81,8 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     parts: list[RenderableType] = [_title(study), Rule(style="dim"), grid]
     if study.decide_error:
         parts.append(Text.from_markup(f"[bold red]search:[/] {escape(study.decide_error)}"))
+    if study.waiting_for:
+        parts.append(Text(f"waiting: {study.waiting_for}", style="yellow"))
     if notice:
         parts.append(Text(notice, style="yellow"))
     return Group(*parts)
@@ -94,7 +96,9 @@ def line(study: StudyDetail) -> str:
     left = f" | left {duration(study.eta_seconds)}" if study.eta_seconds is not None else ""
     total = study.trials.total
     trials = f"{total} trial{'s' if total != 1 else ''}" + (f" ({counts})" if counts else "")
-    return f"{duration(study.elapsed_seconds):>9} | {study.name} {study.state} | {trials}{best}{used}{left}"
+    waiting = f" | {study.waiting_for}" if study.waiting_for else ""
+    progress = f"{trials}{best}{used}{left}{waiting}"
+    return f"{duration(study.elapsed_seconds):>9} | {study.name} {study.state} | {progress}"
 
 
 def _title(study: StudyDetail) -> Table:

@@ -93,7 +93,7 @@ class BudgetSpec(Wire):
     gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Hours times GPUs held by runs."""
     wall_clock_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Seconds since the study started, pauses left out."""
+    """Seconds since the study started, without pauses and times in which no scheduler was running."""
     target: FiniteFloat | None = None
     """A value of the metric that is good enough."""
 
@@ -211,7 +211,7 @@ class QueuedConfig(Wire):
     """Parameters of the space; those left out are refused, inactive ones are not named."""
     label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
     to_end: bool = False
-    """Train it to the full fidelity, whatever the strategy thinks of it."""
+    """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
 
 
 class StudySpec(Wire):

@@ -95,6 +95,8 @@ class StudyDetail(StudyItem):
     elapsed_seconds: float
     decide_error: str | None
     """Why search could not decide lately; None when all is well."""
+    waiting_for: str | None = None
+    """What keeps a running study from being trained: no dispatcher, or none that is large enough."""
 
 
 class StudyPage(Wire):
@@ -257,6 +259,7 @@ class EnqueueRequest(Wire):
     params: Params
     label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
     to_end: bool = False
+    """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
 
 
 class ContinueRequest(Wire):

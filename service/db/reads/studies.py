@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from service.db import budget, pages
+from service.db import budget, pages, waiting
 from service.db.models import ImprovementRow, StudyRow, TrialRow
 from service.errors import NotFoundError
 from trimtab.wire.states import StudyState
@@ -98,6 +98,7 @@ def study_detail(session: Session, key: str, now: datetime) -> StudyDetail:
         eta_seconds=_eta(study, limits, elapsed),
         elapsed_seconds=elapsed,
         decide_error=study.decide_error,
+        waiting_for=waiting.waiting_for(session, study, now),
     )
 
 

@@ -25,7 +25,7 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 
 def main() -> None:
-    """Upgrade the database of the command line or the environment; a message and exit code 1 if it cannot."""
+    """Upgrade the database of the command line or the environment; a message and exit code 1 if not."""
     try:
         upgrade(sys.argv[1] if len(sys.argv) > 1 else os.environ["TRIMTAB_DATABASE_URL"])
     except (ArgumentError, NoSuchModuleError) as error:

@@ -4,8 +4,8 @@ A checkpoint is referred to by every unfinished run that starts from it, and by 
 newest one there and the trial may go on. What nobody refers to becomes garbage, and nothing starts from
 garbage. Rows outlive their study, so that deleting a study leaves no files behind.
 
-The files of an ``external`` study (ask and tell) belong to the user's own loop: no dispatcher is ever told to
-delete them, and what would be garbage is only forgotten.
+The files of an ``external`` study (ask and tell) belong to the user's own loop: no dispatcher is ever told
+to delete them, and what would be garbage is only forgotten.
 """
 
 from __future__ import annotations

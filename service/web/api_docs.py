@@ -1,4 +1,4 @@
-"""The API's reference as a page of our own: the OpenAPI document laid out, without a script or a network."""
+"""The API's reference as a page of our own: the OpenAPI document laid out, without scripts or a network."""
 
 from __future__ import annotations
 

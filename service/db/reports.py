@@ -361,7 +361,7 @@ def _peers(session: Session, attempts: Mapping[int, _Attempt], reports: Sequence
     peers: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
     if places:
         for row in session.connection().execute(_READ_PEERS, {"places": list(places)}):
-            study_id, step, trial_id, best = row._tuple()
+            study_id, step, trial_id, best = row
             if best is not None:
                 peers[study_id, step].append((trial_id, best))
     return peers

@@ -1,4 +1,4 @@
-"""The API's reference as a page of our own: the OpenAPI document laid out, without scripts or a network."""
+"""The API reference as a page of our own: the OpenAPI document laid out, with no script and no network."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ STUDIES_PER_PAGE = 30
 TRIALS_PER_PAGE = 50
 DECISIONS_SHOWN = 12
 TRIALS_PER_EXPORT_READ = 500
+ACTIVE = (StudyState.RUNNING, StudyState.PAUSED)
+"""In these states trials can be stopped."""
 SORTS: tuple[str, ...] = get_args(TrialSort)
 
 
@@ -204,7 +206,7 @@ def _columns(
         sortable(study.spec.fidelity.unit.capitalize(), "step", "-step", "num"),
         *(Column(name, "num") for name in parameters),
         sortable("Time", "seconds", "-seconds", "num"),
-        Column("Action"),
+        *([Column("Action")] if study.state in ACTIVE else []),
     )
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.web import assets, format
 from service.web.contexts import Page
+from trimtab import figures
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -36,14 +37,15 @@ _environment = Environment(
 _environment.globals["asset"] = assets.url
 _environment.filters.update(
     {
-        "number": format.number,
-        "parameter": format.parameter,
-        "integer": format.integer,
-        "percent": format.percent,
-        "duration": format.duration,
+        "number": figures.number,
+        "parameter": figures.parameter,
+        "exact": figures.exact,
+        "integer": figures.integer,
+        "percent": figures.percent,
+        "duration": figures.duration,
         "size": format.size,
         "relative": format.relative,
-        "words": format.words,
+        "words": figures.words,
     }
 )
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -142,10 +143,10 @@ def test_list_show_and_best(server: Stub) -> None:
     assert "running" in listed
     assert json.loads(trimtab("list", "--url", server.url, "--json").stdout)[0]["best_value"] == 0.25
     shown = trimtab("show", "demo", "--url", server.url).stdout
-    assert "0.25 loss" in shown
+    assert "0.2500 loss" in shown
     assert "70% saved" in shown
     of_trial = trimtab("show", "demo", "--trial", "2", "--url", server.url).stdout
-    assert "crash boom" in of_trial
+    assert re.search(r"crash\s+boom", of_trial)
     assert "last words" in of_trial
     best = trimtab("best", "demo", "--url", server.url, "--json")
     assert json.loads(best.stdout)["params"] == {"lr": 0.1}
@@ -188,7 +189,7 @@ def test_watch_ends_with_the_study(server: Stub) -> None:
     server.on("GET /v1/studies/abc123", (200, study(state="failed")))
     done = trimtab("watch", "demo", "--url", server.url)
     assert done.returncode == 1
-    assert "4 trials (1 running, 2 paused, 1 failed) | best 0.25 (trial 2)" in done.stdout
+    assert "4 trials (1 running, 2 paused, 1 failed) | best 0.2500 (trial 2)" in done.stdout
 
 
 def test_an_unknown_study_and_no_server(server: Stub) -> None:

@@ -105,7 +105,7 @@ def test_a_line_that_is_no_report_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_the_good_lines_before_a_bad_one_are_read(tmp_path: Path) -> None:
-    good = [f'{{"step": {step}, "metrics": {{"a": 1}}}}' for step in (1, 2, 3)]
+    good = [json.dumps({"step": step, "metrics": {"a": 1}}) for step in (1, 2, 3)]
     (tmp_path / run_folder.REPORTS_FILE).write_text("\n".join([good[0], "", good[1], "bad", good[2], ""]))
     reports, offset = run_folder.read_reports(tmp_path)
     assert [report.step for report in reports] == [1, 2]

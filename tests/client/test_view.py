@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from trimtab.cli.output import duration, number, sparkline
+from trimtab.cli.output import sparkline
 from trimtab.cli.view import Snapshot, line, render
 from trimtab.wire.views import DecisionView, StudySummary
 
@@ -39,9 +39,9 @@ def drawn(width: int, shown: Snapshot) -> str:
 def test_the_view_fits(width: int) -> None:
     text = drawn(width, snapshot())
     assert all(len(row) <= width for row in text.splitlines())
-    for words in ("demo", "running", "0.25 loss", "trial 2 at 90 steps", "4 of 10 trials", "70% saved"):
+    for words in ("demo", "running", "0.2500 loss", "trial 2 at 90 steps", "4 of 10 trials", "70% saved"):
         assert words in text
-    assert "1:05 min left" in text
+    assert "1 m 5 s left" in text
     assert "continue trial 2 to 100  rung 10" in text
 
 
@@ -56,7 +56,7 @@ def test_a_study_without_measurements_is_shown() -> None:
 def test_the_line() -> None:
     text = line(snapshot().study)
     assert text.endswith(
-        "4 trials (1 running, 2 paused, 1 failed) | best 0.25 (trial 2) | budget 40% | left 1:05 min"
+        "4 trials (1 running, 2 paused, 1 failed) | best 0.2500 (trial 2) | budget 40% | left 1 m 5 s"
     )
 
 
@@ -67,21 +67,6 @@ def test_sparklines_fit(values: list[float], width: int) -> None:
 
 def test_a_sparkline_shows_the_shape() -> None:
     assert sparkline([8, 4, float("nan"), 1], 10) == "█▄ ▁"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "-"), (59.4, "59 s"), (187, "3:07 min"), (7500, "2:05 h")]
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "-"), (12000.0, "12,000"), (0.00012345678, "0.00012346"), (float("nan"), "nan")],
-)
-def test_numbers(value: float | None, text: str) -> None:
-    assert number(value) == text
 
 
 def test_what_a_study_waits_for_is_shown() -> None:

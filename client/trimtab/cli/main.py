@@ -54,7 +54,7 @@ def main() -> None:
     """Run the command line; errors end it with a message and an exit code, never a stack trace."""
     as_json = "--json" in sys.argv[1:]
     try:
-        app()
+        app(prog_name="trimtab")
     except ConnectionFailedError as error:
         print_error(error, as_json=as_json)
         sys.exit(3)

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from trimtab.errors import ApiError, TrimtabError
 from trimtab.study_file import InvalidStudyFileError, to_json
-from trimtab.wire.base import ParamValue
 
 Url = Annotated[
     str | None,
@@ -36,8 +35,11 @@ STATE_STYLES = {
     "queued": "blue",
     "paused": "yellow",
     "completed": "green",
+    "finished": "green",
+    "active": "bold cyan",
     "stopped": "magenta",
     "failed": "red",
+    "lost": "red",
     "cancelled": "red",
 }
 
@@ -54,36 +56,6 @@ def print_json(value: BaseModel | dict[str, Any] | list[Any], *, one_line: bool 
 def styled(state: str) -> str:
     """A state in its colour, as rich markup."""
     return f"[{STATE_STYLES.get(state, 'white')}]{state}[/]"
-
-
-def number(value: float | None) -> str:
-    """A metric or parameter, to five digits."""
-    if value is None:
-        return "-"
-    if not math.isfinite(value):
-        return str(value)
-    if value == int(value) and abs(value) < 1e9:
-        return f"{int(value):,}"
-    return f"{value:.5g}"
-
-
-def shown(value: ParamValue) -> str:
-    """A parameter's value."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return number(value) if isinstance(value, int | float) else value
-
-
-def duration(seconds: float | None) -> str:
-    """``42 s``, ``3:07 min`` or ``2:05 h``."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

@@ -20,9 +20,10 @@ from rich.table import Table
 import trimtab
 from trimtab import study_file
 from trimtab.cli import watch
-from trimtab.cli.output import Json, duration, err, number, out, print_json, shown
+from trimtab.cli.output import Json, err, out, print_json
 from trimtab.client import ENDED, Client
 from trimtab.errors import TrimtabError
+from trimtab.figures import duration, number, parameter, percent
 from trimtab.local import (
     DEFAULT_PORT,
     HomeInUseError,
@@ -227,8 +228,8 @@ def _print_result(summary: StudySummary, default_value: float | None, url: str) 
         if default is not None:
             table.add_column(f"default (trial {default.number})", justify="right")
         for name, value in best.params.items():
-            theirs = [] if default is None else [escape(shown(default.params.get(name, "-")))]
-            table.add_row(name, escape(shown(value)), *theirs)
+            theirs = [] if default is None else [escape(parameter(default.params.get(name)))]
+            table.add_row(name, escape(parameter(value)), *theirs)
         table.add_section()
         table.add_row(
             study.metric,
@@ -238,8 +239,8 @@ def _print_result(summary: StudySummary, default_value: float | None, url: str) 
         out.print(table)
     savings, unit = study.savings, study.spec.fidelity.unit
     out.print(
-        f"early stopping   saved [bold]{savings.fraction_saved:.0%}[/]: {savings.trained:,} {unit} trained "
-        f"instead of {savings.full:,}",
+        f"early stopping   saved [bold]{percent(savings.fraction_saved)}[/]: "
+        f"{savings.trained:,} {unit} trained instead of {savings.full:,}",
         soft_wrap=True,
     )
     out.print(f"wall time        {duration(study.elapsed_seconds)} for {study.trials.total} trials")

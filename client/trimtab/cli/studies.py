@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from trimtab import study_file
 from trimtab.cli import view
@@ -18,15 +20,13 @@ from trimtab.cli.output import (
     Study,
     Token,
     Url,
-    duration,
-    number,
     out,
     print_json,
-    shown,
     styled,
 )
 from trimtab.client import Client
 from trimtab.errors import TrimtabError
+from trimtab.figures import duration, exact, number, parameter, percent, words
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.views import StudyDetail, TrialDetail
 
@@ -119,7 +119,7 @@ def list_studies(
             str(item.trials.total),
             number(item.best_value),
             item.metric,
-            f"{item.budget_fraction:.0%}",
+            percent(item.budget_fraction),
         )
     out.print(table)
 
@@ -172,7 +172,7 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
         f"at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
     )
     for name, value in found.best.params.items():
-        out.print(f"  {name}: {escape(shown(value))}")
+        out.print(f"  {name}: {escape(exact(value))}", soft_wrap=True)
 
 
 def pause(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
@@ -236,9 +236,12 @@ def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
     table.add_column("state", no_wrap=True)
     table.add_column(study.metric, justify="right", no_wrap=True)
     table.add_column(study.spec.fidelity.unit, justify="right", no_wrap=True)
-    table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("parameters")
     for trial in trials[:most]:
-        params = "  ".join(f"[dim]{name}[/] {escape(shown(v))}" for name, v in trial.params.items())
+        # The only column that gives way where the terminal is narrow.
+        params = Text(no_wrap=True, overflow="ellipsis")
+        for name, value in trial.params.items():
+            params.append(f"{name} ", style="dim").append(f"{parameter(value)}  ")
         table.add_row(
             str(trial.number), styled(trial.state), number(trial.best_value), number(trial.step), params
         )
@@ -264,25 +267,33 @@ def _print_trial(trial: TrialDetail) -> None:
         "trained", f"{number(trial.step)} of {number(trial.target_step)} in {duration(trial.seconds)}"
     )
     for name, value in trial.params.items():
-        grid.add_row(name, escape(shown(value)))
+        grid.add_row(name, escape(exact(value)))
     out.print(grid)
     for run in trial.runs_detail:
-        out.print(
-            f"\n[bold]run {run.number}[/] {styled(run.state)}  {number(run.start_step)} → "
-            f"{number(run.target_step)}  [dim]{escape(run.reason)}[/]"
-        )
+        steps = f"{number(run.start_step)} → {number(run.target_step)}"
+        out.print(f"\n[bold]run {run.number}[/]  {styled(run.state)}  {steps}")
+        _print_indented(f"[dim]{escape(run.reason)}[/]")
         for attempt in run.attempts:
             failure = (
-                f"  [red]{attempt.failure.kind}[/] {escape(attempt.failure.message)}"
+                f" ({words(attempt.failure.kind)}): {escape(attempt.failure.message)}"
                 if attempt.failure
                 else ""
             )
-            out.print(f"  attempt {attempt.token} on {escape(attempt.worker)}: {attempt.state}{failure}")
+            _print_indented(
+                f"attempt {attempt.token} on {escape(attempt.worker)}  {styled(attempt.state)}{failure}"
+            )
     if trial.decisions:
         out.print("\n[bold]decisions[/]")
     for decision in trial.decisions:
         target = "" if decision.target_step is None else f" to {number(decision.target_step)}"
-        out.print(f"  {decision.kind}{target}: {escape(decision.reason)}")
+        _print_indented(f"{decision.kind}{target}: {escape(decision.reason)}")
     if trial.failure is not None:
-        out.print(f"\n[bold red]{trial.failure.kind}[/] {escape(trial.failure.message)}")
-        out.print(escape(trial.failure.output_tail), style="dim", soft_wrap=True)
+        out.print(f"\n[bold red]failed: {words(trial.failure.kind)}[/]")
+        _print_indented(escape(trial.failure.message))
+        if trial.failure.output_tail:
+            out.print("\n[bold]last lines of its output[/]")
+            out.print(escape(trial.failure.output_tail), style="dim", soft_wrap=True)
+
+
+def _print_indented(text: str) -> None:
+    out.print(Padding(text, (0, 0, 0, 2)))

@@ -11,9 +11,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.cli.output import duration, number, shown, sparkline, styled
+from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
 from trimtab.errors import NotFoundError
+from trimtab.figures import NOTHING, duration, number, parameter, percent
 from trimtab.wire.views import BudgetUse, DecisionView, StudyDetail, StudySummary
 
 LABEL_WIDTH = 12
@@ -92,7 +93,7 @@ def line(study: StudyDetail) -> str:
     """The study in one line, for logs."""
     counts = ", ".join(f"{count} {name}" for name, count in study.trials.model_dump().items() if count)
     best = "" if study.best is None else f" | best {number(study.best.value)} (trial {study.best.number})"
-    used = f" | budget {max((use.fraction for use in study.budget), default=0):.0%}"
+    used = f" | budget {percent(max((use.fraction for use in study.budget), default=0.0))}"
     left = f" | left {duration(study.eta_seconds)}" if study.eta_seconds is not None else ""
     total = study.trials.total
     trials = f"{total} trial{'s' if total != 1 else ''}" + (f" ({counts})" if counts else "")
@@ -102,7 +103,7 @@ def line(study: StudyDetail) -> str:
 
 
 def _title(study: StudyDetail) -> Table:
-    title = Table.grid(expand=True)
+    title = Table.grid(expand=True, padding=(0, 2))
     title.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     title.add_column(no_wrap=True, justify="right")
     reason = f" [dim]{escape(study.state_reason)}[/]" if study.state_reason else ""
@@ -131,7 +132,7 @@ def _best(snapshot: Snapshot) -> str:
     if default is not None and default.number != best.number:
         text += f"  [dim]default {number(default.value)}[/]"
     params = [
-        f"[dim]{name}[/] {escape(shown(v))}" for name, v in list(best.params.items())[:MOST_PARAMETERS]
+        f"[dim]{name}[/] {escape(parameter(v))}" for name, v in list(best.params.items())[:MOST_PARAMETERS]
     ]
     more = len(best.params) - len(params)
     return (
@@ -158,10 +159,10 @@ def _budget(use: BudgetUse, study: StudyDetail, inner: int) -> Table:
     row.add_column(width=max(10, min(30, inner - 45)))
     row.add_column(justify="right", width=5)
     row.add_column(no_wrap=True, overflow="ellipsis")
-    used = "-" if use.used is None else form(use.used)
+    used = NOTHING if use.used is None else form(use.used)
     row.add_row(
         ProgressBar(total=1.0, completed=use.fraction, complete_style="cyan", finished_style="green"),
-        f"{use.fraction:.0%}",
+        percent(use.fraction),
         f"{used} of {form(use.limit)} {escape(unit)}".rstrip(),
     )
     return row
@@ -170,7 +171,7 @@ def _budget(use: BudgetUse, study: StudyDetail, inner: int) -> Table:
 def _savings(study: StudyDetail) -> str:
     savings, unit = study.savings, escape(study.spec.fidelity.unit)
     return (
-        f"[bold]{savings.fraction_saved:.0%}[/] saved  "
+        f"[bold]{percent(savings.fraction_saved)}[/] saved  "
         f"[dim]{savings.trained:,} {unit} trained instead of {savings.full:,}[/]"
     )
 

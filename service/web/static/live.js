@@ -5,6 +5,7 @@
 const BATCH_MS = 500;
 const REFRESH_MS = 1000;
 const RETRY_MS = 3000;
+const QUIET_MS = 10_000;
 
 // ---- the page, patched
 
@@ -68,6 +69,7 @@ async function refresh() {
     location.assign(answer.url);
     return;
   }
+  if (answer.status === 404) location.reload(); // deleted: the page that says so takes its place
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (mine !== asked) return; // a newer copy is on its way
@@ -128,8 +130,11 @@ function connect() {
   });
   source.addEventListener("error", () => {
     show("away", "reconnecting");
-    // A browser retries a broken connection by itself, but gives up on an error answer.
-    if (source?.readyState === EventSource.CLOSED) retryTimer = setTimeout(connect, RETRY_MS);
+    // A browser retries a broken connection by itself, but gives up on an error answer: asking for the
+    // page tells whether one has to log in again, or whether the study is gone.
+    if (source?.readyState !== EventSource.CLOSED) return;
+    refreshSoon();
+    retryTimer = setTimeout(connect, RETRY_MS);
   });
 }
 
@@ -188,7 +193,7 @@ document.addEventListener("change", (event) => {
 addEventListener("popstate", refresh);
 document.addEventListener("trimtab:refresh", refresh);
 
-// ---- relative times move on by themselves
+// ---- what changes without an event: ages, the budget of wall clock, studies that were deleted
 
 function relative(moment) {
   const seconds = (Date.now() - moment) / 1000;
@@ -201,8 +206,9 @@ function relative(moment) {
 
 setInterval(() => {
   if (document.hidden) return;
+  if (source?.readyState === EventSource.OPEN) refreshSoon();
   for (const element of document.querySelectorAll("time[datetime]")) {
     const text = relative(Date.parse(element.dateTime));
     if (element.textContent !== text) element.textContent = text;
   }
-}, 15_000);
+}, QUIET_MS);

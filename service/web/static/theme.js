@@ -9,7 +9,7 @@
   if (stored === "dark" || stored === "light") root.dataset.theme = stored;
 
   const tell = () => {
-    document.getElementById("theme").setAttribute("aria-pressed", String(dark()));
+    document.getElementById("theme").textContent = dark() ? "Light theme" : "Dark theme";
     document.dispatchEvent(new CustomEvent("trimtab:theme"));
   };
   document.addEventListener("DOMContentLoaded", () => {

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -42,14 +43,19 @@ def open_page(chromium: Browser, serve: Any) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
     contexts = []
 
-    def opened(url: str, width: int = 1280, **options: Any) -> Page:
+    def opened(
+        url: str, width: int = 1280, *, clock: bool = False, expected: str = "", **options: Any
+    ) -> Page:
+        """``clock``: it can be put forward; ``expected``: errors with this text are none."""
         context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(15_000)
+        if clock:
+            page.clock.install()
 
         def heard(message: Any) -> None:
-            if message.type in ("error", "warning"):
+            if message.type in ("error", "warning") and not (expected and expected in message.text):
                 complaints.append(f"{message.type}: {message.text}")
 
         def asked(request: Any) -> None:
@@ -186,7 +192,51 @@ def test_the_theme_is_chosen_and_kept(seed: Any, serve: Any, open_page: Any) -> 
     dark = page.evaluate(colour)
     page.reload()
     assert page.evaluate(colour) == dark
-    expect(page.get_by_role("button", name="Dark theme")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Light theme").click()
+    assert page.evaluate(colour) == light
+
+    system = open_page(url, color_scheme="dark")
+    expect(system.get_by_role("button", name="Light theme")).to_be_visible()
+    system.emulate_media(color_scheme="light")
+    expect(system.get_by_role("button", name="Dark theme")).to_be_visible()
+
+
+def test_what_was_not_there_at_first_appears(seed: Any, serve: Any, open_page: Any) -> None:
+    url = serve(seed.database)
+    page = open_page(url)
+    expect(page.get_by_role("heading", name="No studies yet")).to_be_visible()
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    seed.asha(trials=3)
+    trial = open_page(f"{url}/studies/gptstudy/trials/3")
+    expect(trial.locator("#live-text")).to_have_text(LIVE)
+    expect(trial.get_by_text("As a table")).to_be_hidden()
+    seed.measure("gptstudy", 3, 10, 1.5)
+    expect(page.get_by_role("link", name="GPT learning rate")).to_be_visible()
+    expect(page.get_by_role("search")).to_be_visible()
+    expect(trial.get_by_text("As a table")).to_be_visible()
+
+
+def test_a_deleted_study_vanishes(seed: Any, serve: Any, open_page: Any, make_spec: Any) -> None:
+    seed.study("kept", make_spec("kept"))
+    seed.study("gone", make_spec("gone"), state="completed")
+    url = serve(seed.database)
+    page = open_page(url, clock=True)
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    expect(page.get_by_role("link", name="gone")).to_be_visible()
+    assert httpx.delete(f"{url}/v1/studies/gone").status_code == 204
+    page.clock.fast_forward(20_000)
+    expect(page.get_by_role("link", name="gone")).to_be_hidden()
+    expect(page.get_by_role("link", name="kept")).to_be_visible()
+
+
+def test_the_page_of_a_deleted_study_says_so(seed: Any, serve: Any, open_page: Any, make_spec: Any) -> None:
+    seed.study("gone", make_spec("gone"), state="completed")
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gone", clock=True, expected="404")
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    assert httpx.delete(f"{url}/v1/studies/gone").status_code == 204
+    page.clock.fast_forward(20_000)
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Not")
 
 
 def test_the_keyboard_alone_is_enough(seed: Any, serve: Any, open_page: Any) -> None:
@@ -226,6 +276,22 @@ def test_logging_in_and_out(seed: Any, serve: Any, open_page: Any) -> None:
     expect(page.locator("#live-text")).to_have_text(LIVE)
     assert page.evaluate("document.cookie") == ""  # out of the reach of scripts
     page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
+def test_whoever_is_no_longer_known_logs_in_again(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha(trials=3)
+    url = serve(seed.database, token=TOKEN)
+    page = open_page(f"{url}/", expected="401")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    page.context.clear_cookies()
+    # The page goes to the browser's cache and comes back, which opens the event stream anew.
+    page.evaluate(
+        "dispatchEvent(new Event('pagehide'));"
+        "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+    )
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
 
 

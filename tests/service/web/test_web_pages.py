@@ -264,46 +264,7 @@ def test_a_huge_login_form_is_refused(client: Any) -> None:
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"), (0, "0"), (0.12345678, "0.1235"), (1.2e-4, "1.2e-4"), (12345.678, "12,346"),
-        (3.0, "3"),
-        (-0.5, "-0.5000"), (float("nan"), "NaN"), (float("inf"), "∞"), (float("-inf"), "−∞"), (1e9, "1e9"),
-        (9.99999e-4, "1e-3"), (1e300, "1e300"),
-    ],
-)  # fmt: skip
-def test_numbers(value: float | None, text: str) -> None:
-    assert format.number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (None, "–"), (0, "0 s"), (0.004, "4 ms"), (0.44, "0.4 s"), (9.97, "10 s"), (59.7, "1 m"),
-        (192, "3 m 12 s"),
-        (3600, "1 h"), (7500, "2 h 5 m"), (100_000, "1 d 3 h"),
-    ],
-)  # fmt: skip
-def test_durations(seconds: float | None, text: str) -> None:
-    assert format.duration(seconds) == text
-
-
 def test_small_texts() -> None:
-    assert [format.percent(part) for part in (0, 0.001, 0.374, 0.999, 1)] == [
-        "0 %",
-        "<1 %",
-        "37 %",
-        "99 %",
-        "100 %",
-    ]
-    assert [format.parameter(value) for value in (True, 3, 0.1, "a", 1e-5)] == [
-        "true",
-        "3",
-        "0.1",
-        "a",
-        "1e-5",
-    ]
     assert [format.size(count) for count in (None, 12, 1_810_432, 3 * 2**40)] == [
         "–",
         "12 B",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 
 def config(url: str) -> Config:
@@ -23,5 +24,17 @@ def upgrade(url: str, revision: str = "head") -> None:
     command.upgrade(config(url), revision)
 
 
+def main() -> None:
+    """Upgrade the database of the command line or the environment; a message and exit code 1 if not."""
+    try:
+        upgrade(sys.argv[1] if len(sys.argv) > 1 else os.environ["TRIMTAB_DATABASE_URL"])
+    except (ArgumentError, NoSuchModuleError) as error:
+        sys.exit(
+            f"TRIMTAB_DATABASE_URL is no address of a database (sqlite:///FILE, postgresql://...): {error}"
+        )
+    except OperationalError as error:
+        sys.exit(f"the database cannot be used: {error.orig}")
+
+
 if __name__ == "__main__":
-    upgrade(sys.argv[1] if len(sys.argv) > 1 else os.environ["TRIMTAB_DATABASE_URL"])
+    main()

@@ -37,7 +37,7 @@ from workers.messages import Order
 from workers.pool import IDLE_SECONDS, ActorPool, PooledActor, Shape
 from workers.scratch import Scratch
 from workers.service_link import RefusedError, ServiceLink
-from workers.settings import WorkerSettings
+from workers.settings import SettingsError, WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -392,10 +392,14 @@ async def work(settings: WorkerSettings, incarnation: str) -> None:
 
 
 def main() -> int:
-    """Exit code 0 after a signal, 1 if the service refuses this dispatcher."""
+    """Exit code 0 after a signal, 1 if the service refuses this dispatcher, 2 if its settings are wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    settings = WorkerSettings.read(os.environ)
+    try:
+        settings = WorkerSettings.read(os.environ)
+    except SettingsError as error:
+        log.error("%s", error)
+        return 2
     try:
         with cluster.connected(settings):
             asyncio.run(work(settings, uuid.uuid4().hex))

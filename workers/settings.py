@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class SettingsError(ValueError):
+    """A setting cannot be used; the message names it."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """How a dispatcher finds the service, its Ray cluster and the place for checkpoints."""
@@ -29,7 +33,7 @@ class WorkerSettings:
 
     @staticmethod
     def read(environment: Mapping[str, str]) -> WorkerSettings:
-        """Empty values count as unset."""
+        """Empty values count as unset. Raises :class:`SettingsError`."""
         given = {name: value for name, value in environment.items() if value}
         home = Path(given.get("TRIMTAB_HOME", ".trimtab")).absolute()
         return WorkerSettings(
@@ -38,6 +42,12 @@ class WorkerSettings:
             token=given.get("TRIMTAB_TOKEN"),
             checkpoints=given.get("TRIMTAB_CHECKPOINTS", str(home / "checkpoints")),
             ray_address=given.get("TRIMTAB_RAY_ADDRESS"),
-            cpus=int(given["TRIMTAB_CPUS"]) if "TRIMTAB_CPUS" in given else None,
+            cpus=_cpus(given["TRIMTAB_CPUS"]) if "TRIMTAB_CPUS" in given else None,
             worker=given.get("TRIMTAB_WORKER", socket.gethostname()),
         )
+
+
+def _cpus(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"TRIMTAB_CPUS must be a whole number from 1, not {text!r}")
+    return int(text)

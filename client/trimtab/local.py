@@ -32,6 +32,8 @@ MIGRATION = "migrations.upgrade"
 DEFAULT_PORT = 8787
 QUICK_SECONDS = 30.0
 """A program that dies sooner after its start has died quickly."""
+REFUSAL = 2
+"""Exit code of a program whose settings are wrong: starting it again would not help."""
 QUICK_DEATHS = 5
 """After so many quick deaths in a row the supervisor gives up."""
 GRACE_SECONDS = 15.0
@@ -119,8 +121,14 @@ class Supervisor:
         Raises :class:`LocalServerError` (:class:`HomeInUseError` if another server is there).
         """
         require(*(program.module for program in self._programs))
-        self.plan.logs.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.plan)
+        try:
+            self.plan.logs.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.plan)
+        except OSError as error:
+            raise LocalServerError(
+                f"the folder {self.plan.home} cannot be used: {error.strerror}",
+                "choose one that can be written, with --home or TRIMTAB_HOME",
+            ) from error
         adopt_orphans()
         try:
             require_port(self.plan.host, self.plan.port)
@@ -164,7 +172,8 @@ class Supervisor:
     def tend(self) -> None:
         """Start again what has died.
 
-        Raises :class:`LocalServerError` with the end of its log when a program keeps dying.
+        Raises :class:`LocalServerError` with the end of its log when a program keeps dying, or at once when
+        it refuses its settings.
         """
         now = time.monotonic()
         for program in self._programs:
@@ -176,6 +185,11 @@ class Supervisor:
             if code is None:
                 continue
             program.process = None
+            if code == REFUSAL:
+                raise LocalServerError(
+                    f"{program.module} cannot be started like this:\n{_tail(program.log, 1)}",
+                    f"the whole log: {program.log}",
+                )
             quick = now - program.started < QUICK_SECONDS
             program.quick_deaths = program.quick_deaths + 1 if quick else 0
             if program.quick_deaths >= QUICK_DEATHS:

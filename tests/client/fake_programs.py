@@ -29,6 +29,10 @@ with open(home / "pids.log", "a") as log:
     log.write("{name} %d %d\\n" % (os.getpid(), child.pid))
 time.sleep(300)
 """
+REFUSER = """
+print("TRIMTAB_X is wrong", flush=True)
+raise SystemExit(2)
+"""
 CRASHER = """
 print("cannot find the flux capacitor", flush=True)
 raise SystemExit(3)
@@ -43,6 +47,7 @@ def write(folder: Path) -> None:
     (folder / "fake_service" / "api.py").write_text(API)
     (folder / "fake_service" / "scheduler.py").write_text(SLEEPER.replace("{name}", "scheduler"))
     (folder / "fake_service" / "crasher.py").write_text(CRASHER)
+    (folder / "fake_service" / "refuser.py").write_text(REFUSER)
     (folder / "fake_workers" / "dispatcher.py").write_text(SLEEPER.replace("{name}", "dispatcher"))
 
 

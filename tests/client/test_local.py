@@ -104,6 +104,20 @@ def test_a_program_that_keeps_dying_ends_it_with_the_log(
     assert "in 4 s" in lines[2]
 
 
+def test_a_program_that_refuses_its_settings_is_not_started_again(start: Start) -> None:
+    process = start("fake_service.refuser")
+    assert line(process).startswith("error: fake_service.refuser cannot be started like this:")
+    assert line(process).startswith("TRIMTAB_X is wrong | ")
+
+
+def test_a_folder_that_cannot_be_written_is_named(start: Start, tmp_path: Path) -> None:
+    home = tmp_path / "file"
+    home.write_text("")
+    assert line(start(API, home=home)).startswith(
+        f"error: the folder {home} cannot be used: Not a directory"
+    )
+
+
 def test_two_servers_do_not_share_a_home(start: Start, tmp_path: Path) -> None:
     first = start(API)
     assert line(first) == "ready"

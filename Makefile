@@ -29,6 +29,8 @@ bench: $(VENV)/.bench
 
 catalogue: $(VENV)/.run
 	@$(BIN)/python -m trainers.catalogue > client/trimtab/catalogue.json
+	@$(BIN)/python -c 'import json; from search.strategies import catalogue; print(json.dumps(catalogue(), indent=2))' \
+	  > client/trimtab/strategies.json
 
 # A plain `torch` asked for by another package would take the newest build: ask for the pinned one first.
 $(VENV)/.run: constraints.txt pyproject.toml client/pyproject.toml

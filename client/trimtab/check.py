@@ -1,8 +1,9 @@
 """Checks a study document before anything runs: every mistake at once, each with a place and a way out.
 
 Three layers: the wire models (fields and types), what the fields say about each other
-(:mod:`trimtab.cross_check`), and what the trainer understands (:mod:`trimtab.trainer_check`). A document
-with a bad field is still checked as far as its other fields go.
+(:mod:`trimtab.cross_check`), and what the trainer (:mod:`trimtab.trainer_check`) and the strategy
+(:mod:`trimtab.strategy_check`) understand. A document with a bad field is still checked as far as its
+other fields go.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trimtab import cross_check, explain, trainer_check
+from trimtab import cross_check, explain, strategy_check, trainer_check
 from trimtab.draft import Draft
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StudySpec
@@ -42,7 +43,11 @@ def study(document: Any) -> StudySpec:
     except ValidationError as error:
         problems = explain.problems(error, StudySpec, document)
     draft = Draft.of(document)
-    problems += [*cross_check.problems(draft), *trainer_check.problems(draft)]
+    problems += [
+        *cross_check.problems(draft),
+        *trainer_check.problems(draft),
+        *strategy_check.problems(draft),
+    ]
     if spec is None or problems:
         raise InvalidStudyError(problems)
     return spec

@@ -17,6 +17,7 @@ from trimtab.wire.study import (
     QueuedConfig,
     ResourceSpec,
     StoppingRule,
+    StrategySpec,
     TrainerSpec,
 )
 
@@ -27,6 +28,7 @@ _PARAMETER: TypeAdapter[Parameter] = TypeAdapter(Parameter)
 _METRIC: TypeAdapter[MetricSpec] = TypeAdapter(MetricSpec)
 _FIDELITY: TypeAdapter[FidelitySpec] = TypeAdapter(FidelitySpec)
 _BUDGET: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
+_STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)
 _STOPPING: TypeAdapter[StoppingRule] = TypeAdapter(StoppingRule)
 _RESOURCES: TypeAdapter[ResourceSpec] = TypeAdapter(ResourceSpec)
 _CHECKPOINTS: TypeAdapter[CheckpointSpec] = TypeAdapter(CheckpointSpec)
@@ -45,6 +47,7 @@ class Draft:
     metric: MetricSpec | None
     fidelity: FidelitySpec | None
     budget: BudgetSpec | None
+    strategy: StrategySpec | None
     stopping: Mapping[int, StoppingRule]
     """The sound rules by their place in the list."""
     resources: ResourceSpec | None
@@ -67,6 +70,7 @@ class Draft:
             metric=_sound(_METRIC, document.get("metric")),
             fidelity=_sound(_FIDELITY, document.get("fidelity")),
             budget=_sound(_BUDGET, document.get("budget")),
+            strategy=_sound(_STRATEGY, document.get("strategy", {})),
             stopping=_sound_items(_STOPPING, _listed(document.get("stopping"))),
             resources=_sound(_RESOURCES, document.get("resources", {})),
             checkpoints=_sound(_CHECKPOINTS, document.get("checkpoints", {})),

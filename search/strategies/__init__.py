@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from search.errors import Mistake, SearchError
 from search.space import ParamValue, SearchSpace, did_you_mean
@@ -13,22 +15,29 @@ from search.strategies.hyperband import Hyperband
 from search.strategies.quasirandom import Random, Sobol
 from search.view import Fidelity
 
-Create = Callable[[Mapping[str, ParamValue], SearchSpace, Fidelity], Strategy]
+Named = type[Asha] | type[BayesianOptimisation] | type[Hyperband] | type[Random] | type[Sobol]
 
 # A new strategy enters here, and tests/search/test_contract.py holds it to the contract. Curve-aware
 # Bayesian optimisation will stand beside `bo`: the views it needs carry the whole curves already.
-_STRATEGIES: Mapping[str, Create] = {
-    "asha": Asha.create,
-    "bo": BayesianOptimisation.create,
-    "hyperband": Hyperband.create,
-    "random": Random.create,
-    "sobol": Sobol.create,
+_STRATEGIES: Mapping[str, Named] = {
+    strategy.name: strategy for strategy in (Asha, BayesianOptimisation, Hyperband, Random, Sobol)
 }
 
 
 def names() -> tuple[str, ...]:
     """The names of all strategies, sorted."""
     return tuple(sorted(_STRATEGIES))
+
+
+def catalogue() -> dict[str, Any]:
+    """What each strategy understands, as JSON, for those who check study files without this package."""
+    return {
+        name: {
+            "conditional": strategy.conditional,
+            "options": [asdict(option) for option in strategy.known_options],
+        }
+        for name, strategy in sorted(_STRATEGIES.items())
+    }
 
 
 def create(
@@ -43,4 +52,4 @@ def create(
         raise SearchError(
             [Mistake("/strategy/name", f"there is no strategy {name}", did_you_mean(name, names()))]
         )
-    return _STRATEGIES[name](options, space, fidelity)
+    return _STRATEGIES[name].create(options, space, fidelity)

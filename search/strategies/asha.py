@@ -32,10 +32,12 @@ class Asha:
 
     name: ClassVar[str] = "asha"
     lookahead: ClassVar[bool] = False
+    known_options: ClassVar[tuple[Option, ...]] = (ETA,)
+    conditional: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Asha:
-        return cls(**read_options(cls.name, options, [ETA]))
+        return cls(**read_options(cls.name, options, cls.known_options))
 
     def first_target(self, fidelity: Fidelity) -> int:
         return rung_levels(fidelity, self.eta)[0]

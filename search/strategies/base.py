@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from search.decision import Answer
+from search.strategies.options import Option
 from search.view import Fidelity, StudyView
 
 
@@ -20,6 +21,9 @@ class Strategy(Protocol):
     name: ClassVar[str]
     lookahead: ClassVar[bool]
     """Launches do not depend on results, so some may be decided ahead of free slots."""
+    known_options: ClassVar[tuple[Option, ...]]
+    conditional: ClassVar[bool]
+    """Whether it can search a space with conditional parameters."""
 
     def first_target(self, fidelity: Fidelity) -> int:
         """The step to which an enqueued configuration is trained first."""

@@ -27,8 +27,6 @@ from search.strategies.common import launches_left, wait_or_finish
 from search.strategies.options import Option, read_options
 from search.view import Fidelity, StudyView, TrialView
 
-_OPTIONS = (Option("initial_trials", whole=True, at_least=2), Option("noise_sd", at_least=0))
-
 _BLAMED = frozenset({"diverged", "out_of_memory"})
 """Failures for which the configuration is to blame."""
 
@@ -44,6 +42,11 @@ class BayesianOptimisation:
 
     name: ClassVar[str] = "bo"
     lookahead: ClassVar[bool] = False
+    known_options: ClassVar[tuple[Option, ...]] = (
+        Option("initial_trials", whole=True, at_least=2),
+        Option("noise_sd", at_least=0),
+    )
+    conditional: ClassVar[bool] = False
 
     @classmethod
     def create(
@@ -61,7 +64,7 @@ class BayesianOptimisation:
             )
         given: dict[str, float] = {}
         try:
-            given = read_options(cls.name, options, _OPTIONS)
+            given = read_options(cls.name, options, cls.known_options)
         except SearchError as error:
             mistakes.extend(error.mistakes)
         if mistakes:

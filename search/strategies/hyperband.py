@@ -23,7 +23,7 @@ from search.sampling import fresh, tried, uniform_points
 from search.space import ParamValue, SearchSpace
 from search.strategies.asha import ETA, climb_or_finish
 from search.strategies.common import affordable, launches_left
-from search.strategies.options import read_options
+from search.strategies.options import Option, read_options
 from search.strategies.rungs import ladder, populations, promotions, rung_levels
 from search.view import Fidelity, StudyView, TrialView
 
@@ -36,10 +36,12 @@ class Hyperband:
 
     name: ClassVar[str] = "hyperband"
     lookahead: ClassVar[bool] = False
+    known_options: ClassVar[tuple[Option, ...]] = (ETA,)
+    conditional: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Hyperband:
-        return cls(**read_options(cls.name, options, [ETA]))
+        return cls(**read_options(cls.name, options, cls.known_options))
 
     def first_target(self, fidelity: Fidelity) -> int:
         return rung_levels(fidelity, self.eta)[0]

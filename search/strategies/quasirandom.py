@@ -13,7 +13,7 @@ from search.decision import Answer, Launch
 from search.sampling import fresh, sobol_points, tried, uniform_points
 from search.space import ParamValue, SearchSpace
 from search.strategies.common import launches_left, wait_or_finish
-from search.strategies.options import read_options
+from search.strategies.options import Option, read_options
 from search.view import Fidelity, StudyView
 
 
@@ -27,10 +27,12 @@ class Sobol:
 
     name: ClassVar[str] = "sobol"
     lookahead: ClassVar[bool] = True
+    known_options: ClassVar[tuple[Option, ...]] = ()
+    conditional: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Sobol:
-        read_options(cls.name, options)
+        read_options(cls.name, options, cls.known_options)
         return cls()
 
     def first_target(self, fidelity: Fidelity) -> int:
@@ -48,10 +50,12 @@ class Random:
 
     name: ClassVar[str] = "random"
     lookahead: ClassVar[bool] = True
+    known_options: ClassVar[tuple[Option, ...]] = ()
+    conditional: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Random:
-        read_options(cls.name, options)
+        read_options(cls.name, options, cls.known_options)
         return cls()
 
     def first_target(self, fidelity: Fidelity) -> int:

@@ -1,0 +1,99 @@
+"""Mistakes about the strategy: its name, its options, and spaces that it cannot search.
+
+``strategies.json`` is made from the strategies themselves (``make catalogue``), so a study can be checked
+where ``search`` is not installed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib import resources
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from trimtab.draft import Draft
+from trimtab.explain import did_you_mean, enumerate_words, join, show
+from trimtab.wire.base import ParamValue
+from trimtab.wire.problems import FieldProblem
+
+
+class Option(BaseModel):
+    """A number that a strategy may be given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    whole: bool
+    above: float | None
+    at_least: float | None
+    at_most: float | None
+
+    def __str__(self) -> str:
+        bounds = (("above", self.above), ("at least", self.at_least), ("at most", self.at_most))
+        words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+        return f"a whole number, {words}" if self.whole else f"a number, {words}"
+
+    def allows(self, value: ParamValue) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        return (
+            math.isfinite(value)
+            and (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+
+class StrategyEntry(BaseModel):
+    """One strategy."""
+
+    model_config = ConfigDict(frozen=True)
+
+    conditional: bool
+    """Whether it can search a space with conditional parameters."""
+    options: tuple[Option, ...]
+
+
+@lru_cache(maxsize=1)
+def strategies() -> dict[str, StrategyEntry]:
+    """The strategies by name."""
+    text = resources.files("trimtab").joinpath("strategies.json").read_text(encoding="utf-8")
+    return TypeAdapter(dict[str, StrategyEntry]).validate_json(text)
+
+
+def problems(draft: Draft) -> Iterator[FieldProblem]:
+    """What the strategy cannot do with this study."""
+    if draft.strategy is None:
+        return
+    name = draft.strategy.name
+    entry = strategies().get(name)
+    if entry is None:
+        yield FieldProblem(
+            pointer="/strategy/name",
+            message=f"no strategy is called {name}",
+            suggestion=did_you_mean(name, list(strategies()), "there are"),
+        )
+        return
+    conditional = [name for name, parameter in draft.space.items() if parameter.when]
+    if conditional and not entry.conditional:
+        able = [other for other, each in strategies().items() if each.conditional]
+        yield FieldProblem(
+            pointer="/strategy/name",
+            message=f"{name} cannot model conditional parameters ({enumerate_words(conditional)})",
+            suggestion=f"use {enumerate_words(able)}, or drop the conditions",
+        )
+    known = {option.name: option for option in entry.options}
+    for given, value in draft.strategy.options.items():
+        pointer = join(("strategy", "options", given))
+        if given not in known:
+            yield FieldProblem(
+                pointer=pointer,
+                message=f"{name} has no option {given}",
+                suggestion=did_you_mean(given, list(known), "it has") or f"{name} takes no options",
+            )
+        elif not known[given].allows(value):
+            yield FieldProblem(
+                pointer=pointer, message=f"{given} must be {known[given]}, not {show(value)}"
+            )

@@ -1,0 +1,80 @@
+"""Mistakes about the strategy are found without a server."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from search import strategies
+from search.errors import SearchError
+from search.space import SearchSpace
+from search.view import Fidelity
+from trimtab import check
+
+SPACE: dict[str, Any] = {
+    "lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+    "nesterov": {"type": "bool"},
+    "momentum": {"type": "float", "low": 0.0, "high": 0.9, "when": {"nesterov": True}},
+}
+
+
+def document(strategy: dict[str, Any], space: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "study",
+        "trainer": {"name": "external"},
+        "space": space,
+        "metric": {"name": "loss"},
+        "fidelity": {"max": 9},
+        "budget": {"trials": 3},
+        "strategy": strategy,
+    }
+
+
+def test_the_shipped_file_says_what_the_strategies_say() -> None:
+    shipped = resources.files("trimtab").joinpath("strategies.json").read_text()
+    assert json.loads(shipped) == strategies.catalogue(), "run `make catalogue`"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "pointer", "message"),
+    [
+        ({"name": "ahsa"}, "/strategy/name", "no strategy is called ahsa"),
+        ({"name": "bo"}, "/strategy/name", "bo cannot model conditional parameters (momentum)"),
+        ({"name": "asha", "options": {"etta": 3}}, "/strategy/options/etta", "asha has no option etta"),
+        (
+            {"name": "asha", "options": {"eta": 1.0}},
+            "/strategy/options/eta",
+            "eta must be a number, at least 1.1 and at most 1000, not 1.0",
+        ),
+        ({"name": "sobol", "options": {"eta": 3}}, "/strategy/options/eta", "sobol has no option eta"),
+        (
+            {"name": "hyperband", "options": {"eta": True}},
+            "/strategy/options/eta",
+            "eta must be a number, at least 1.1 and at most 1000, not true",
+        ),
+    ],
+)
+def test_each_mistake_is_named_and_search_finds_it_too(
+    strategy: dict[str, Any], pointer: str, message: str
+) -> None:
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(document(strategy, SPACE))
+    assert [(p.pointer, p.message) for p in caught.value.problems] == [(pointer, message)]
+    assert caught.value.problems[0].suggestion or "must be" in message
+    with pytest.raises(SearchError) as refused:
+        strategies.create(
+            strategy["name"],
+            strategy.get("options", {}),
+            SearchSpace.from_json(SPACE),
+            Fidelity(min=1, max=9, report_every=1),
+        )
+    assert [mistake.pointer for mistake in refused.value.mistakes] == [pointer]
+
+
+@pytest.mark.parametrize("name", strategies.names())
+def test_every_strategy_is_known(name: str) -> None:
+    space = {"lr": SPACE["lr"]}
+    assert check.study(document({"name": name}, space)).strategy.name == name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 
 # Before any numerical library is imported: peers and we get one thread per process alike.
@@ -19,6 +20,7 @@ BENCHMARKS = ("overhead", "reports", "big_study")
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks, or all."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
     console = Console()
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:

@@ -50,6 +50,8 @@ class Load:
     points_per_second: float
     p50_ms: float
     p99_ms: float
+    failures: tuple[str, ...]
+    """Why reporters died, where some did; the figures are then those of the others."""
 
 
 def curve(step: int) -> float:
@@ -112,7 +114,7 @@ def _measure(report: Callable[[int], int], barrier: Barrier) -> tuple[float, lis
 
     A curve that is full ends the measurement early.
     """
-    barrier.wait()
+    barrier.wait(timeout=240)
     points, latencies = 0, []
     start = now = time.perf_counter()
     while now - start < SECONDS and points + BATCH <= limits.MAX_CURVE_POINTS:
@@ -125,12 +127,18 @@ def _measure(report: Callable[[int], int], barrier: Barrier) -> tuple[float, lis
 def _run(engine: str, database: str, reporters: int, target: Any, args: tuple[Any, ...]) -> Load:
     context = multiprocessing.get_context("spawn")
     barrier, out = context.Barrier(reporters), context.Queue()
-    processes = [context.Process(target=target, args=(*args, barrier, out)) for _ in range(reporters)]
+    processes = [
+        context.Process(target=_reporter, args=(target, (*args, barrier, out), out))
+        for _ in range(reporters)
+    ]
     for process in processes:
         process.start()
-    results = [out.get(timeout=300) for _ in processes]
+    heard = [out.get(timeout=300) for _ in processes]
     for process in processes:
         process.join()
+    results = [each for each in heard if not isinstance(each, str)]
+    if not results:
+        raise RuntimeError(f"{engine} on {database}: every reporter died: {heard[0]}")
     latencies = sorted(latency for _, calls in results for latency in calls)
     return Load(
         engine=engine,
@@ -139,7 +147,15 @@ def _run(engine: str, database: str, reporters: int, target: Any, args: tuple[An
         points_per_second=sum(rate for rate, _ in results),
         p50_ms=1e3 * statistics.median(latencies),
         p99_ms=1e3 * latencies[min(len(latencies) - 1, int(0.99 * len(latencies)))],
+        failures=tuple(each for each in heard if isinstance(each, str)),
     )
+
+
+def _reporter(target: Any, args: tuple[Any, ...], out: Any) -> None:
+    try:
+        target(*args)
+    except Exception as error:  # a peer may give up under load: that is a result, too
+        out.put(f"{type(error).__name__}: {str(error).splitlines()[0][:100]}")
 
 
 def _study(url: str, name: str, reporters: int) -> str:
@@ -217,7 +233,7 @@ def _table(loads: list[Load]) -> Table:
         rival = rivals[load.database, load.reporters]
         table.add_row(
             load.database,
-            str(load.reporters),
+            str(load.reporters) if not load.failures else f"{load.reporters}, {len(load.failures)} died",
             load.engine,
             f"{load.points_per_second:,.0f}",
             f"{load.points_per_second / rival.points_per_second:.1f}",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from service.web import assets, format
 from service.web.contexts import Page
@@ -27,6 +29,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 
+_markdown = MarkdownIt("commonmark", {"html": False})
 _environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -46,6 +49,7 @@ _environment.filters.update(
         "size": format.size,
         "relative": format.relative,
         "words": figures.words,
+        "markdown": lambda text: Markup(_markdown.render(text)),
     }
 )
 

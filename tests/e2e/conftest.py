@@ -71,7 +71,12 @@ def serving(home: Path) -> Iterator[Server]:
         environment.pop(variable, None)
     log = (home / "serve.log").open("wb")
     process = subprocess.Popen(
-        [sys.executable, "-m", "trimtab", "serve"], env=environment, stdout=log, stderr=subprocess.STDOUT
+        [sys.executable, "-m", "trimtab", "serve"],
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        # A suite that runs in the background of a shell hands down an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     server = Server(f"http://127.0.0.1:{port}", process, home)
     family: list[psutil.Process] = []

@@ -19,7 +19,13 @@ def main(jobs: int, slots: int, seconds: float) -> None:
         time.sleep(seconds)
         tune.report({"loss": config["lr"]})
 
-    ray.init(num_cpus=slots, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
+    ray.init(
+        "local",  # whatever cluster may run on this machine
+        num_cpus=slots,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=80_000_000,
+    )
     ray.get(ray.remote(lambda: None).remote())  # warm: the first worker is up
     with tempfile.TemporaryDirectory(prefix="trimtab-bench-") as scratch:
         tuner = tune.Tuner(

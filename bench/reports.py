@@ -3,8 +3,9 @@
 A reporter is a process of its own that trains a trial and reports each point as it comes, waiting for
 the verdict: ``trial.report`` + ``trial.should_prune`` there, one ``POST /v1/work/reports`` here. Both sides
 run a median rule on the same kind of database, against the same finished trials; all curves are alike, so
-that nobody is ever stopped and every point is judged. ``batched`` is what our dispatcher does with quick
-steps: the points since the last call travel in one, and the last of them is judged by the median rule.
+that nobody is ever stopped and every point is judged. ``8 per call`` and ``32 per call`` are what our
+dispatcher does with quick steps: all points of the last 50 ms travel in one call, and the last of each
+trial is judged by the median rule.
 
 SQLite runs with each side's own settings: Optuna's defaults, and WAL with ``synchronous=NORMAL`` here. Both
 use the same PostgreSQL server, with its defaults (``fsync`` and ``synchronous_commit`` on).
@@ -34,7 +35,8 @@ from trimtab.wire import limits
 
 REPORTERS = (1, 8, 32)
 SECONDS = 5.0
-BATCH = 32
+BATCHES = (1, 8, 32)
+"""Points per call."""
 FINISHED = 5
 FINISHED_POINTS = 4_000
 """Trials, and points of each, that the median rule compares with: Optuna's wants five finished ones."""
@@ -117,7 +119,7 @@ def _measure(report: Callable[[int], int], barrier: Barrier) -> tuple[float, lis
     barrier.wait(timeout=240)
     points, latencies = 0, []
     start = now = time.perf_counter()
-    while now - start < SECONDS and points + BATCH <= limits.MAX_CURVE_POINTS:
+    while now - start < SECONDS and points + max(BATCHES) <= limits.MAX_CURVE_POINTS:
         points += report(len(latencies) + 1)
         before, now = now, time.perf_counter()
         latencies.append(now - before)
@@ -214,7 +216,8 @@ def run() -> tuple[Table, list[Load]]:
                     _optuna_study(theirs, name)
                     loads.append(_run("optuna", database, reporters, _optuna, (theirs, name)))
                 with stack(programs=("service.api", "service.scheduler"), database_url=ours) as running:
-                    for batch, engine in ((1, "trimtab"), (BATCH, f"trimtab, batched by {BATCH}")):
+                    for batch in BATCHES:
+                        engine = "trimtab" if batch == 1 else f"trimtab, {batch} per call"
                         for reporters in REPORTERS:
                             study = _study(running.url, f"reports-{reporters}", reporters)
                             args = (running.url, study, batch)

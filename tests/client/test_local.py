@@ -79,7 +79,7 @@ def test_stopping_leaves_nothing_behind_and_the_dispatcher_goes_first(start: Sta
 def test_a_killed_supervisor_takes_its_programs_with_it(start: Start, tmp_path: Path) -> None:
     process = start(API, SCHEDULER)
     assert line(process) == "ready"
-    until(lambda: (tmp_path / "pids.log").exists())
+    until(lambda: (tmp_path / "pids.log").exists() and len(pids(tmp_path)) >= 2)
     process.send_signal(signal.SIGKILL)
     until(lambda: not alive(pids(tmp_path)[0]))
     os.kill(pids(tmp_path)[1], signal.SIGKILL)  # the fake's grandchild has no one to stop it

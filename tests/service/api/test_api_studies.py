@@ -75,8 +75,14 @@ def test_a_paused_study_tells_its_runs_to_pause_and_queues_the_rest_when_they_ha
 
 
 def test_deleting_leaves_checkpoints_to_be_cleared_away(api: Any) -> None:
-    study = api.study(enqueue=[{"params": {"lr": 0.1, "optimizer": "adamw"}, "to_end": True}])
-    token = api.ask(study)["token"]
+    study = api.study(
+        trainer={"script": "/nowhere/train.py"},
+        enqueue=[{"params": {"lr": 0.1, "optimizer": "adamw"}, "to_end": True}],
+    )
+    dispatcher = {"worker": "deleting", "incarnation": "1"}
+    api.post("/work/register", dispatcher, 204)
+    (leased,) = api.post("/work/lease", dispatcher | {"free": {"cpus": 1}})["assignments"]
+    token = leased["token"]
     uri = f"file:///{study}"
     api.end(token, 10, measurements=[{"step": 10, "metrics": {"loss": 1}}], seq=1,
             checkpoint={"step": 10, "uri": uri})  # fmt: skip

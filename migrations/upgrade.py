@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from alembic.util import CommandError
+from sqlalchemy.exc import OperationalError
+
+from service.db.schema import REVISION
+from service.settings import Settings
 
 
 def config(url: str) -> Config:
@@ -25,15 +28,15 @@ def upgrade(url: str, revision: str = "head") -> None:
 
 
 def main() -> None:
-    """Upgrade the database of the command line or the environment; a message and exit code 1 if not."""
+    """Upgrade the database of the command line or the settings; a message and exit code 1 if not."""
     try:
-        upgrade(sys.argv[1] if len(sys.argv) > 1 else os.environ["TRIMTAB_DATABASE_URL"])
-    except (ArgumentError, NoSuchModuleError) as error:
-        sys.exit(
-            f"TRIMTAB_DATABASE_URL is no address of a database (sqlite:///FILE, postgresql://...): {error}"
-        )
+        upgrade(sys.argv[1] if len(sys.argv) > 1 else Settings.from_environment().database_url)
+    except ValueError as error:
+        sys.exit(str(error))
     except OperationalError as error:
         sys.exit(f"the database cannot be used: {error.orig}")
+    except CommandError as error:  # it is at a revision that is not among ours
+        sys.exit(f"the database is newer than this program (revision {REVISION}): {error}. Update Trimtab")
 
 
 if __name__ == "__main__":

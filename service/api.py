@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.db import schema
-from service.db.engine import Database
+from service.db.engine import Database, DatabaseError
 from service.settings import Settings, SettingsError
 
 STOP_SECONDS = 1
@@ -63,7 +63,11 @@ def now() -> datetime:
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; the exit status says whether it could."""
+    """Serve until SIGTERM or SIGINT.
+
+    The exit status is 1 if it could not, 2 if starting it again would not help: its settings or the tables
+    are wrong.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.from_environment()
@@ -71,11 +75,15 @@ def main() -> int:
     except (SettingsError, ValueError) as error:
         print(f"Trimtab API: {error}", file=sys.stderr)
         return 2
-    with database.read() as session:
-        mistake = schema.mistake(session)
+    try:
+        with database.read() as session:
+            mistake = schema.mistake(session)
+    except DatabaseError as error:  # it may be there at the next start
+        print(f"Trimtab API: the database cannot be read: {error.orig}", file=sys.stderr)
+        return 1
     if mistake is not None:
         print(f"Trimtab API: {mistake}", file=sys.stderr)
-        return 1
+        return 2
     app = create_app(settings, database, clock=now, new_key=new_key)
     server = Server(app, host=settings.host, port=settings.port)
     try:

@@ -18,9 +18,14 @@ logger = logging.getLogger("service.scheduler")
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT.
+
+    The exit status is 1 if the database cannot be read, 2 if starting again would not help: settings or
+    tables are wrong.
+    """
     # Imported here because each worker process imports this module, too, and needs none of these.
-    from service.db.engine import Database
+    from service.db import schema
+    from service.db.engine import Database, DatabaseError
     from service.loops.deciders import DeciderProcesses
     from service.loops.rounds import Scheduler
     from service.settings import Settings, SettingsError
@@ -30,11 +35,20 @@ def main() -> int:
     )
     try:
         settings = Settings.from_environment()
-    except SettingsError as error:
+        database = Database(settings.database_url)
+    except (SettingsError, ValueError) as error:
         logger.error("%s", error)
         return 2
+    try:
+        with database.read() as session:
+            mistake = schema.mistake(session)
+    except DatabaseError as error:  # it may be there at the next start
+        logger.error("the database cannot be read: %s", error.orig)
+        return 1
+    if mistake is not None:
+        logger.error("%s", mistake)
+        return 2
     stop = _stop_on_signals()
-    database = Database(settings.database_url)
     deciders = DeciderProcesses()
     incarnation = uuid.uuid4().hex
     name = f"scheduler@{socket.gethostname()}"

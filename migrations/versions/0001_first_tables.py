@@ -82,7 +82,6 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("studies", schema=None) as batch_op:
-        batch_op.create_index("ix_studies_name", ["name"], unique=False)
         batch_op.create_index("ix_studies_state_id", ["state", "id"], unique=False)
 
     op.create_table(
@@ -260,7 +259,6 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index("ix_runs_checkpoint_id", ["checkpoint_id"], unique=False)
-        batch_op.create_index("ix_runs_state", ["state"], unique=False)
         batch_op.create_index("ix_runs_study_id_state_id", ["study_id", "state", "id"], unique=False)
 
     op.create_table(
@@ -305,6 +303,7 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_attempts_state_lease_expires_at", ["state", "lease_expires_at"], unique=False
         )
+        batch_op.create_index("ix_attempts_study_id_state", ["study_id", "state"], unique=False)
         batch_op.create_index("ix_attempts_trial_id", ["trial_id"], unique=False)
         batch_op.create_index("ix_attempts_worker_state", ["worker", "state"], unique=False)
 
@@ -313,13 +312,13 @@ def downgrade() -> None:
     with op.batch_alter_table("attempts", schema=None) as batch_op:
         batch_op.drop_index("ix_attempts_worker_state")
         batch_op.drop_index("ix_attempts_trial_id")
+        batch_op.drop_index("ix_attempts_study_id_state")
         batch_op.drop_index("ix_attempts_state_lease_expires_at")
         batch_op.drop_index("ix_attempts_run_id")
 
     op.drop_table("attempts")
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_index("ix_runs_study_id_state_id")
-        batch_op.drop_index("ix_runs_state")
         batch_op.drop_index("ix_runs_checkpoint_id")
 
     op.drop_table("runs")
@@ -347,7 +346,6 @@ def downgrade() -> None:
     op.drop_table("events")
     with op.batch_alter_table("studies", schema=None) as batch_op:
         batch_op.drop_index("ix_studies_state_id")
-        batch_op.drop_index("ix_studies_name")
 
     op.drop_table("studies")
     op.drop_table("processes")

@@ -50,7 +50,10 @@ def wait_or_finish(view: StudyView, target: int, exhausted: bool) -> Answer:
 def why_done(view: StudyView, target: int, exhausted: bool) -> str:
     """Why no trial can be started any more, in words."""
     if exhausted:
-        return f"all {view.space.cardinality} configurations of the space have been tried"
+        count = view.space.cardinality
+        if count == 1:
+            return "the only configuration of the space has been tried"
+        return f"all {count} configurations of the space have been tried"
     if view.budget.trials is not None and view.budget.trials <= 0:
         return "the budget of trials is spent"
     return f"{view.budget.fidelity} {view.fidelity.unit} are left of the budget, a new trial needs {target}"

@@ -213,6 +213,8 @@ def _discard(study: StudyRow, checkpoint: CheckpointRow) -> None:
 
 def _starts(session: Session, ids: Sequence[int]) -> dict[int, int]:
     """How many unfinished runs start from each of these checkpoints."""
+    if not ids:
+        return {}
     counts = session.execute(
         select(RunRow.checkpoint_id, func.count())
         .where(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 BUSY_TIMEOUT_MS = 30_000
@@ -31,8 +31,16 @@ class Database:
     """One database, SQLite or PostgreSQL. Transactions are opened here and nowhere else."""
 
     def __init__(self, url: str, *, pool_size: int = 16) -> None:
-        """Open ``url`` (``sqlite:///path`` or ``postgresql+psycopg://...``), making SQLite's folder."""
-        parsed = make_url(url)
+        """Open ``url`` (``sqlite:///path`` or ``postgresql+psycopg://...``), making SQLite's folder.
+
+        Raises :class:`ValueError` for what is no such address.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise ValueError(
+                "TRIMTAB_DATABASE_URL is no address of a database (sqlite:///FILE, postgresql://...)"
+            ) from error
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.dialect = parsed.get_backend_name()

@@ -32,6 +32,7 @@ class _Curve:
 
     rows: list[dict[str, Any]]
     value: float | None = None
+    first: float | None = None
     best: float | None = None
     best_step: int | None = None
     since_best: int = 0
@@ -115,6 +116,8 @@ def _curve(study: StudyRow, points: list[Measurement], now: datetime) -> _Curve:
     for point in points:
         value = point.metrics[study.metric]
         curve.value = value if math.isfinite(value) else None
+        if curve.first is None:
+            curve.first = curve.value
         if curve.value is not None and _better(study, curve.value, curve.best):
             curve.best, curve.best_step, curve.since_best = curve.value, point.step, 0
         else:
@@ -154,6 +157,8 @@ def _trial(
         value=curve.value,
         best_value=curve.best,
         best_step=curve.best_step,
+        first_value=curve.first,
+        points=len(curve.rows),
         since_best=curve.since_best,
         trained=0,
         seconds=0.0,

@@ -73,7 +73,6 @@ class StudyRow(Base):
     __tablename__ = "studies"
     __table_args__ = (
         Index("ix_studies_state_id", "state", "id"),
-        Index("ix_studies_name", "name"),
         {"sqlite_autoincrement": True},
     )
 
@@ -163,7 +162,6 @@ class RunRow(Base):
     __table_args__ = (
         UniqueConstraint("trial_id", "number"),
         Index("ix_runs_study_id_state_id", "study_id", "state", "id"),
-        Index("ix_runs_state", "state"),
         Index("ix_runs_checkpoint_id", "checkpoint_id"),
         {"sqlite_autoincrement": True},
     )
@@ -190,6 +188,7 @@ class RunRow(Base):
 class AttemptRow(Base):
     __tablename__ = "attempts"
     __table_args__ = (
+        Index("ix_attempts_study_id_state", "study_id", "state"),
         Index("ix_attempts_state_lease_expires_at", "state", "lease_expires_at"),
         Index("ix_attempts_run_id", "run_id"),
         Index("ix_attempts_trial_id", "trial_id"),

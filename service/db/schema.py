@@ -7,20 +7,29 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 REVISION = "0001"
-"""The newest migration. A test holds it to the folder ``migrations/versions``."""
+"""The newest migration; each is a number of four digits. A test holds it to ``migrations/versions``."""
 
 
 def mistake(session: Session) -> str | None:
-    """What keeps this database from being used, and what to do; None when all is well."""
+    """What keeps these tables from being used by this program, and what to do; None when all is well.
+
+    Raises :class:`~service.db.engine.DatabaseError` if the database cannot be read at all.
+    """
     version = table("alembic_version", column("version_num"))
     try:
         found = session.scalar(select(version.c.version_num))
     except DBAPIError as error:
         session.rollback()
         if "alembic_version" not in str(error.orig):
-            return f"the database cannot be read: {error.orig}"
+            raise
         found = None
-    if found == REVISION:
-        return None
-    state = "has no tables yet" if found is None else f"is at revision {found}, this program at {REVISION}"
-    return f"the database {state}: run `python -m migrations.upgrade`"
+    if found is None:
+        return f"the database has no tables yet, this program needs revision {REVISION}: {_UPGRADE}"
+    if found < REVISION:
+        return f"the database is at revision {found}, this program needs {REVISION}: {_UPGRADE}"
+    if found > REVISION:
+        return f"the database is at revision {found}, newer than this program's {REVISION}: update Trimtab"
+    return None
+
+
+_UPGRADE = "run `python -m migrations.upgrade`"

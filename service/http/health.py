@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from service.db import processes, schema
+from service.db.engine import DatabaseError
 from service.http.bodies import JsonRoute
 from service.http.context import Context
 from service.http.problems import responses
@@ -43,11 +44,12 @@ def router(context: Context) -> APIRouter:
 
 
 def _components(context: Context) -> list[Component]:
-    with context.database.read() as session:
-        mistake = schema.mistake(session)
-        database = Component(
-            name="database", alive=mistake is None, detail=mistake or context.database.dialect
-        )
-        if mistake is not None:
-            return [database]
-        return [database, *processes.components(session, context.clock())]
+    try:
+        with context.database.read() as session:
+            mistake = schema.mistake(session)
+            if mistake is None:
+                database = Component(name="database", alive=True, detail=context.database.dialect)
+                return [database, *processes.components(session, context.clock())]
+    except DatabaseError as error:
+        mistake = f"the database cannot be read: {error.orig}"
+    return [Component(name="database", alive=False, detail=mistake)]

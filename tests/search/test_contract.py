@@ -144,6 +144,7 @@ def test_a_space_of_one_point_finishes(strategy: str) -> None:
         budget=Budget(fidelity=100),
     )
     (trial,) = history.trials
+    assert history.reason == "the only configuration of the space has been tried"
     assert trial.step == 9
     assert trial.status == "completed"
 

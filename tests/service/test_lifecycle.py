@@ -16,6 +16,7 @@ from service.db import (
     decisions,
     ends,
     events,
+    imports,
     leases,
     reports,
     runs,
@@ -42,6 +43,7 @@ from trimtab.wire.work import (
     Assignment,
     Capacity,
     EndRequest,
+    ImportRequest,
     LeaseRequest,
     RegisterRequest,
     Report,
@@ -140,6 +142,33 @@ def bench(database: Database, make_study: Any) -> Iterator[Bench]:
 
 def saved(step: int, uri: str | None = None) -> dict[str, Any]:
     return {"step": step, "uri": uri or f"mem://step-{step}", "bytes": 7}
+
+
+def test_a_new_trial_waits_with_one_queued_run(database: Database, make_study: Any) -> None:
+    with database.write() as session:
+        study = make_study(session)
+        key = study.key
+        first = runs.create_trial(
+            session, study, {"lr": 0.1}, target=3, origin="strategy", reason="why", now=START
+        )
+        second = runs.create_trial(
+            session, study, {"lr": 0.2}, target=3, origin="strategy", reason="why", now=START
+        )
+        assert (first.number, second.number, study.next_trial, study.version) == (1, 2, 3, 3)
+    with database.read() as session:
+        run = session.scalars(select(RunRow).order_by(RunRow.id)).first()
+        assert run is not None
+        assert (run.state, run.start_step, run.target_step, run.number) == ("queued", 0, 3, 1)
+        kinds = [(e.kind, e.trial) for e in events.read(session, after=0, study_key=key, limit=10)]
+        assert kinds == [("trial.queued", 1), ("trial.queued", 2)]
+
+
+def test_locking_a_study_keeps_what_was_changed_before(database: Database, make_study: Any) -> None:
+    with database.write() as session:
+        study = make_study(session)
+        study.state_reason = "changed"
+        runs.lock(session, study)
+        assert study.state_reason == "changed"
 
 
 def test_a_run_from_lease_to_completed(bench: Bench) -> None:
@@ -444,6 +473,30 @@ def test_a_curve_has_an_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     assert bench.report(work.token, 1, (1, 1.0), (2, 1.0), (3, 1.0))[0] == "continue"
     verdict, reason = bench.report(work.token, 2, (4, 1.0))
     assert (verdict, "more than 3 points" in reason) == ("stop", True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"), [(3, 1.0, "more than 3 points"), (100, 9.0, "diverged")]
+)
+def test_an_imported_curve_counts_when_its_trial_is_trained_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, limit: int, value: float, reason: str
+) -> None:
+    monkeypatch.setattr("trimtab.wire.limits.MAX_CURVE_POINTS", limit)
+    study = bench.study(
+        trials=0, fidelity={"max": 10, "report_every": 5}, stopping=[{"rule": "divergence", "factor": 4}]
+    )
+    curve = [{"step": 1, "metrics": {"loss": 2.0}}, {"step": 2, "metrics": {"loss": 3.0}}]
+    imported = ImportRequest.model_validate({"trials": [{"params": {"lr": 0.1}, "curve": curve}]})
+    with bench.database.write() as session:
+        row = session.get_one(StudyRow, study)
+        imports.import_trials(session, row.key, imported, bench.now)
+        trial = session.scalars(select(TrialRow)).one()
+        assert (trial.points, trial.first_value) == (2, 2.0)
+        runs.queue_run(session, row, trial, target=5, reason="a test", now=bench.now)
+    (work,) = bench.lease()
+    assert bench.report(work.token, 1, (3, 3.0))[0] == "continue"
+    verdict, why = bench.report(work.token, 2, (4, value))
+    assert (verdict, reason in why) == ("stop", True)
 
 
 def test_ask_and_tell(bench: Bench) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 from alembic import command
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from migrations.upgrade import config, upgrade
+from service.db import schema
 from service.db.engine import Database
 from service.db.models import Base
+
+UPGRADE = "run `python -m migrations.upgrade`"
 
 
 def url_of(database: Database) -> str:
@@ -28,3 +37,62 @@ def test_down_and_up_again(database: Database) -> None:
     upgrade(url_of(database))
     upgrade(url_of(database))  # nothing is left to do
     assert set(Base.metadata.tables) < set(inspect(database.engine).get_table_names())
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, f"has no tables yet, this program needs revision {schema.REVISION}: {UPGRADE}"),
+        ("0000", f"is at revision 0000, this program needs {schema.REVISION}: {UPGRADE}"),
+        ("9999", f"is at revision 9999, newer than this program's {schema.REVISION}: update Trimtab"),
+    ],
+)
+def test_tables_of_another_revision_are_refused(
+    database: Database, found: str | None, message: str
+) -> None:
+    with database.write() as session:
+        assert schema.mistake(session) is None
+        if found is None:
+            session.execute(text("DROP TABLE alembic_version"))
+        else:
+            session.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+    with database.read() as session:
+        assert schema.mistake(session) == f"the database {message}"
+
+
+def run(module: str, url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {
+        "TRIMTAB_DATABASE_URL": url,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", module], env=environ, cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_every_program_ends_at_once_on_tables_that_are_not_its_own(databases: Any, tmp_path: Path) -> None:
+    url = databases.url("sqlite")
+    database = Database(url)
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.dispose()
+    for program, url_, expected in (
+        ("service.api", url, "update Trimtab"),
+        ("service.scheduler", url, "update Trimtab"),
+        ("service.api", f"sqlite:///{tmp_path / 'new.db'}", UPGRADE),
+        ("service.scheduler", f"sqlite:///{tmp_path / 'new.db'}", UPGRADE),
+    ):
+        done = run(program, url_, tmp_path)
+        assert done.returncode == 2
+        assert expected in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    done = run("migrations.upgrade", url, tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1].endswith("Update Trimtab")) == (1, True)
+
+
+@pytest.mark.parametrize("url", ["nothing", "mysql://localhost/trimtab"])
+def test_an_upgrade_that_cannot_be_made_is_refused_in_one_line(
+    databases: Any, tmp_path: Path, url: str
+) -> None:
+    done = run("migrations.upgrade", url, tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)

@@ -58,7 +58,9 @@ def find_trial(session: Session, study: StudyRow, number: int) -> TrialRow:
     """
     trial = session.scalar(select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number))
     if trial is None:
-        raise NotFoundError(f"Study {study.key!r} has no trial {number}.")
+        last = study.next_trial - 1
+        has = "no trials yet" if last == 0 else "trial 1 alone" if last == 1 else f"trials 1 to {last}"
+        raise NotFoundError(f"study {study.name!r} has no trial {number}: it has {has}")
     return trial
 
 

@@ -116,15 +116,3 @@ def test_the_server_stops_quickly_while_clients_wait(databases: Any, tmp_path: A
         assert leased == [200]
     finally:
         process.kill()
-
-
-def test_the_server_says_what_to_run_on_a_database_without_tables(tmp_path: Any) -> None:
-    environ = os.environ | {
-        "TRIMTAB_DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "service.api"], env=environ, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 1
-    assert "python -m migrations.upgrade" in done.stderr

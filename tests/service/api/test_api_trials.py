@@ -78,7 +78,8 @@ def test_stopping_a_trial_that_waits_runs_or_has_ended(api: Any) -> None:
     assert api.report(token, 1, 1, 0.5) == "stop"
     assert api.end(token, 1)["trial_state"] == "stopped"
     api.post(f"/studies/{study}/trials/1/stop", status=409)
-    api.post(f"/studies/{study}/trials/3/stop", status=404)
+    answer = api.post(f"/studies/{study}/trials/3/stop", status=404)
+    assert answer["detail"] == "study 'test' has no trial 3: it has trials 1 to 2"
 
 
 def test_a_finished_trial_is_continued_from_its_checkpoint(api: Any) -> None:

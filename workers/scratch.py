@@ -6,6 +6,7 @@ its machine, and the first actor of the dispatcher's next incarnation there clea
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -41,4 +42,8 @@ class Scratch:
 
     def remove(self) -> None:
         """Delete the folder on this machine; its actors must have ended."""
-        shutil.rmtree(Path(tempfile.gettempdir()) / self.dispatcher / self.incarnation, ignore_errors=True)
+        parent = Path(tempfile.gettempdir()) / self.dispatcher
+        shutil.rmtree(parent / self.incarnation, ignore_errors=True)
+        # Not gone if there never was an actor, or if the next incarnation is there already.
+        with contextlib.suppress(OSError):
+            parent.rmdir()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ import psutil
 import pytest
 
 from bench.stack import free_port
+from workers import cluster
+from workers.scratch import Scratch
+from workers.settings import WorkerSettings
 
 
 @dataclass
@@ -27,18 +32,21 @@ class Server:
     url: str
     process: subprocess.Popen[bytes]
     home: Path
+    headers: dict[str, str]
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/v1/ready", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/v1/ready", headers=self.headers, timeout=2).status_code == 200
         except httpx.TransportError:
             return False
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.url}/v1/{path}", timeout=10).raise_for_status().json()
+        answer = httpx.get(f"{self.url}/v1/{path}", headers=self.headers, timeout=30)
+        return answer.raise_for_status().json()
 
     def post(self, path: str, body: Any = None) -> Any:
-        return httpx.post(f"{self.url}/v1/{path}", json=body, timeout=10).raise_for_status().json()
+        answer = httpx.post(f"{self.url}/v1/{path}", json=body, headers=self.headers, timeout=30)
+        return answer.raise_for_status().json()
 
     def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds
@@ -63,36 +71,61 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Server]:
-    """On SQLite; stopped, and checked for orphans, at the end."""
+def serving(home: Path, **variables: str) -> Iterator[Server]:
+    """On SQLite, unless ``variables`` of the environment say otherwise.
+
+    Stopped at the end, however the test ended; after one that went well it must have left nothing behind.
+    """
     port = free_port()
-    environment = os.environ | {"TRIMTAB_HOME": str(home), "TRIMTAB_PORT": str(port)}
-    for variable in ("TRIMTAB_TOKEN", "TRIMTAB_DATABASE_URL", "TRIMTAB_URL"):
-        environment.pop(variable, None)
-    log = (home / "serve.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trimtab", "serve"],
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        # A suite that runs in the background of a shell hands down an ignored Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
+    environment |= {"TRIMTAB_HOME": str(home), "TRIMTAB_PORT": str(port)} | variables
+    with (home / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trimtab", "serve"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A suite that runs in the background of a shell hands down an ignored Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+    token = variables.get("TRIMTAB_TOKEN")
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    server = Server(f"http://127.0.0.1:{port}", process, home, headers)
+    settings = WorkerSettings.read(environment)
+    folders = (
+        cluster.local_folder(settings.home),
+        Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher,
     )
-    server = Server(f"http://127.0.0.1:{port}", process, home)
-    family: list[psutil.Process] = []
     try:
         server.wait(server.ready, 90, "the server to be ready")
         yield server
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
+    except BaseException:
+        _stop(process)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    left = _stop(process)
+    assert left == [], "it left processes behind"
+    assert [folder for folder in folders if folder.exists()] == []
+
+
+def _stop(process: subprocess.Popen[bytes]) -> list[str]:
+    """Stop the server as Ctrl-C does. What was still there after that, killed now."""
+    family = _children(process.pid)
+    process.send_signal(signal.SIGINT)
+    try:
         process.wait(timeout=40)
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert not alive, f"left behind: {[child.cmdline() for child in alive]}"
-    finally:
-        for child in [*family, *_children(process.pid)]:
-            if child.is_running():
-                child.kill()
+    except subprocess.TimeoutExpired:
+        family += _children(process.pid)
         process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    left = []
+    for child in alive:
+        with suppress(psutil.NoSuchProcess):
+            left.append(" ".join(child.cmdline()))
+            child.kill()
+    return left
 
 
 def _children(pid: int) -> list[psutil.Process]:

@@ -67,9 +67,10 @@ def interpolate(text: str, variables: dict[str, str]) -> str:
 class Compose:
     """The file's containers as plain processes."""
 
-    def __init__(self, variables: dict[str, str], folder: Path) -> None:
+    def __init__(self, variables: dict[str, str], folder: Path, scratch: Path) -> None:
         self.variables = variables
         self.folder = folder
+        self.scratch = scratch
         self.services = yaml.safe_load(FILE.read_text())["services"]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -78,7 +79,8 @@ class Compose:
         given = {k: interpolate(v, self.variables) for k, v in service["environment"].items()}
         scripts = str(Path(sys.executable).parent)
         environment = os.environ | given | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-        environment |= extra or {}
+        # A container's /tmp goes with it.
+        environment |= {"TMPDIR": str(self.scratch), "RAY_TMPDIR": str(self.scratch)} | (extra or {})
         command = [interpolate(word, self.variables) for word in service["command"]]
         log = (self.folder / f"{name}.log").open("wb")
         self.processes[name] = subprocess.Popen(
@@ -135,7 +137,7 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
         "RAY_HEAD": f"127.0.0.1:{ray_port}",
         "API_PORT": str(api_port),
     }
-    running = Compose(variables, tmp_path)
+    running = Compose(variables, tmp_path, short)
     try:
         yield running
     finally:

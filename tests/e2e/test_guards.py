@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,11 +31,8 @@ database.execute("ROLLBACK")
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a token, and with a file in the place of its checkpoint store."""
-    home = tmp_path_factory.mktemp("home")
-    store = tmp_path_factory.mktemp("store") / "checkpoints"
-    store.write_text("a file where the folder should be")
-    with serving(home, TRIMTAB_TOKEN=TOKEN, TRIMTAB_CHECKPOINTS=str(store)) as server:
+    """A server with a token."""
+    with serving(tmp_path_factory.mktemp("home"), TRIMTAB_TOKEN=TOKEN) as server:
         yield server
 
 
@@ -56,15 +54,17 @@ def attempts(trial: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_measurements_outlive_a_store_that_cannot_be_written(guarded: Server) -> None:
-    store = Path(psutil.Process(guarded.process.pid).environ()["TRIMTAB_CHECKPOINTS"])
+    store = guarded.home / "checkpoints"
+    shutil.rmtree(store, ignore_errors=True)
+    store.write_text("a file where the folder should be")
     key = guarded.post("studies", study({"name": "synthetic"}))["id"]
     guarded.wait_ended(key)
+    store.unlink()
     trial = guarded.get(f"studies/{key}/trials/1")
     assert (trial["state"], trial["failure_kind"]) == ("failed", "lost")
     assert f"could not save a checkpoint to {store}" in trial["state_reason"]
     curve = trial["curve"]
     assert [point["step"] for point in curve] == [1, 2, 3, 4, 5, 6]
-    store.unlink()
     guarded.post(f"studies/{key}/trials/1/retry")
     assert guarded.wait_ended(key)["state"] == "completed"
     trial = guarded.get(f"studies/{key}/trials/1")
@@ -136,7 +136,11 @@ def test_the_token_is_seen_nowhere(guarded: Server, tmp_path: Path) -> None:
 def test_a_locked_database_is_waited_for(guarded: Server) -> None:
     spec = study({"name": "synthetic", "settings": {"seconds_per_step": 0.05}}, budget={"trials": 4})
     key = guarded.post("studies", spec | {"fidelity": {"min": 1, "max": 40, "report_every": 1}})["id"]
-    guarded.wait(lambda: guarded.get(f"studies/{key}/trials/1")["step"] > 2, 30, "the first measurements")
+
+    def measuring() -> bool:
+        return any(trial["step"] > 2 for trial in guarded.get(f"studies/{key}/trials")["items"])
+
+    guarded.wait(measuring, 30, "the first measurements")
     programs = [child.pid for child in psutil.Process(guarded.process.pid).children()]
     command = [sys.executable, "-c", LOCK, str(guarded.home / "trimtab.db")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:

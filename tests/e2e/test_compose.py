@@ -143,7 +143,23 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
     finally:
         running.stop()
         postgres.cleanup()
+        left = _of(short)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         shutil.rmtree(short, ignore_errors=True)
+    assert left == []
+    assert not short.exists()
+
+
+def _of(scratch: Path) -> list[psutil.Process]:
+    """The living processes that were given ``scratch`` for their temporary files."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("TMPDIR") == str(scratch):
+                found.append(process)
+    return found
 
 
 def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -> None:

@@ -28,6 +28,7 @@ import yaml
 from compose_spec import PyCompose
 
 from bench.stack import free_port
+from trimtab.launch import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -83,8 +84,14 @@ class Compose:
         environment |= {"TMPDIR": str(self.scratch), "RAY_TMPDIR": str(self.scratch)} | (extra or {})
         command = [interpolate(word, self.variables) for word in service["command"]]
         log = (self.folder / f"{name}.log").open("wb")
+        this = os.getpid()
         self.processes[name] = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: die_with_parent(this),
         )
         return self.processes[name]
 

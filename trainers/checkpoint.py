@@ -1,9 +1,10 @@
 """Saved training states: ``meta.json`` and, for trainers with tensors, ``state.pt``.
 
 ``meta.json`` names the format's version and the job that the state belongs to; it is written last, so that
-a folder without it holds no checkpoint. Each file is written under another name, flushed to disk and
-renamed: a reader sees a whole file or none. ``state.pt`` is read with ``weights_only``: loading runs no
-code from it.
+a folder without it holds no checkpoint. Each file is written under another name and renamed: whenever the
+process dies, a reader sees a whole file or none. Nothing is flushed to the disk, which would cost more than
+a short run; a file torn by a power cut is found out by its digest. ``state.pt`` is read with
+``weights_only``: loading runs no code from it.
 
 There is no random-number state in it: trainers derive the randomness of each step from the job's seed and
 the step's number (see :mod:`trainers.randomness`).
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,16 +132,9 @@ def _differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: st
 
 
 def _commit(temporary: Path, final: Path) -> str:
-    """Flush a written file to disk, give it its name, and return its SHA-256."""
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
+    """Give a written file its name, and return its SHA-256."""
     digest = _sha256(temporary)
     temporary.replace(final)
-    descriptor = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     return digest
 
 

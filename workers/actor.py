@@ -67,11 +67,9 @@ class TrainingActor:
             try:
                 messages = channel.receive(timeout=assignment.hang_after_seconds)
             except queue.Empty:
-                failure = failures.make(
-                    FailureKind.HANG,
-                    f"no report for {assignment.hang_after_seconds:g} s after step {channel.step}",
-                    channel.output.text(),
-                )
+                ends = "its target" if channel.step >= assignment.target_step else None
+                message = failures.hang(assignment.hang_after_seconds, step=channel.step, ends=ends)
+                failure = failures.make(FailureKind.HANG, message, channel.output.text())
                 # A script can be stopped from here; a trainer that is stuck ends with its actor.
                 self._orders[token] = Order.LOST
                 training.join(timeout=HANG_JOIN_SECONDS)

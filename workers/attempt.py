@@ -83,7 +83,7 @@ class Attempt:
             else:
                 self._news.append(message)
                 self._step = message.step
-        if self.order is Order.CONTINUE and not self._refused:
+        if self.deadline is None or (self.order is Order.CONTINUE and not self._refused):
             self.deadline = now + self.assignment.hang_after_seconds + HANG_MARGIN_SECONDS
 
     def report(self, now: float) -> Report | None:
@@ -116,6 +116,8 @@ class Attempt:
         self.order = order
         if order is Order.LOST:
             self.deadline = now + OBEY_SECONDS
+        elif self.deadline is not None:
+            self.deadline = now + self.assignment.hang_after_seconds + HANG_MARGIN_SECONDS
         return order
 
     def end(self) -> EndRequest | None:
@@ -145,9 +147,10 @@ class Attempt:
             self.ended = Ended("released", self._step)
         elif self.killed is Killed.HUNG:
             seconds = self.assignment.hang_after_seconds
-            self.fail(
-                failures.make(FailureKind.HANG, f"no report for {seconds:g} s after step {self._step}")
-            )
+            ends = None
+            if self.order in (Order.PAUSE, Order.STOP):
+                seconds, ends = seconds + HANG_MARGIN_SECONDS, f"the verdict to {self.order}"
+            self.fail(failures.make(FailureKind.HANG, failures.hang(seconds, step=self._step, ends=ends)))
         else:
             self.fail(failures.make(FailureKind.LOST, "the worker process died", cause))
 

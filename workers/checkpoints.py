@@ -7,6 +7,7 @@ cannot rename a folder, so the order of writing stands for the atomic move.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -70,7 +71,13 @@ class CheckpointStore:
                 f"{target}/{MANIFEST}", json.dumps({"step": step, "files": manifest}).encode()
             )
 
-        self._try(upload, f"could not save a checkpoint to {target}")
+        try:
+            self._try(upload, f"could not save a checkpoint to {target}")
+        except StoreUnreachableError:
+            # Half of it must not keep a full store full.
+            with contextlib.suppress(OSError):
+                self._fs.rm(target, recursive=True)
+            raise
         total = sum(path.stat().st_size for path in files.values())
         return SavedCheckpoint(step=step, uri=self._fs.unstrip_protocol(target), bytes=total)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -61,22 +62,24 @@ def connected(settings: WorkerSettings) -> Iterator[None]:
         return
     # Nobody else is to run code on it: a secret of its own, which also spares Ray writing one to the home.
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    folder = _local_folder(settings.home)
+    folder = local_folder(settings.home)
     _remove_sessions_of_the_dead(folder)
-    with _reaped(folder):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=settings.cpus if settings.cpus is not None else len(os.sched_getaffinity(0)),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(folder),
-                **common,
-            )
-            yield
-        finally:
-            ray.shutdown()
-    shutil.rmtree(_session(folder), ignore_errors=True)
+    try:
+        with _reaped(folder):
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=settings.cpus if settings.cpus is not None else len(os.sched_getaffinity(0)),
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=str(folder),
+                    **common,
+                )
+                yield
+            finally:
+                ray.shutdown()
+    finally:
+        _remove_session(folder)
 
 
 def measure() -> Cluster:
@@ -121,15 +124,21 @@ def _reaped(folder: Path) -> Iterator[None]:
         process.communicate()
 
 
-def _local_folder(home: Path) -> Path:
+def local_folder(home: Path) -> Path:
     """A short path (a Unix socket's may have 107 characters), the same at each start from ``home``."""
     digest = hashlib.sha256(str(home).encode()).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"trimtab-ray-{digest}"
 
 
-def _session(folder: Path) -> Path:
-    """Where Ray keeps the sockets and logs of this process's start."""
-    return next(folder.glob(f"session_*_{os.getpid()}"), folder / "none")
+def _remove_session(folder: Path) -> None:
+    """Delete the sockets and logs of this process's Ray, and the folder if nobody else's are in it."""
+    for session in folder.glob(f"session_*_{os.getpid()}"):
+        shutil.rmtree(session, ignore_errors=True)
+    latest = folder / "session_latest"
+    if not latest.exists():
+        latest.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _remove_sessions_of_the_dead(folder: Path) -> None:

@@ -61,6 +61,8 @@ BAD_REPORT_STATUS = {400, 409, 413, 422}
 """The service minds what the report says, not who sends it."""
 MAX_REPORTS_PER_CALL = 512
 MAX_VALUES_PER_CALL = 20_000
+SECRETS = ("TRIMTAB_TOKEN", "TRIMTAB_DATABASE_URL")
+"""Variables that no training is to see."""
 WARM_ACTORS = 2
 """Actors with torch imported that wait for the first runs."""
 
@@ -400,6 +402,9 @@ def main() -> int:
     except SettingsError as error:
         log.error("%s", error)
         return 2
+    # They have been read; the actors, and all that runs in them, inherit what is left.
+    for secret in SECRETS:
+        os.environ.pop(secret, None)
     try:
         with cluster.connected(settings):
             asyncio.run(work(settings, uuid.uuid4().hex))

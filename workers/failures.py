@@ -40,6 +40,16 @@ def make(kind: FailureKind, message: str, output: str = "") -> Failure:
     )
 
 
+def hang(seconds: float, *, step: int, ends: str | None) -> str:
+    """Why a training was given up after ``seconds``; ``ends``: what had told it to end, if anything had."""
+    if ends is None:
+        return f"no report for {seconds:g} s after step {step}"
+    return (
+        f"it ignored the verdict to end, or was saving for too long: at step {step} it had not ended "
+        f"{seconds:g} s after {ends}"
+    )
+
+
 def of_exception(error: BaseException, output: str) -> Failure:
     """The failure that an exception out of a training means; ``output`` are its last printed lines."""
     if isinstance(error, InvalidConfigurationError | InvalidJobError):

@@ -1,18 +1,24 @@
-"""Where actors keep temporary files: one folder per dispatcher, so that none outlive it for long.
+"""Where actors keep temporary files: one folder per actor, so that none outlive it for long.
 
-An actor that is killed leaves its files behind. They lie in ``TEMP/trimtab-scratch-DIGEST/INCARNATION`` on
-its machine, and the first actor of the dispatcher's next incarnation there clears the earlier ones.
+An actor that is killed leaves its files behind, in ``TEMP/trimtab-scratch-DIGEST/INCARNATION/ACTOR`` on its
+machine. The next actor of the dispatcher there clears them: those of an earlier incarnation, and those of
+an actor that no longer holds the lock in its folder.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from workers.settings import WorkerSettings
+
+LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +36,44 @@ class Scratch:
         return Scratch(f"trimtab-scratch-{digest}", incarnation)
 
     def use(self) -> None:
-        """Clear what earlier incarnations left, and let all temporary files of this process go here."""
+        """Clear what the dead left, and let all temporary files of this process go here.
+
+        Once per process.
+        """
         parent = Path(tempfile.gettempdir()) / self.dispatcher
-        folder = parent / self.incarnation
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        incarnation = parent / self.incarnation
+        incarnation.mkdir(mode=0o700, parents=True, exist_ok=True)
         for earlier in parent.iterdir():
-            if earlier != folder:
+            if earlier != incarnation:
                 shutil.rmtree(earlier, ignore_errors=True)
+        # One at a time: a folder that is just being made has no holder yet.
+        with (incarnation / "gate").open("w") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            for lock in incarnation.glob(f"*/{LOCK}"):
+                if not _is_held(lock):
+                    shutil.rmtree(lock.parent, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(dir=incarnation, prefix="actor-"))
+            _hold(folder / LOCK)
         tempfile.tempdir = str(folder)
 
     def remove(self) -> None:
         """Delete the folder on this machine; its actors must have ended."""
-        shutil.rmtree(Path(tempfile.gettempdir()) / self.dispatcher / self.incarnation, ignore_errors=True)
+        parent = Path(tempfile.gettempdir()) / self.dispatcher
+        shutil.rmtree(parent / self.incarnation, ignore_errors=True)
+        # Not gone if there never was an actor, or if the next incarnation is there already.
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def _hold(lock: Path) -> None:
+    """Until this process ends, however it does: the kernel lets go."""
+    fcntl.flock(os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
+
+
+def _is_held(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

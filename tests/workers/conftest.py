@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,9 @@ import psutil
 import pytest
 
 from tests.workers.stub_service import StubService
+from workers import cluster
+from workers.scratch import Scratch
+from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +92,12 @@ def start(stub: StubService, tmp_path: Path) -> Iterator[Start]:
     for dispatcher in started:
         dispatcher.process.kill()
         dispatcher.process.wait()
+    settings = WorkerSettings.read({"TRIMTAB_HOME": str(tmp_path / "home"), "TRIMTAB_WORKER": "w1"})
+    for folder in (
+        cluster.local_folder(settings.home),
+        Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher,
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

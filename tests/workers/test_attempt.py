@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +12,7 @@ from tests.workers.stub_service import StubService
 from trimtab.wire import limits
 from trimtab.wire.states import Verdict
 from trimtab.wire.work import Measurement, ReportReply, SavedCheckpoint
-from workers.attempt import Attempt
+from workers.attempt import Attempt, Killed
 from workers.messages import Ended, Message, Order
 from workers.output import MAX_LINES, OutputTail
 
@@ -76,6 +79,28 @@ def test_only_a_lost_token_overrides_an_earlier_order() -> None:
     )
     assert [hear(verdict) for verdict in verdicts] == [None, Order.PAUSE, None, None, None, Order.LOST]
     assert attempt.report(100.0) is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Verdict.CONTINUE, "no report for 60 s after step 7"),
+        (Verdict.STOP, "it ignored the verdict to end, .* at step 7 .* 75 s after the verdict to stop"),
+    ],
+)
+def test_a_training_that_is_killed_has_hung_or_ignored_its_verdict(verdict: Verdict, words: str) -> None:
+    attempt = make()
+    attempt.take([Measurement(step=6, metrics={"loss": 1.0})], 10.0)
+    report = attempt.report(10.0)
+    assert report is not None
+    attempt.acknowledge(ReportReply(token=report.token, verdict=verdict), 20.0)
+    attempt.take([Measurement(step=7, metrics={"loss": 1.0})], 50.0)
+    assert attempt.deadline == (125.0 if verdict is Verdict.CONTINUE else 95.0)
+    attempt.killed = Killed.HUNG
+    attempt.end_without_actor("")
+    assert attempt.ended is not None
+    assert attempt.ended.failure is not None
+    assert re.search(words, attempt.ended.failure.message)
 
 
 def test_the_output_tail_keeps_the_last_lines_as_a_terminal_shows_them() -> None:

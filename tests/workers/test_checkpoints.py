@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,27 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_training(state: Path, t
     store = CheckpointStore(str(tmp_path / "root"), retry_seconds=0.001)
     with pytest.raises(StoreUnreachableError, match="could not save a checkpoint"):
         store.save(state, place="s/1/7/step-20", step=20)
+
+
+def test_a_full_store_is_named_and_works_again_when_there_is_space(state: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", root], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        store = CheckpointStore(str(root), retry_seconds=0.001)
+        (root / "other").write_bytes(bytes(48 * 1024))
+        with pytest.raises(StoreUnreachableError, match=rf"{root}/s/1/7/step-20: .*No space left"):
+            store.save(state, place="s/1/7/step-20", step=20)
+        assert store.uploads() == {}, "half a checkpoint would keep the disk full"
+        (root / "other").unlink()
+        saved = store.save(state, place="s/1/7/step-20", step=20)
+        (tmp_path / "target").mkdir()
+        store.load(saved.uri, tmp_path / "target")
+    finally:
+        subprocess.run(["umount", root], check=True)
 
 
 def test_uploads_are_found_whole_or_not(root: str, state: Path) -> None:

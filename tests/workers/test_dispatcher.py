@@ -16,6 +16,7 @@ from tests.workers.conftest import Process, Start, finish
 from tests.workers.stub_service import Heard, StubService
 from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.work import GarbageItem
+from workers import cluster
 from workers.scratch import Scratch
 from workers.settings import WorkerSettings
 
@@ -358,7 +359,8 @@ def test_a_new_dispatcher_clears_what_a_killed_one_left(
     assert not orphan.exists()
     assert needed.exists()
     finish(second)
-    assert list(parent.iterdir()) == []
+    assert not parent.exists()
+    assert not cluster.local_folder(tmp_path / "home").exists()
 
 
 def test_a_script_that_reports_at_its_own_steps_ends_at_the_first_beyond_its_target(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from service.db import reads, schema
+from service.db import engine, reads, schema
 from trimtab.wire import limits
 
 JSON = {"content-type": "application/json"}
@@ -132,3 +133,29 @@ def test_a_database_without_tables_says_what_to_run(api: Any, tmp_path: Any) -> 
     with api.database.read() as session:
         assert schema.mistake(session) is None
     database.dispose()
+
+
+def test_a_database_that_stays_locked_is_503_and_the_call_may_be_sent_again(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 100)
+    api = serve()
+    study = api.study(enqueue=[{"params": {"lr": 0.1, "optimizer": "adamw"}}])
+    token = api.ask(study)["token"]
+    report = {"token": token, "seq": 1, "measurements": [{"step": 1, "metrics": {"loss": 0.5}}]}
+    holder = sqlite3.connect(api.database.engine.url.database, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    for path, body in (
+        ("/studies", api.document()),
+        ("/work/reports", {"reports": [report]}),
+        ("/work/end", {"token": token, "outcome": "finished", "step": 1}),
+        ("/work/lease", {"worker": "w", "incarnation": "i", "free": {"cpus": 1}}),
+    ):
+        answer = api.http.post(f"/v1{path}", json=body)
+        problem(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+    assert api.get(f"/studies/{study}")["state"] == "running"
+    holder.execute("ROLLBACK")
+    holder.close()
+    api.post("/work/reports", {"reports": [report]})
+    assert [point["step"] for point in api.get(f"/studies/{study}/trials/1")["curve"]] == [1]

@@ -20,6 +20,8 @@ def test_with_a_token_every_call_needs_it(serve: Any, caplog: pytest.LogCaptureF
         {"Authorization": "Bearer wrong"},
         {"Authorization": f"Basic {TOKEN}"},
         {"Cookie": "trimtab_token=wrong"},
+        {"Authorization": b"Bearer t\xf6k\xc3\xb6n \xff"},
+        {"Cookie": b"trimtab_token=\xc3\x28\xff"},
     ):
         for path in (
             "/v1/studies",
@@ -62,13 +64,18 @@ def test_scripts_are_a_capability_on_a_server_that_others_reach(serve: Any, tmp_
     assert api.http.post("/v1/studies", json=api.document()).status_code == 201
 
 
-def test_only_scripts_in_allowed_folders_run(serve: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_only_scripts_in_allowed_folders_run(serve: Any, tmp_path: Path, host: str) -> None:
     allowed, outside = tmp_path / "allowed", tmp_path / "outside"
     for folder in (allowed, outside):
         folder.mkdir()
         (folder / "train.py").touch()
     (allowed / "link.py").symlink_to(outside / "train.py")
-    api = serve(allow_scripts=(allowed,))
+    (allowed / "bin").symlink_to("/bin")
+    (allowed / "package").symlink_to(outside)
+    (tmp_path / "way").symlink_to(allowed)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    api = serve(headers=headers, host=host, token=TOKEN, allow_scripts=(tmp_path / "way",))
 
     def refused(**trainer: Any) -> list[str]:
         answer = api.http.post("/v1/studies", json=api.document(trainer=trainer))
@@ -82,9 +89,12 @@ def test_only_scripts_in_allowed_folders_run(serve: Any, tmp_path: Path) -> None
     for script in (outside / "train.py", allowed / "link.py", allowed / ".." / "outside" / "train.py"):
         assert refused(script=str(script)) == ["script"]
     assert refused(script="train.py") == ["script"]
-    assert refused(script=inside, python="/bin/sh") == ["python"]
+    for python in ("/bin/sh", "sh", str(allowed / "bin" / "sh"), f"{allowed}/../../bin/sh"):
+        assert refused(script=inside, python=python, args=["-c", "id"]) == ["python"]
     assert refused(script=inside, folder="/") == ["folder"]
-    assert refused(module="timeit", folder=str(allowed)) == ["module"]
+    for module in ("timeit", "package.train", "..outside.train", f"{outside}/train", "../outside/train"):
+        assert refused(module=module, folder=str(allowed)) == ["module"], module
+    assert refused(module="train", folder=str(allowed / "package")) == ["folder", "module"]
     assert refused(name="synthetic") == []
 
 

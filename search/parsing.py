@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.domains import MAX_INT, Choice, Domain, Fixed, ParamValue, Real, RealGrid, Whole
-from search.errors import Mistake, SearchError
-from search.space import Parameter, did_you_mean, pointer
+from search.errors import Mistake, SearchError, did_you_mean, pointer
+from search.parameters import SHARE_UNITS, Parameter, Simplex
+from search.parsing_rules import parse_belief, parse_constraints, parse_forbidden, parse_tie, tie_cycles
+from search.space import SearchSpace
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "float": ("low", "high", "log", "step"),
-    "int": ("low", "high", "log", "step"),
+    "float": ("low", "high", "log", "step", "belief", "tie"),
+    "int": ("low", "high", "log", "step", "belief"),
     "categorical": ("choices",),
     "ordered": ("values",),
     "bool": (),
     "fixed": ("value",),
+    "simplex": ("parts", "min"),
 }
+_OPTIONAL = frozenset({"log", "step", "belief", "tie", "min"})
 
 
-def parse_parameters(document: Mapping[str, Any]) -> tuple[Parameter, ...]:
-    """The parameters that ``document`` describes.
+def parse_space(
+    document: Mapping[str, Any],
+    constraints: Sequence[Mapping[str, Any]],
+    forbid: Sequence[Mapping[str, Any]],
+) -> SearchSpace:
+    """The space that the arguments of :meth:`SearchSpace.from_json` describe.
 
     Raises :class:`~search.errors.SearchError` with every mistake found.
     """
@@ -29,26 +37,48 @@ def parse_parameters(document: Mapping[str, Any]) -> tuple[Parameter, ...]:
     if not document:
         mistakes.append(Mistake("/space", "the space has no parameters"))
     domains: dict[str, Domain] = {}
+    origins: dict[str, str] = {}
+    """The name in the document that each parameter comes from."""
+    simplexes: list[Simplex] = []
     for name, data in document.items():
-        domain = _domain(name, data, mistakes)
-        if domain is not None:
-            domains[name] = domain
-    parameters = tuple(
-        Parameter(
+        made = _domain(name, data, mistakes)
+        if isinstance(made, Simplex):
+            simplexes.append(made)
+        for own in made.shares if isinstance(made, Simplex) else (name,):
+            if own in origins or (own != name and own in document):
+                mistakes.append(
+                    Mistake(pointer("space", name), f"there are two parameters {own}", "rename one of them")
+                )
+            elif made is not None:
+                domains[own] = made.domain if isinstance(made, Simplex) else made
+            origins[own] = name
+    parameters: list[Parameter] = []
+    for name, domain in domains.items():
+        data = document[origins[name]]
+        found: list[Mistake] = []
+        parameter = Parameter(
             name,
             domain,
-            _conditions(name, document[name].get("when") or {}, document, domains, mistakes),
-            document[name].get("doc") or "",
+            _conditions(origins[name], data.get("when") or {}, origins, domains, found),
+            data.get("doc") or "",
+            parse_belief(name, data["belief"], domain, found) if data.get("belief") else None,
+            parse_tie(name, data["tie"], origins, domains, found) if data.get("tie") else None,
         )
-        for name, domain in domains.items()
-    )
-    mistakes.extend(_cycles(parameters))
+        parameters.append(parameter)
+        mistakes.extend(
+            m for m in found if m not in mistakes
+        )  # Shares have the conditions of their simplex.
+    mistakes.extend(_cycles(parameters, origins))
+    mistakes.extend(tie_cycles(parameters))
+    groups = {simplex.name: simplex.shares for simplex in simplexes}
+    linear = parse_constraints(constraints, origins, domains, groups, mistakes)
+    forbidden = parse_forbidden(forbid, origins, domains, groups, mistakes)
     if mistakes:
         raise SearchError(mistakes)
-    return parameters
+    return SearchSpace(tuple(parameters), tuple(simplexes), linear, forbidden)
 
 
-def _domain(name: str, data: Mapping[str, Any], mistakes: list[Mistake]) -> Domain | None:
+def _domain(name: str, data: Mapping[str, Any], mistakes: list[Mistake]) -> Domain | Simplex | None:
     """The domain of one parameter; None, and mistakes, if it is described wrongly."""
     kind = data.get("type")
     if not isinstance(kind, str) or kind not in _FIELDS:
@@ -71,13 +101,13 @@ def _domain(name: str, data: Mapping[str, Any], mistakes: list[Mistake]) -> Doma
         for field in data
         if field not in allowed
     )
-    required = [f for f in _FIELDS[kind] if f not in ("log", "step")]
+    required = [f for f in _FIELDS[kind] if f not in _OPTIONAL]
     found.extend(
         Mistake(pointer("space", name, field), f"{field} is missing")
         for field in required
         if data.get(field) is None
     )
-    domain: Domain | None = None
+    domain: Domain | Simplex | None = None
     if not found:
         if kind in ("float", "int"):
             domain = _range(name, kind, data, found)
@@ -85,6 +115,8 @@ def _domain(name: str, data: Mapping[str, Any], mistakes: list[Mistake]) -> Doma
             domain = Choice((False, True), "bool")
         elif kind == "fixed":
             domain = Fixed(data["value"])
+        elif kind == "simplex":
+            domain = _simplex(name, data, found)
         elif kind == "ordered":
             domain = _choice(name, Choice(tuple(data["values"]), "ordered"), "values", found)
         else:
@@ -128,6 +160,28 @@ def _range(name: str, kind: str, data: Mapping[str, Any], mistakes: list[Mistake
     return RealGrid(float(low), float(high), float(step))
 
 
+def _simplex(name: str, data: Mapping[str, Any], mistakes: list[Mistake]) -> Simplex:
+    parts, low = tuple(data["parts"]), data.get("min") or 0.0
+
+    def wrong(field: str, message: str, suggestion: str = "") -> None:
+        mistakes.append(Mistake(pointer("space", name, *field.split("/")), message, suggestion))
+
+    if len(parts) < 2:
+        wrong("parts", "a simplex needs two parts or more: one alone is always 1")
+    for i, part in enumerate(parts):
+        if part in parts[:i]:
+            wrong(f"parts/{i}", f"{part!r} is listed twice")
+    if isinstance(low, bool) or not isinstance(low, int | float) or not math.isfinite(low) or low < 0:
+        wrong("min", f"min is {low!r}, which is not a number of at least 0")
+    elif len(parts) * low > 1 + 1e-9:
+        wrong(
+            "min", f"{len(parts)} parts of at least {low:g} are more than 1", f"at most {1 / len(parts):g}"
+        )
+    elif round(low * SHARE_UNITS) / SHARE_UNITS != low:
+        wrong("min", f"min is {low!r}, but shares have six decimals", f"write {round(low, 6)!r}")
+    return Simplex(name, parts, float(low))
+
+
 def _choice(name: str, choice: Choice, field: str, mistakes: list[Mistake]) -> Choice:
     if not choice.values:
         mistakes.append(Mistake(pointer("space", name, field), "no values to choose from"))
@@ -142,17 +196,17 @@ def _choice(name: str, choice: Choice, field: str, mistakes: list[Mistake]) -> C
 def _conditions(
     name: str,
     when: Mapping[str, Any],
-    document: Mapping[str, Any],
+    known: Mapping[str, str],
     domains: Mapping[str, Domain],
     mistakes: list[Mistake],
 ) -> tuple[tuple[str, tuple[ParamValue, ...]], ...]:
-    """The conditions of parameter ``name``, their values in the canonical form of the parents."""
+    """The conditions written at ``name``, their values in the canonical form of the parents."""
     conditions: list[tuple[str, tuple[ParamValue, ...]]] = []
     for parent, wanted in when.items():
         place = pointer("space", name, "when", parent)
-        if parent not in document:
+        if parent not in known:
             mistakes.append(
-                Mistake(place, f"the space has no parameter {parent}", did_you_mean(parent, document))
+                Mistake(place, f"the space has no parameter {parent}", did_you_mean(parent, known))
             )
             continue
         domain = domains.get(parent)
@@ -188,7 +242,7 @@ def _conditions(
     return tuple(conditions)
 
 
-def _cycles(parameters: tuple[Parameter, ...]) -> list[Mistake]:
+def _cycles(parameters: Sequence[Parameter], origins: Mapping[str, str]) -> list[Mistake]:
     """One mistake for each cycle of conditions."""
     parents = {p.name: [parent for parent, _ in p.when] for p in parameters}
     done: set[str] = set()
@@ -199,7 +253,7 @@ def _cycles(parameters: tuple[Parameter, ...]) -> list[Mistake]:
             loop = [*path[path.index(name) :], name]
             mistakes.append(
                 Mistake(
-                    pointer("space", path[-1], "when", name),
+                    pointer("space", origins[path[-1]], "when", name),
                     f"conditions go round in a circle: {' needs '.join(loop)}",
                 )
             )

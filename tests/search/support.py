@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
-from search.space import ParamValue, SearchSpace
+from search.space import Choice, ParamValue, Real, RealGrid, SearchSpace, Whole
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
 
 MIXED: dict[str, Any] = {
@@ -115,11 +116,19 @@ def _domains(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> dict[str, Any]:
+def _simplex(draw: st.DrawFn) -> dict[str, Any]:
+    parts = [f"part{i}" for i in range(draw(st.integers(2, 6)))]
+    low = draw(st.integers(0, 10**6 // len(parts))) / 10**6
+    return {"type": "simplex", "parts": parts, **({"min": low} if low else {})}
+
+
+@st.composite
+def documents(draw: st.DrawFn, simplexes: bool = False, domains: Any = None) -> dict[str, Any]:
     """Space documents with every kind of domain, and conditions on the parameters before."""
+    domains = _domains() if domains is None else domains
     document: dict[str, Any] = {}
     for name in _NAMES[: draw(st.integers(1, len(_NAMES)))]:
-        data = draw(_domains())
+        data = draw(st.one_of(domains, _simplex()) if simplexes else domains)
         listed = {
             parent: own.get("choices")
             or own.get("values")
@@ -142,3 +151,55 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     # Children may be written before their parents.
     order = draw(st.permutations(list(document)))
     return {name: document[name] for name in order}
+
+
+@st.composite
+def _tame_domains(draw: st.DrawFn) -> dict[str, Any]:
+    """Domains of sizes that people write."""
+    kind = draw(
+        st.sampled_from(["float", "log", "grid", "int", "intlog", "cat", "numbers", "bool", "fixed"])
+    )
+    low = draw(st.integers(-20, 20))
+    width = draw(st.integers(1, 40))
+    return {
+        "float": {"type": "float", "low": float(low), "high": float(low + width)},
+        "log": {"type": "float", "low": 10.0 ** -(width % 8), "high": float(width + 1), "log": True},
+        "grid": {"type": "float", "low": low / 10, "high": low / 10 + width * 0.1, "step": 0.1},
+        "int": {"type": "int", "low": low, "high": low + width},
+        "intlog": {"type": "int", "low": abs(low) + 1, "high": abs(low) + 1 + 10 * width, "log": True},
+        "cat": {"type": "categorical", "choices": ["x", "y", 1]},
+        "numbers": {"type": "ordered", "values": [16, 32, 64]},
+        "bool": {"type": "bool"},
+        "fixed": {"type": "fixed", "value": low},
+    }[kind]
+
+
+@st.composite
+def constrained(draw: st.DrawFn) -> SearchSpace:
+    """Spaces with constraints that at least one of their configurations holds."""
+    document = draw(documents(simplexes=True, domains=_tame_domains()))
+    plain = SearchSpace.from_json(document)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    witness = plain.decode(rng.random(len(plain.dimensions)))
+    numeric = [
+        p.name
+        for p in plain.parameters
+        if p.name in witness and isinstance(p.domain, Real | RealGrid | Whole)
+    ]
+    constraints: list[dict[str, Any]] = []
+    if numeric:
+        for _ in range(draw(st.integers(0, 3))):
+            names = draw(st.lists(st.sampled_from(numeric), min_size=1, max_size=3, unique=True))
+            terms = {name: draw(st.sampled_from([-2, -1, 1, 3])) for name in names}
+            value = sum(c * float(witness[name]) for name, c in terms.items())
+            relation = draw(st.sampled_from(["<=", ">=", "=="]))
+            slack = draw(st.sampled_from([0.0, 0.5])) * {"<=": 1, ">=": -1, "==": 0}[relation]
+            constraints.append({"terms": terms, "relation": relation, "bound": value + slack})
+    forbid: list[dict[str, Any]] = []
+    listed = [p for p in plain.parameters if isinstance(p.domain, Choice) and p.domain.size > 1]
+    for p in listed[: draw(st.integers(0, 2))]:
+        others = [
+            v for v in p.domain.values if type(v) is not type(witness.get(p.name)) or v != witness[p.name]
+        ]
+        forbid.append({p.name: others[:1]})
+    return SearchSpace.from_json(document, constraints, forbid)

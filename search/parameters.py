@@ -54,9 +54,9 @@ class Belief:
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """A scaling rule: the search sees a parameter's value at a reference value of another parameter.
+    """A scaling rule: the search sees a parameter's value at a reference value ``at`` of another parameter.
 
-    The trainer is handed ``value * (other / at) ** exponent``. For the learning rate over the batch size
+    Whoever trains scales it by other / at (linear) or its square root; search does not look at it. For the learning rate over the batch size
     the rule is linear for SGD (Goyal et al., "Accurate, Large Minibatch SGD", 2017) and the square root for
     adaptive optimizers (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms",
     2022).
@@ -65,13 +65,6 @@ class Tie:
     to: str
     at: float
     rule: Literal["sqrt", "linear"]
-
-    @property
-    def exponent(self) -> float:
-        return 0.5 if self.rule == "sqrt" else 1.0
-
-    def scaled(self, value: float, other: float) -> float:
-        return float(value * (other / self.at) ** self.exponent)
 
     def to_json(self) -> dict[str, Any]:
         return {"to": self.to, "at": self.at, "rule": self.rule}

@@ -197,26 +197,6 @@ class SearchSpace:
             identity(p.domain, params[p.name]) if p.name in params else None for p in self.parameters
         )
 
-    def handed(self, params: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
-        """What the trainer gets: tied parameters scaled by their rules, the others as they are.
-
-        A tie to a parameter that is tied itself follows its scaled value; a tie to one that is not active
-        leaves the value as it is. Scaled values may lie beyond the range that is searched.
-        """
-        scaled = dict(params)
-
-        def scale(name: str) -> ParamValue:
-            tie = self.by_name[name].tie
-            if tie is None or tie.to not in params:
-                return params[name]
-            scaled[name] = tie.scaled(float(params[name]), float(scale(tie.to)))
-            return scaled[name]
-
-        for p in self.parameters:
-            if p.tie is not None and p.name in params:
-                scale(p.name)
-        return scaled
-
     @cached_property
     def cardinality(self) -> int | None:
         """How many configurations there are; None: infinitely many, or too entangled to count."""

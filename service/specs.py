@@ -8,13 +8,20 @@ from search.space import SearchSpace
 from search.strategies.base import Strategy
 from search.view import Fidelity, StudyView
 from service.errors import InvalidError
+from trimtab.wire import linear
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import Direction, StudySpec
 
 
 def space(spec: StudySpec) -> SearchSpace:
-    """The search space; raises :class:`SearchError` for conditions that make no sense."""
-    return SearchSpace.from_json(spec.model_dump(mode="json", include={"space"})["space"])
+    """The search space; raises :class:`SearchError` for what makes no sense."""
+    dumped = spec.model_dump(mode="json", include={"space", "forbid"})
+    constraints = [linear.parse(text) for text in spec.constraints]
+    return SearchSpace.from_json(
+        dumped["space"],
+        [{"terms": c.terms, "relation": c.relation, "bound": c.bound} for c in constraints],
+        dumped["forbid"],
+    )
 
 
 def fidelity(spec: StudySpec) -> Fidelity:

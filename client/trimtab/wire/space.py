@@ -1,12 +1,13 @@
-"""Search-space models: what a study file says under ``space``."""
+"""Search-space models: what a study file says under ``space``, ``constraints`` and ``forbid``."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt, model_validator
+from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
-from trimtab.wire import limits
+from trimtab.wire import limits, linear
 from trimtab.wire.base import FiniteFloat, Identifier, ParamValue, Wire
 
 Condition = dict[Identifier, ParamValue | list[ParamValue]]
@@ -20,6 +21,60 @@ class ParameterBase(Wire):
     doc: str = Field(default="", max_length=limits.MAX_TEXT_CHARS)
 
 
+class Belief(Wire):
+    """Where the user thinks that good values lie; it counts less and less as results come in.
+
+    ``near: 3.0e-4, factor: 3`` is a log-normal distribution: most likely 0.0003, two times in three within
+    a factor of 3. ``near: 0.1, sd: 0.02`` is a normal one. ``between: [LOW, HIGH]`` instead of ``near`` holds
+    all values of that range for equally good, with the same flanks.
+    """
+
+    near: FiniteFloat | None = None
+    between: Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)] | None = None
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    sd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Belief:
+        if (self.near is None) == (self.between is None):
+            raise ValueError("say where good values lie: either near or between")
+        if (self.factor is None) == (self.sd is None):
+            raise ValueError("say how far off that may be: either factor or sd")
+        low, high = self.range
+        if low > high:
+            raise ValueError(f"between ({low:g}) must not exceed its end ({high:g})")
+        if self.factor is not None and low <= 0:
+            raise ValueError(f"a factor speaks of positive values, not of {low:g}: say sd")
+        return self
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The plateau; twice the same value where there is none."""
+        if self.between is not None:
+            return self.between[0], self.between[1]
+        assert self.near is not None
+        return self.near, self.near
+
+
+class Tie(Wire):
+    """A scaling rule: what is searched is the value at ``to = at``, and the trainer gets it scaled.
+
+    ``tie: {to: batch_size, at: 256, rule: sqrt}`` on a learning rate hands ``lr * sqrt(batch_size / 256)``
+    to the trainer, so that one learning rate is good at every batch size.
+    """
+
+    to: Identifier
+    """A numeric parameter, always positive."""
+    at: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """The value of that parameter at which nothing is scaled."""
+    rule: Literal["sqrt", "linear"]
+
+    def scaled(self, value: float, other: float) -> float:
+        """What the trainer gets instead of ``value`` while the other parameter is ``other``."""
+        ratio = other / self.at
+        return float(value * (ratio**0.5 if self.rule == "sqrt" else ratio))
+
+
 class FloatParameter(ParameterBase):
     """A real number in [low, high], on a log scale if ``log``, on the grid low + k*step if ``step``."""
 
@@ -28,6 +83,8 @@ class FloatParameter(ParameterBase):
     high: FiniteFloat
     log: bool = False
     step: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    belief: Belief | None = None
+    tie: Tie | None = None
 
     @model_validator(mode="after")
     def _check(self) -> FloatParameter:
@@ -43,6 +100,7 @@ class IntParameter(ParameterBase):
     high: StrictInt
     log: bool = False
     step: Annotated[StrictInt, Field(gt=0)] | None = None
+    belief: Belief | None = None
 
     @model_validator(mode="after")
     def _check(self) -> IntParameter:
@@ -87,17 +145,103 @@ class FixedParameter(ParameterBase):
     value: ParamValue
 
 
-Parameter = Annotated[
-    FloatParameter
-    | IntParameter
-    | CategoricalParameter
-    | OrderedParameter
-    | BoolParameter
-    | FixedParameter,
-    Field(discriminator="type"),
-]
+class SimplexParameter(ParameterBase):
+    """Shares of one whole, such as the parts of a data mixture: each at least ``min``, one in all.
+
+    The configuration of ``mix`` with the parts web and code has the parameters ``mix/web`` and ``mix/code``.
+    Shares have six decimals and sum to exactly one.
+    """
+
+    type: Literal["simplex"]
+    parts: Annotated[list[Identifier], Field(min_length=2, max_length=limits.MAX_PARTS)]
+    min: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> SimplexParameter:
+        _check_distinct([*self.parts])
+        if len(self.parts) * self.min > 1 + 1e-9:
+            raise ValueError(f"{len(self.parts)} parts of at least {self.min:g} are more than 1")
+        if round(self.min, 6) != self.min:
+            raise ValueError(f"min has more than the six decimals of a share: write {round(self.min, 6):g}")
+        return self
+
+
+PlainParameter = (
+    FloatParameter | IntParameter | CategoricalParameter | OrderedParameter | BoolParameter | FixedParameter
+)
+"""A parameter that is one value of a configuration."""
+
+Parameter = Annotated[PlainParameter | SimplexParameter, Field(discriminator="type")]
 
 Space = Annotated[dict[Identifier, Parameter], Field(min_length=1, max_length=limits.MAX_PARAMETERS)]
+
+
+def _check_linear(text: str) -> str:
+    linear.parse(text)
+    return text
+
+
+Constraint = Annotated[StrictStr, Field(max_length=limits.MAX_TEXT_CHARS), AfterValidator(_check_linear)]
+"""A linear constraint, such as ``layers + 2 * heads <= 32``; see :mod:`trimtab.wire.linear`. It applies
+while all the parameters it names are active."""
+
+
+class Bounds(Wire):
+    """The values above one number, below another, or both (exclusive)."""
+
+    above: FiniteFloat | None = None
+    below: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Bounds:
+        if self.above is None and self.below is None:
+            raise ValueError("say above, below or both")
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise ValueError(f"nothing is above {self.above:g} and below {self.below:g}")
+        return self
+
+
+Combination = Annotated[
+    dict[Identifier, ParamValue | list[ParamValue] | Bounds],
+    Field(min_length=1, max_length=limits.MAX_PARAMETERS),
+]
+"""Values that must not come together: for each parameter a value, several, or bounds."""
+
+
+def expanded(space: Mapping[str, Parameter]) -> dict[str, PlainParameter]:
+    """The parameters as configurations name them: each simplex as its shares."""
+    plain: dict[str, PlainParameter] = {}
+    for name, parameter in space.items():
+        if not isinstance(parameter, SimplexParameter):
+            plain[name] = parameter
+            continue
+        high = round(1 - (len(parameter.parts) - 1) * parameter.min, 6)
+        for part in parameter.parts:
+            plain[f"{name}/{part}"] = FloatParameter(
+                type="float", low=parameter.min, high=high, when=parameter.when, doc=parameter.doc
+            )
+    return plain
+
+
+def scaled(space: Mapping[str, Parameter], params: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
+    """What the trainer is handed for each tied parameter of a configuration; empty without ties.
+
+    A tie to a parameter that is tied itself follows its scaled value. While the other parameter is not
+    active, the value is handed as it is. Scaled values may lie beyond the range that is searched.
+    """
+    ties = {
+        name: parameter.tie
+        for name, parameter in space.items()
+        if isinstance(parameter, FloatParameter) and parameter.tie is not None and name in params
+    }
+
+    def value(name: str) -> float:
+        own = params[name]
+        assert isinstance(own, int | float)
+        tie = ties.get(name)
+        return float(own) if tie is None or tie.to not in params else tie.scaled(own, value(tie.to))
+
+    return {name: value(name) for name in ties}
 
 
 def _check_range(low: float, high: float, log: bool, step: float | None) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from trimtab.wire import limits
 from trimtab.wire.base import FiniteFloat, Identifier, Name, Params, ParamValue, Step, Wire
-from trimtab.wire.space import Space
+from trimtab.wire.space import Combination, Constraint, Space
 
 
 class Direction(StrEnum):
@@ -220,6 +220,10 @@ class StudySpec(Wire):
     name: Name
     trainer: TrainerSpec
     space: Space
+    constraints: list[Constraint] = Field(default_factory=list, max_length=limits.MAX_CONSTRAINTS)
+    """What the numbers of a configuration must hold."""
+    forbid: list[Combination] = Field(default_factory=list, max_length=limits.MAX_CONSTRAINTS)
+    """Combinations of values that are left out."""
     metric: MetricSpec
     fidelity: FidelitySpec
     budget: BudgetSpec

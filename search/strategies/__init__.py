@@ -11,16 +11,17 @@ from search.space import ParamValue, SearchSpace, did_you_mean
 from search.strategies.asha import Asha
 from search.strategies.base import Strategy
 from search.strategies.bo import BayesianOptimisation
+from search.strategies.curve_bo import CurveBO
 from search.strategies.hyperband import Hyperband
 from search.strategies.quasirandom import Random, Sobol
 from search.view import Fidelity
 
-Named = type[Asha] | type[BayesianOptimisation] | type[Hyperband] | type[Random] | type[Sobol]
+Named = type[Asha] | type[BayesianOptimisation] | type[CurveBO] | type[Hyperband] | type[Random] | type[Sobol]
 
 # A new strategy enters here, and tests/search/test_contract.py holds it to the contract. Curve-aware
 # Bayesian optimisation will stand beside `bo`: the views it needs carry the whole curves already.
 _STRATEGIES: Mapping[str, Named] = {
-    strategy.name: strategy for strategy in (Asha, BayesianOptimisation, Hyperband, Random, Sobol)
+    strategy.name: strategy for strategy in (Asha, BayesianOptimisation, CurveBO, Hyperband, Random, Sobol)
 }
 
 

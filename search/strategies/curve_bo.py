@@ -1,0 +1,439 @@
+"""``curve-bo``: Bayesian optimisation of whole learning curves, by freezing and thawing trials.
+
+A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end, trained
+a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial trained on for
+one of several stretches, or one of a thousand new configurations trained for one of several first stretches.
+A move's worth is what it may gain, divided by the steps it costs:
+
+- what it may teach: the expected improvement of the configuration's *predicted end* over the best predicted
+  end of all others, once the stretch has been seen (the knowledge gradient of one arm; Frazier, Powell,
+  Dayanik, 2009). It is the larger, the more the stretch tells about the end;
+- what it may bring at once: the expected improvement of the *measurement* at the end of the stretch over the
+  best measurement so far;
+
+both times the chance that the configuration trains at all (:mod:`search.surrogates.feasibility`).
+
+Before it has seen long curves a model cannot know what short ones are worth. So a fixed share of the trials is
+always taken further, whatever the model says: one in five from each rung to the next, the one that promises
+most. Trials that are under way count as if they had come out as predicted, so that several workers do not all
+try the same thing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from search.acquisition import log_expected_improvement, probability_of_improvement
+from search.decision import Answer, Continue, Decision, Finish, Launch
+from search.features import Features
+from search.sampling import fresh, sobol_points, tried
+from search.space import ParamValue, SearchSpace
+from search.strategies.common import launches_left, wait_or_finish
+from search.strategies.moves import near, spread
+from search.strategies.options import Option, read_options
+from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
+from search.surrogates.feasibility import failed, log_feasible
+from search.surrogates.history import (
+    Array,
+    LossScale,
+    Points,
+    Progress,
+    best_loss,
+    most_telling,
+    points_of,
+)
+from search.table import Table
+from search.view import Fidelity, StudyView
+
+_START = 1 / 25
+"""Share of a full training that a trial gets first, unless the study's least fidelity is more."""
+_FIRST_TARGETS = (1, 2, 4)
+"""A model's choice for the first stretch of a new trial, in units of the first."""
+_STRETCHES = (1.5, 3.0, math.inf)
+"""Factors by which a trial may be trained on; the last one is: to the end."""
+_RUNG_RATIO = 3
+_TAKEN_FURTHER = 3
+"""Of as many trials that have come to a rung, one goes on to the next, whatever the model says."""
+_MODEL_POINTS = 300
+_HOPELESS = 0.01
+"""When no new trial can start, a paused one goes on only with a better chance to become the best."""
+_SPREAD, _NEAR, _REFINED = 400, 200, 200
+_ELITE = 8
+"""The best trials, near which new configurations are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A way to use a slot, and what the model says of it."""
+
+    worth: float
+    """Logarithm of the expected gain per step."""
+    target: int
+    trial: int | None
+    """Place of the trial to go on with, or None for a new one."""
+    params: Mapping[str, ParamValue]
+    features: Array
+    step: int
+    mean: float
+    """Of the scaled loss at the end, as ``sd``."""
+    sd: float
+    chance: float
+    """That the end is better than the best measurement so far."""
+    forced: str = ""
+    """Why it is made whatever its worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurveBO:
+    """See the module."""
+
+    initial_trials: int
+    """Size of the Sobol design; configurations that are enqueued or imported count."""
+
+    name: ClassVar[str] = "curve-bo"
+    lookahead: ClassVar[bool] = False
+    known_options: ClassVar[tuple[Option, ...]] = (Option("initial_trials", whole=True, at_least=2),)
+    conditional: ClassVar[bool] = True
+
+    @classmethod
+    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> CurveBO:
+        given = read_options(cls.name, options, cls.known_options)
+        default = min(10, max(4, len(space.dimensions) + 2))
+        return cls(int(given.get("initial_trials", default)))
+
+    def first_target(self, fidelity: Fidelity) -> int:
+        return _measured(fidelity, max(fidelity.min, _START * fidelity.max))
+
+    def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+        start = self.first_target(view.fidelity)
+        seen = tried(view)
+        exhausted = view.space.cardinality is not None and len(seen) >= view.space.cardinality
+        decisions: list[Decision] = []
+        units = view.budget.fidelity
+
+        told = sum(bool(trial.values) or failed(trial) or trial.active for trial in view.trials)
+        place = sum(trial.origin == "strategy" for trial in view.trials)
+        design = sobol_points(len(view.space.dimensions), place, view.seed)
+        usable = sum(math.isfinite(best_loss(view, trial)) for trial in view.trials)
+        while len(decisions) < slots and not exhausted and launches_left(view, start, units, len(decisions)) != 0:
+            if told < self.initial_trials:
+                reason = f"Sobol design, {told + 1} of {self.initial_trials}"
+            elif usable < 2:
+                reason = f"Sobol design goes on: {usable} trials with finite values are too few for a model"
+            else:
+                break
+            params = fresh(view.space, seen, design, rng)
+            exhausted = params is None
+            if params is not None:
+                decisions.append(Launch(params, start, reason))
+                units = None if units is None else units - start
+                told += 1
+        if len(decisions) == slots:
+            return Answer(tuple(decisions))
+        if usable < 2:
+            return _without_model(view, start, exhausted, tuple(decisions))
+        return _Round(view, start, rng, units, decisions, exhausted).answer(slots)
+
+
+def _measured(fidelity: Fidelity, step: float) -> int:
+    """The first step at or after ``step`` that is measured."""
+    return min(fidelity.max, math.ceil(step / fidelity.report_every - 1e-9) * fidelity.report_every)
+
+
+def _without_model(
+    view: StudyView, start: int, exhausted: bool, decisions: tuple[Decision, ...]
+) -> Answer:
+    """With less than two usable curves: what is paused goes on, then waiting or being done."""
+    if decisions:
+        return Answer(decisions)
+    for trial in view.trials:
+        cost = view.fidelity.max - trial.step
+        pays = view.budget.fidelity is None or cost <= view.budget.fidelity
+        if trial.status == "paused" and trial.resumable and cost > 0 and pays:
+            reason = "too few trials with finite values for a model: what there is goes on to the end"
+            return Answer((Continue(trial.number, view.fidelity.max, reason),))
+    return wait_or_finish(view, start, exhausted)
+
+
+class _Round:
+    """One decision: the model, and the moves it weighs."""
+
+    def __init__(
+        self,
+        view: StudyView,
+        start: int,
+        rng: np.random.Generator,
+        units: int | None,
+        decisions: list[Decision],
+        exhausted: bool,
+    ) -> None:
+        self.view, self.start, self.rng, self.units = view, start, rng, units
+        self.decisions, self.exhausted = decisions, exhausted
+        self.space, self.fidelity = view.space, view.fidelity
+        self.columns = Features.of(view.space)
+        self.progress = Progress.of(view.fidelity)
+        self.seen = tried(view)
+        self.seen.update(view.space.key(d.params) for d in decisions if isinstance(d, Launch))
+        self.features = self.columns.encode([trial.params for trial in view.trials])
+        """A row for each trial, then for each launch of this answer."""
+        self.bests = np.array([best_loss(view, trial) for trial in view.trials])
+        self.reached = np.array([max(t.step, t.target if t.active else 0) for t in view.trials], dtype=int)
+        """How far each trial will be trained, once what is under way has ended."""
+        self.open = [
+            i
+            for i, t in enumerate(view.trials)
+            if t.status == "paused" and t.resumable and t.step < view.fidelity.max and t.values
+        ]
+        self.scale = LossScale.of(self.bests.tolist())
+        every = points_of(view, self.features, self.scale, self.progress)
+        chosen = most_telling(every, self.bests, _MODEL_POINTS, rng)
+        self.spread = float(chosen.values.std()) or 1.0
+        told = Points(chosen.features, chosen.progress, chosen.owner, chosen.values / self.spread)
+        self.hyperparameters = fit(told, rng)
+        self.model = CurveGP(told, self.hyperparameters)
+        self.best = float(self.scale.scale(self.bests.min())) / self.spread
+        self.diagnostics: dict[str, Any] = report(self.model)
+        under_way = [i for i, trial in enumerate(view.trials) if trial.active and trial.step < trial.target]
+        if under_way:
+            self._believe(under_way, [view.trials[i].target for i in under_way])
+        for decision in decisions:
+            if isinstance(decision, Launch):
+                self._launched(decision)
+
+    def answer(self, slots: int) -> Answer:
+        while len(self.decisions) < slots:
+            move = self._best_move()
+            if move is None:
+                break
+            self._make(move)
+        if self.decisions:
+            return Answer(tuple(self.decisions), self.diagnostics)
+        if any(trial.active for trial in self.view.trials):
+            return Answer((), self.diagnostics)
+        if self.open and launches_left(self.view, self.start, self.units) != 0:
+            reason = f"no paused trial has more than {_HOPELESS:.0%} of chance to become the best"
+        else:
+            reason = ""
+        finish = wait_or_finish(self.view, self.start, self.exhausted)
+        if self.open:
+            why = ", ".join(d.reason for d in finish.decisions if isinstance(d, Finish))
+            reason = f"{why}; no paused trial has more than {_HOPELESS:.0%} of chance to become the best"
+            return Answer((Finish(reason),), self.diagnostics)
+        return Answer(finish.decisions, self.diagnostics)
+
+    def _best_move(self) -> Move | None:
+        made = sum(isinstance(decision, Launch) for decision in self.decisions)
+        may_launch = not self.exhausted and launches_left(self.view, self.start, self.units, made) != 0
+        everyone = self._outlook(list(range(len(self.features))))
+        forced = self._due(everyone)
+        if forced is not None:
+            return forced
+        thaw = self._thaw(everyone, may_launch)
+        if not may_launch:
+            return thaw
+        new = self._new(everyone)
+        if new is None or (thaw is not None and thaw.worth >= new.worth):
+            return thaw
+        return new
+
+    def _outlook(self, places: list[int]) -> Outlook:
+        return self.model.outlook(self.features[places], np.array(places, dtype=np.intp))
+
+    def _affordable(self, places: list[int], levels: Array) -> tuple[list[int], Array]:
+        """Those of ``places`` that can be taken to their ``levels``, or to what the budget pays for."""
+        kept, targets = [], []
+        every = self.fidelity.report_every
+        for place, level in zip(places, levels.tolist(), strict=True):
+            step = self.view.trials[place].step
+            target = max(_measured(self.fidelity, level), _measured(self.fidelity, step + 1))
+            if self.units is not None and target - step > self.units:
+                target = (step + self.units) // every * every
+            if target > step:
+                kept.append(place)
+                targets.append(target)
+        return kept, np.array(targets, dtype=np.float64)
+
+    def _due(self, everyone: Outlook) -> Move | None:
+        """The trial that goes on whatever the model says, if one is due."""
+        rungs = [self.start]
+        while rungs[-1] < self.fidelity.max:
+            rungs.append(_measured(self.fidelity, rungs[-1] * _RUNG_RATIO))
+        for below, rung in reversed(list(zip(rungs[:-1], rungs[1:], strict=True))):
+            come = int((self.reached >= below).sum())
+            if int((self.reached >= rung).sum()) >= come // _TAKEN_FURTHER:
+                continue
+            waiting = [i for i in self.open if below <= self.view.trials[i].step < rung]
+            waiting, targets = self._affordable(waiting, np.full(len(waiting), float(rung)))
+            waiting = [i for i, target in zip(waiting, targets, strict=True) if target == rung]
+            if waiting:
+                promise = everyone.mean[waiting] - 0.5 * everyone.sd[waiting]
+                place = waiting[int(np.argmin(promise))]
+                why = f"one in {_TAKEN_FURTHER} goes on from {below} to {rung} {self.fidelity.unit}"
+                return self._continuing(everyone, place, rung, 0.0, why)
+        return None
+
+    def _thaw(self, everyone: Outlook, may_launch: bool) -> Move | None:
+        """The best of going on with a paused trial."""
+        best: Move | None = None
+        order = np.argsort(everyone.mean, kind="stable")
+        leader, second = int(order[0]), int(order[min(1, len(order) - 1)])
+        for factor in _STRETCHES:
+            levels = np.array([self.view.trials[i].step * factor for i in self.open])
+            places, targets = self._affordable(self.open, np.minimum(levels, self.fidelity.max))
+            if not may_launch:
+                chance = probability_of_improvement(everyone.mean[places], everyone.sd[places], self.best)
+                hopeful = chance > _HOPELESS
+                places = [i for i, hope in zip(places, hopeful, strict=True) if hope]
+                targets = targets[hopeful]
+            if not places:
+                continue
+            rivals = np.where(np.array(places) == leader, everyone.mean[second], everyone.mean[leader])
+            steps = np.array([self.view.trials[i].step for i in places], dtype=np.float64)
+            worth = self._worth(self._outlook(places), steps, targets, rivals)
+            top = int(np.argmax(worth))
+            if best is None or worth[top] > best.worth:
+                best = self._continuing(everyone, places[top], int(targets[top]), float(worth[top]))
+        return best
+
+    def _new(self, everyone: Outlook) -> Move | None:
+        """The best new configuration that is not tried yet."""
+        order = np.argsort(everyone.mean, kind="stable")
+        rival = float(everyone.mean[order[0]])
+        elite = self.space.layout.read(
+            [self._params(int(i)) for i in order[:_ELITE]],
+        )
+        targets = sorted({_measured(self.fidelity, self.start * factor) for factor in _FIRST_TARGETS})
+        if self.units is not None:
+            targets = [target for target in targets if target <= self.units]
+        pool = Table.concat(
+            [
+                spread(self.space, _SPREAD, self.rng),
+                near(self.space, elite, _NEAR, (0.05, 0.15, 0.4), self.rng),
+            ]
+        )
+        for scales in ((0.03, 0.1, 0.2), (0.01, 0.03, 0.1), ()):
+            features = self.columns.encode_table(pool)
+            outlook = self.model.outlook(features, np.full(len(pool), -1, dtype=np.intp))
+            feasible = log_feasible(
+                self.view, self.features[: len(self.view.trials)], self.hyperparameters.lengths, features
+            )
+            worths = np.stack(
+                [
+                    self._worth(
+                        outlook, np.zeros(len(pool)), np.full(len(pool), float(target)), np.full(len(pool), rival)
+                    )
+                    for target in targets
+                ]
+            )
+            worth = worths.max(axis=0) + feasible
+            ranked = np.argsort(-worth, kind="stable")
+            if scales:
+                pool = pool.take(ranked[:10])
+                pool = Table.concat([pool, near(self.space, pool, _REFINED, scales, self.rng)])
+        for top in ranked[:50].tolist():
+            (params,) = self.space.layout.write(pool.take(slice(top, top + 1)))
+            if self.space.key(params) not in self.seen:
+                return self._move(
+                    outlook, top, targets[int(np.argmax(worths[:, top]))], float(worth[top]), params, features[top]
+                )
+        params_or_none = fresh(self.space, self.seen, iter(self.rng.random((256, len(self.space.dimensions)))), self.rng)
+        if params_or_none is None:
+            self.exhausted = True
+            return None
+        features = self.columns.encode([params_or_none])
+        outlook = self.model.outlook(features, np.array([-1], dtype=np.intp))
+        why = "what the model would try has been tried: drawn at random"
+        return self._move(outlook, 0, targets[0], 0.0, params_or_none, features[0], why)
+
+    def _worth(self, outlook: Outlook, steps: Array, targets: Array, rivals: Array) -> Array:
+        """Logarithm of the expected gain per step of training to ``targets``; each of shape (m,)."""
+        mean, sd, shared = outlook.at(self.progress(targets))
+        taught = np.abs(shared) / np.sqrt(sd**2 + self.model.noise)
+        teaches = log_expected_improvement(outlook.mean, np.maximum(taught, 1e-9), rivals)
+        brings = log_expected_improvement(mean, sd, self.best)
+        return np.logaddexp(teaches, brings) - np.log(targets - steps)
+
+    def _params(self, place: int) -> Mapping[str, ParamValue]:
+        if place < len(self.view.trials):
+            return self.view.trials[place].params
+        launches = [d for d in self.decisions if isinstance(d, Launch)]
+        return launches[place - len(self.view.trials)].params
+
+    def _continuing(
+        self, everyone: Outlook, place: int, target: int, worth: float, forced: str = ""
+    ) -> Move:
+        trial = self.view.trials[place]
+        return self._move(
+            everyone, place, target, worth, trial.params, self.features[place], forced, place, trial.step
+        )
+
+    def _move(
+        self,
+        outlook: Outlook,
+        row: int,
+        target: int,
+        worth: float,
+        params: Mapping[str, ParamValue],
+        features: Array,
+        forced: str = "",
+        trial: int | None = None,
+        step: int = 0,
+    ) -> Move:
+        mean, sd = outlook.mean[row : row + 1], outlook.sd[row : row + 1]
+        chance = probability_of_improvement(mean, sd, self.best)
+        return Move(
+            worth, target, trial, params, features, step, float(mean[0]), float(sd[0]), float(chance[0]), forced
+        )
+
+    def _make(self, move: Move) -> None:
+        """Turn the move into a decision, and let the model believe in its outcome."""
+        reason = self._reason(move)
+        if self.units is not None:
+            self.units -= move.target - move.step
+        if move.trial is None:
+            launch = Launch(move.params, move.target, reason)
+            self.decisions.append(launch)
+            self.seen.add(self.space.key(move.params))
+            self._launched(launch)
+        else:
+            self.decisions.append(Continue(self.view.trials[move.trial].number, move.target, reason))
+            self.open.remove(move.trial)
+            self.reached[move.trial] = move.target
+            self._believe([move.trial], [move.target])
+
+    def _launched(self, launch: Launch) -> None:
+        self.features = np.concatenate([self.features, self.columns.encode([launch.params])])
+        self.reached = np.append(self.reached, launch.target)
+        self._believe([len(self.features) - 1], [launch.target])
+
+    def _believe(self, places: list[int], targets: list[int]) -> None:
+        """Condition the model on what it predicts for runs that are under way."""
+        at = self.progress(targets)
+        mean, _, _ = self._outlook(places).at(at)
+        imagined = Points(self.features[places], at, np.array(places, dtype=np.intp), mean)
+        self.model = CurveGP(self.model.points.plus(imagined), self.hyperparameters)
+
+    def _reason(self, move: Move) -> str:
+        sign = -1.0 if self.view.maximize else 1.0
+        low, mid, high = (
+            sign * self.scale.loss(self.spread * (move.mean + k * move.sd)) for k in (-1.645, 0.0, 1.645)
+        )
+        low, high = sorted((low, high))
+        best = sign * float(self.bests.min())
+        words = (
+            f"predicted to end at {mid:.4g} (90 %: {low:.4g} to {high:.4g}), "
+            f"{_percent(move.chance)} chance to beat the best so far, {best:.4g}; "
+            f"{move.target - move.step} {self.fidelity.unit} more"
+        )
+        return f"{move.forced}: {words}" if move.forced else words
+
+
+def _percent(chance: float) -> str:
+    if chance < 0.01:
+        return "under 1 %"
+    return "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"

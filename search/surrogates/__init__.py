@@ -1,0 +1,1 @@
+"""Models of learning curves: what unfinished and untried configurations will come to."""

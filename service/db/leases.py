@@ -19,6 +19,7 @@ from service.db.models import AttemptRow, CheckpointRow, ProcessRow, RunRow, Stu
 from service.db.reports import expiry
 from service.db.transitions import move
 from service.errors import ConflictError, NotFoundError
+from trimtab.wire.space import scaled
 from trimtab.wire.states import AttemptState, RunState, StudyState, TrialState
 from trimtab.wire.work import (
     AskRequest,
@@ -269,7 +270,7 @@ def _assignment(
         study_name=study.name,
         trial=trial.number,
         run=run.number,
-        params=trial.params,
+        params={**trial.params, **scaled(spec.space, trial.params)},
         trainer=spec.trainer,
         training_seed=spec.seeds.training,
         start_step=run.start_step,

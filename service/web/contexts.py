@@ -106,6 +106,8 @@ class Setting:
     value: ParamValue
     best: ParamValue | None
     doc: str
+    scaled: ParamValue | None
+    """What the trainer is handed instead, where the parameter is tied to another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

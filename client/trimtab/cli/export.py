@@ -81,13 +81,18 @@ def _json(trials: list[TrialItem]) -> str:
 
 
 def _rows(trials: list[TrialItem]) -> list[dict[str, Any]]:
-    """One flat row per trial; each parameter is a column ``params.NAME``, empty where inactive."""
+    """One flat row per trial; each parameter is a column ``params.NAME``, empty where inactive.
+
+    What the trainer got instead of a tied parameter's value is a column ``scaled.NAME``.
+    """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    tied = list(dict.fromkeys(name for trial in trials for name in trial.scaled))
     rows = []
     for trial in trials:
-        fields = trial.model_dump(exclude={"params"})
+        fields = trial.model_dump(exclude={"params", "scaled"})
         row = {name: str(value) if isinstance(value, StrEnum) else value for name, value in fields.items()}
-        rows.append(row | {f"params.{name}": trial.params.get(name) for name in names})
+        row |= {f"params.{name}": trial.params.get(name) for name in names}
+        rows.append(row | {f"scaled.{name}": trial.scaled.get(name) for name in tied})
     return rows
 
 

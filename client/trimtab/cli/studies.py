@@ -28,7 +28,7 @@ from trimtab.client import Client
 from trimtab.errors import TrimtabError
 from trimtab.figures import duration, exact, number, parameter, percent, words
 from trimtab.wire.states import StudyState, TrialState
-from trimtab.wire.views import StudyDetail, TrialDetail
+from trimtab.wire.views import BestTrial, StudyDetail, TrialDetail
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A study file, YAML or JSON.")]
 
@@ -172,7 +172,7 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
         f"at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
     )
     for name, value in found.best.params.items():
-        out.print(f"  {name}: {escape(exact(value))}", soft_wrap=True)
+        out.print(f"  {name}: {escape(exact(value))}{_trained_with(found.best, name)}", soft_wrap=True)
 
 
 def pause(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
@@ -254,6 +254,11 @@ def _rank(value: float | None, maximize: bool) -> float:
     return -value if maximize else value
 
 
+def _trained_with(trial: BestTrial | TrialDetail, name: str) -> str:
+    """What the trainer gets instead of a tied parameter's value."""
+    return f"  [dim](trained with {escape(exact(trial.scaled[name]))})[/]" if name in trial.scaled else ""
+
+
 def _print_trial(trial: TrialDetail) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
@@ -267,7 +272,7 @@ def _print_trial(trial: TrialDetail) -> None:
         "trained", f"{number(trial.step)} of {number(trial.target_step)} in {duration(trial.seconds)}"
     )
     for name, value in trial.params.items():
-        grid.add_row(name, escape(exact(value)))
+        grid.add_row(name, f"{escape(exact(value))}{_trained_with(trial, name)}")
     out.print(grid)
     for run in trial.runs_detail:
         steps = f"{number(run.start_step)} → {number(run.target_step)}"

@@ -24,9 +24,9 @@ class ParameterBase(Wire):
 class Belief(Wire):
     """Where the user thinks that good values lie; it counts less and less as results come in.
 
-    ``near: 3.0e-4, factor: 3`` is a log-normal distribution: most likely 0.0003, two times in three within
-    a factor of 3. ``near: 0.1, sd: 0.02`` is a normal one. ``between: [LOW, HIGH]`` instead of ``near`` holds
-    all values of that range for equally good, with the same flanks.
+    ``near: 3.0e-4, factor: 3`` is a log-normal distribution: most likely 0.0003, two times in three
+    within a factor of 3. ``near: 0.1, sd: 0.02`` is a normal one. ``between: [LOW, HIGH]`` instead of
+    ``near`` holds all values of that range for equally good, with the same flanks.
     """
 
     near: FiniteFloat | None = None
@@ -148,7 +148,7 @@ class FixedParameter(ParameterBase):
 class SimplexParameter(ParameterBase):
     """Shares of one whole, such as the parts of a data mixture: each at least ``min``, one in all.
 
-    The configuration of ``mix`` with the parts web and code has the parameters ``mix/web`` and ``mix/code``.
+    With the parts web and code, ``mix`` gives a configuration the parameters ``mix/web`` and ``mix/code``.
     Shares have six decimals and sum to exactly one.
     """
 

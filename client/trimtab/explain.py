@@ -123,6 +123,8 @@ def _place(model: type[BaseModel], location: Sequence[str | int]) -> _Place:
     while rest:
         annotation, discriminator = _bare(annotation)
         part = rest.pop(0)
+        if part == "[key]":  # About the name, whatever stands behind it.
+            break
         if discriminator is not None:
             annotation = _tagged(annotation, discriminator, part)
         elif get_origin(annotation) in (Union, UnionType):
@@ -132,9 +134,10 @@ def _place(model: type[BaseModel], location: Sequence[str | int]) -> _Place:
             fields_allowed = model_member is not None
             union = "list" if str(part).startswith("list[") else "scalar"
             annotation = list_member
-            if model_member is not None and part == model_member.__name__:
+            # A model with a validator of its own goes by "function-after[_check(), NAME]".
+            if model_member is not None and model_member.__name__ in str(part):
                 union, annotation = "fields", model_member
-        elif part != "[key]":
+        else:
             parts.append(str(part))
             fields = ()
             if _is_model(annotation):

@@ -149,7 +149,10 @@ class Rules:
 
     def applies(self, table: Table) -> Mask:
         """Which linear constraints apply to which configuration, shape (n, m)."""
-        return np.stack([table.active[:, named].all(axis=1) for named in self.named], axis=1)
+        applies = np.ones((len(table), len(self.linear)), dtype=np.bool_)
+        for at, named in enumerate(self.named):
+            applies[:, at] = table.active[:, named].all(axis=1)
+        return applies
 
     def broken(self, table: Table) -> Mask:
         """Which linear constraints a configuration breaks, shape (n, m)."""

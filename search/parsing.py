@@ -45,9 +45,11 @@ def parse_space(
         if isinstance(made, Simplex):
             simplexes.append(made)
         for own in made.shares if isinstance(made, Simplex) else (name,):
-            if own in origins or (own != name and own in document):
+            if own in origins:
                 mistakes.append(
-                    Mistake(pointer("space", name), f"there are two parameters {own}", "rename one of them")
+                    Mistake(
+                        pointer("space", name), f"{own} is the name of two parameters", "rename one of them"
+                    )
                 )
             elif made is not None:
                 domains[own] = made.domain if isinstance(made, Simplex) else made

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.sampling import fresh, tried, uniform_points
 from search.space import ParamValue, SearchSpace
@@ -53,7 +54,7 @@ class Asha:
             f"a new configuration, to {levels[0]} {view.fidelity.unit} first"
         )
         seen = tried(view)
-        points = uniform_points(len(view.space.dimensions), rng)
+        points = leaning(view.space, uniform_points(len(view.space.dimensions), rng), len(view.trials))
         left = launches_left(view, levels[0], units)
         wanted = slots - len(going_on)
         launches: list[Launch] = []

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.errors import Mistake, SearchError
 from search.sampling import fresh, sobol_points, tried, uniform_points
@@ -86,7 +87,8 @@ class BayesianOptimisation:
 
         designed = len(known.losses) + len(known.pending)
         place = sum(trial.origin == "strategy" for trial in view.trials)
-        points = sobol_points(len(view.space.dimensions), place, view.seed)
+        sequence = sobol_points(len(view.space.dimensions), place, view.seed)
+        points = leaning(view.space, sequence, place)
         while len(launches) < wanted and not exhausted:
             if designed < self.initial_trials:
                 reason = f"Sobol design, {designed + 1} of {self.initial_trials}"

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.sampling import fresh, tried, uniform_points
 from search.space import ParamValue, SearchSpace
@@ -67,7 +68,7 @@ class Hyperband:
 
         started = [sum(bracket == b for bracket in home.values()) for b in brackets]
         seen = tried(view)
-        points = uniform_points(len(view.space.dimensions), rng)
+        points = leaning(view.space, uniform_points(len(view.space.dimensions), rng), len(view.trials))
         launches: list[Launch] = []
         exhausted = False
         while len(going_on) + len(launches) < slots and not exhausted:

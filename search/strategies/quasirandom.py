@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.sampling import fresh, sobol_points, tried, uniform_points
 from search.space import ParamValue, SearchSpace
@@ -40,7 +41,8 @@ class Sobol:
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
         place = sum(trial.origin == "strategy" for trial in view.trials)
-        points = sobol_points(len(view.space.dimensions), place, view.seed)
+        sequence = sobol_points(len(view.space.dimensions), place, view.seed)
+        points = leaning(view.space, sequence, place)
         return _launch(view, slots, rng, points, "point {} of the Sobol sequence", place)
 
 
@@ -63,7 +65,7 @@ class Random:
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
         place = sum(trial.origin == "strategy" for trial in view.trials)
-        points = uniform_points(len(view.space.dimensions), rng)
+        points = leaning(view.space, uniform_points(len(view.space.dimensions), rng), place)
         return _launch(view, slots, rng, points, "random draw {}", place)
 
 

@@ -8,6 +8,9 @@ What the model is told: a trial that has ended counts with the best value of its
 stopped early too (which is no better than what it would have come to). A trial that diverged or ran out
 of memory counts as the worst value seen, since its configuration is to blame; after another failure
 nothing is known, and the trial is marked failed.
+
+Linear inequalities and simplexes are handed to Ax; what it cannot hold is refused when the study is
+submitted. Beliefs move points of the design, not the model.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.errors import Mistake, SearchError
 from search.sampling import fresh, sobol_points, tried, uniform_points
-from search.space import ParamValue, SearchSpace
+from search.space import Choice, ParamValue, Real, SearchSpace, Whole, pointer
 from search.strategies.common import launches_left, wait_or_finish
 from search.strategies.options import Option, read_options
 from search.view import Fidelity, StudyView, TrialView
@@ -53,16 +56,7 @@ class BayesianOptimisation:
     def create(
         cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity
     ) -> BayesianOptimisation:
-        mistakes: list[Mistake] = []
-        if space.conditional:
-            names = ", ".join(p.name for p in space.parameters if p.when)
-            mistakes.append(
-                Mistake(
-                    "/strategy/name",
-                    f"bo cannot model conditional parameters ({names})",
-                    "use asha, hyperband, random or sobol, or drop the conditions",
-                )
-            )
+        mistakes = beyond_ax(space)
         given: dict[str, float] = {}
         try:
             given = read_options(cls.name, options, cls.known_options)
@@ -109,7 +103,8 @@ class BayesianOptimisation:
             diagnostics |= fit
             at_random = uniform_points(len(view.space.dimensions), rng)
             for choice, reason in modelled:
-                if view.space.key(choice) not in seen:
+                # Rounding to grids may have left what a constraint allows.
+                if view.space.key(choice) not in seen and not view.space.check(choice):
                     seen.add(view.space.key(choice))
                     launches.append(Launch(choice, target, reason))
             # Ax may give fewer than asked for, or what is tried: the other slots are not left idle.
@@ -167,6 +162,49 @@ class BayesianOptimisation:
                 "value": sign * (centre + scale * fit.predicted_means[best]),
             },
         }
+
+
+def beyond_ax(space: SearchSpace) -> list[Mistake]:
+    """What a space says that Ax cannot hold: conditions, some constraints, forbidden combinations."""
+    mistakes: list[Mistake] = []
+    if space.conditional:
+        names = ", ".join(p.name for p in space.parameters if p.when)
+        mistakes.append(
+            Mistake(
+                "/strategy/name",
+                f"bo cannot model conditional parameters ({names})",
+                "use asha, hyperband, random or sobol, or drop the conditions",
+            )
+        )
+    for at, constraint in enumerate(space.constraints):
+        place = pointer("constraints", at)
+        if constraint.relation == "==":
+            mistakes.append(
+                Mistake(place, "bo cannot hold an equality", "search one parameter less, or say <= and >=")
+            )
+        uneven = [
+            name
+            for name in constraint.names
+            if isinstance(domain := space.by_name[name].domain, Choice)
+            or (isinstance(domain, Real | Whole) and domain.log)
+        ]
+        if uneven and constraint.relation != "==":
+            mistakes.append(
+                Mistake(
+                    place,
+                    f"bo cannot hold a constraint on a log scale or a list of values ({', '.join(uneven)})",
+                    "use asha, hyperband, random or sobol, or make the parameter linear",
+                )
+            )
+    mistakes.extend(
+        Mistake(
+            pointer("forbid", at),
+            "bo cannot leave out combinations of values",
+            "use asha, hyperband, random or sobol",
+        )
+        for at in range(len(space.forbidden))
+    )
+    return mistakes
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def create_app(
 
     app.add_exception_handler(OperationalError, unavailable)
     app.add_middleware(Guard, settings=settings, answers=answers, new_key=new_key)
-    # Routes are tried one after the other: those that are called for every step of every training come first.
+    # Routes are tried one after the other: what is called for every step of every training comes first.
     for module in (work, studies, trials, stream, health):
         app.include_router(module.router(context))
     app.include_router(web_router(database, clock, settings.token))

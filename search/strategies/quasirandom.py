@@ -29,6 +29,7 @@ class Sobol:
     lookahead: ClassVar[bool] = True
     known_options: ClassVar[tuple[Option, ...]] = ()
     conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Sobol:
@@ -52,6 +53,7 @@ class Random:
     lookahead: ClassVar[bool] = True
     known_options: ClassVar[tuple[Option, ...]] = ()
     conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Random:

@@ -125,15 +125,14 @@ def _evolved(
                 "randn": lambda *shape: rng.standard_normal(shape),
                 "seed": math.nan,
                 "verbose": -10,
-                "verb_log": 0,
-                "signals_filename": None,
             },
         )
         for start in range(0, len(losses) - population + 1, population):
             told = slice(start, start + population)
-            ranks = np.unique(losses[told], return_inverse=True)[1]
-            strategy.ask()
-            strategy.tell([np.pad(p, (0, padding), constant_values=0.5) for p in points[told]], ranks)
+            strategy.ask()  # It must be asked before it is told.
+            strategy.tell(
+                [np.pad(p, (0, padding), constant_values=0.5) for p in points[told]], losses[told]
+            )
     return strategy
 
 

@@ -1,4 +1,4 @@
-"""``cmaes``: CMA-ES over the unit cube, by fully trained trials, on Hansen's ``cma``.
+"""``cmaes``: the covariance matrix adaptation evolution strategy, by fully trained trials, on pycma.
 
 Hansen, "The CMA Evolution Strategy: A Tutorial" (2016). A normal distribution over the cube moves, turns
 and shrinks as each generation of trials says; its first generation is a Sobol design. What it is told of
@@ -6,11 +6,10 @@ failures and of early stops is that of :mod:`search.strategies.knowledge`.
 
 There is no state to keep: the results, in order of their trials, are cut into generations, and the
 distribution is led through them again for each decision (0.2 s for 1,000 trials). Workers that finish out
-of order, and configurations from people, are so far no trouble: CMA-ES takes in what it did not draw
-(Hansen, "Injecting External Solutions Into CMA-ES", 2011). The order of the losses within a generation is
-all it looks at.
+of order, and configurations from people, do no harm: CMA-ES takes in what it did not draw (Hansen, "Injecting
+External Solutions Into CMA-ES", 2011). The order of the losses within a generation is all it looks at.
 
-Optuna's ``CmaEsSampler`` is not used, since it keeps its state in the attributes of trials.
+Optuna's ``CmaEsSampler`` would keep its state in the attributes of trials.
 """
 
 from __future__ import annotations

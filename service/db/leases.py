@@ -14,9 +14,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from service.db import ends, events, facts, processes
+from service.db.attempts import expiry
 from service.db.engine import is_postgresql
 from service.db.models import AttemptRow, CheckpointRow, ProcessRow, RunRow, StudyRow, TrialRow
-from service.db.reports import expiry
 from service.db.transitions import move
 from service.errors import ConflictError, NotFoundError
 from trimtab.wire.states import AttemptState, RunState, StudyState, TrialState

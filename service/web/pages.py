@@ -26,6 +26,7 @@ from trimtab.wire.views import StudyDetail, TrialDetail
 STUDIES_PER_PAGE = 30
 TRIALS_PER_PAGE = 50
 DECISIONS_SHOWN = 12
+CURVES_SHOWN = 300
 TRIALS_PER_EXPORT_READ = 500
 ACTIVE = (StudyState.RUNNING, StudyState.PAUSED)
 """In these states trials can be stopped."""
@@ -88,6 +89,7 @@ def study(
         study=detail,
         default=summary.default,
         improvements=tuple(summary.best_so_far),
+        curves_shown=CURVES_SHOWN,
         rungs=rungs(detail.spec),
         spec_text=spec_text(detail.spec),
         trials=tuple(trials.items),

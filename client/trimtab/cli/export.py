@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -123,11 +124,19 @@ def _write_parquet(trials: list[TrialItem], file: Path) -> None:
     try:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     except OSError as error:
-        raise TrimtabError(f"{file} cannot be written: {error}") from error
+        raise _not_written(file, error) from error
 
 
 def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise TrimtabError(f"{file} cannot be written: {error}") from error
+        raise _not_written(file, error) from error
+
+
+def _not_written(file: Path, error: OSError) -> TrimtabError:
+    # The text of an OSError names the file once more, and pyarrow's the call that failed.
+    why = str(error) if error.errno is None else os.strerror(error.errno)
+    return TrimtabError(
+        f"{file} cannot be written: {why}", "name a file in a folder that can be written to"
+    )

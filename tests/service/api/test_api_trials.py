@@ -23,7 +23,7 @@ def test_ask_report_and_end_make_a_finished_trial_with_its_curve(api: Any) -> No
     token = api.ask(study)["token"]
     for step, loss in ((5, 0.5), (10, 0.25)):
         assert api.report(token, step // 5, step, loss) in ("continue", "stop")
-    assert api.end(token, 10) == {"accepted": True, "trial_state": "completed"}
+    assert api.end(token, 10) == {"accepted": True, "trial_state": "completed", "assignments": []}
     assert api.end(token, 10)["accepted"] is False
     assert api.report(token, 9, 11, 0.1) == "lost"
 

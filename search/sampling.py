@@ -81,6 +81,14 @@ def legalised(space: SearchSpace, points: Array) -> Table:
     return table.take(space.rules.legal(table))
 
 
+def legal_at(space: SearchSpace, point: npt.ArrayLike) -> dict[str, ParamValue] | None:
+    """The configuration of one point of the cube, equalities solved; None if it is illegal."""
+    if not space.constrained:
+        return space.decode(point)
+    legal = legalised(space, np.asarray(point, dtype=np.float64)[None])
+    return space.layout.write(legal)[0] if len(legal) else None
+
+
 def completed(space: SearchSpace, table: Table) -> Table:
     """The table with every equality solved for one of its parameters, whose own value is forgotten.
 

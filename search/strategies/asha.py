@@ -35,6 +35,7 @@ class Asha:
     lookahead: ClassVar[bool] = False
     known_options: ClassVar[tuple[Option, ...]] = (ETA,)
     conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Asha:

@@ -24,6 +24,7 @@ class _Drawn:
     lookahead: ClassVar[bool] = True
     known_options: ClassVar[tuple[Option, ...]] = ()
     conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Self:

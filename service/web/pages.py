@@ -181,7 +181,7 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
 def rungs(spec: StudySpec) -> tuple[int, ...]:
     """The steps below the full fidelity at which the strategy weighs trials against each other."""
     eta = spec.strategy.options.get("eta", 3)
-    if spec.strategy.name not in ("asha", "hyperband") or not isinstance(eta, int | float):
+    if spec.strategy.name not in ("asha", "bohb", "hyperband") or not isinstance(eta, int | float):
         return ()
     return rung_levels(specs.fidelity(spec), eta)[:-1]
 

@@ -81,10 +81,11 @@ def test_what_starts_in_a_wide_space_of_numbers_is_legal() -> None:
 
 
 def test_bo_searches_a_mixture_under_constraints() -> None:
-    found = SearchSpace.from_json(PLAIN, PLAIN_CONSTRAINTS)
-    history = _simulate(found, "bo", 6)
+    document = {**PLAIN, "n": {**PLAIN["n"], "high": 4}}
+    found = SearchSpace.from_json(document, PLAIN_CONSTRAINTS)
+    history = _simulate(found, "bo", 4)
     reasons = [event.reason for event in history.events if event.kind == "launch"]
-    assert sum("model of" in reason for reason in reasons) == 3
+    assert sum("model of" in reason for reason in reasons) == 1
 
 
 def test_bo_says_at_submission_what_ax_cannot_hold() -> None:

@@ -32,8 +32,8 @@ AxParams = dict[str, float | int | str]
 _METRIC = "loss"
 
 _QUICKER_WALK = {"optimizer_kwargs": {"options": {"n_burnin": 200, "n_thinning": 2}}}
-"""Steps of BoTorch's walk through constraints to the points from which its optimizer starts. Its defaults of
-10,000 and 32, for each combination of discrete values, would cost most of a minute."""
+"""Steps of BoTorch's walk through constraints to the points from which its optimizer starts. Its defaults
+of 10,000 and 32, for each combination of discrete values, would cost most of a minute."""
 _ENUMERATED = 10
 """Combinations of discrete values up to which BoTorch optimizes for each of them."""
 

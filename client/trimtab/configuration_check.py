@@ -10,7 +10,7 @@ from trimtab.explain import show
 from trimtab.space_check import Place, problem, unknown, wanted
 from trimtab.wire.base import ParamValue
 from trimtab.wire.problems import FieldProblem
-from trimtab.wire.space import Bounds, FixedParameter, PlainParameter, SimplexParameter
+from trimtab.wire.space import Bounds, Clause, FixedParameter, PlainParameter, SimplexParameter
 from trimtab.wire.study import QueuedConfig
 
 _MILLION = 10**6
@@ -87,7 +87,7 @@ def _shares(draft: Draft, config: QueuedConfig, here: Place) -> Iterator[FieldPr
 
 
 def _constraints(draft: Draft, config: QueuedConfig, here: Place) -> Iterator[FieldProblem]:
-    for at, constraint in draft.constraints.items():
+    for constraint in draft.constraints.values():
         values = {name: config.params.get(name) for name in constraint.terms}
         terms = [
             coefficient * value
@@ -103,15 +103,17 @@ def _constraints(draft: Draft, config: QueuedConfig, here: Place) -> Iterator[Fi
             yield problem(
                 *here,
                 next(iter(constraint.terms)),
-                message=f"breaks constraint number {at + 1} of the list: with all names on the left, "
-                f"that side is {left:g}, not {constraint.relation} {constraint.bound:g}",
+                message=f'breaks "{constraint.text}": with all names on the left, that side is {left:g}, '
+                f"not {constraint.relation} {constraint.bound:g}",
                 suggestion=f"change {' or '.join(constraint.terms)}",
             )
 
 
 def _forbidden(draft: Draft, config: QueuedConfig, here: Place) -> Iterator[FieldProblem]:
     for at, combination in draft.forbid.items():
-        if all(name in config.params and _is_in(config.params[name], v) for name, v in combination.items()):
+        if combination and all(
+            name in config.params and _is_in(config.params[name], v) for name, v in combination.items()
+        ):
             yield problem(
                 *here,
                 next(iter(combination)),
@@ -120,7 +122,7 @@ def _forbidden(draft: Draft, config: QueuedConfig, here: Place) -> Iterator[Fiel
             )
 
 
-def _is_in(value: ParamValue, given: ParamValue | list[ParamValue] | Bounds) -> bool:
+def _is_in(value: ParamValue, given: Clause) -> bool:
     if not isinstance(given, Bounds):
         return any(same(value, one) for one in (given if isinstance(given, list) else [given]))
     if isinstance(value, str | bool):

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from trimtab.wire import linear
 from trimtab.wire.linear import Linear
 from trimtab.wire.space import (
+    Clause,
     Combination,
     Constraint,
     Parameter,
@@ -35,6 +36,7 @@ T = TypeVar("T")
 _TRAINER: TypeAdapter[TrainerSpec] = TypeAdapter(TrainerSpec)
 _PARAMETER: TypeAdapter[Parameter] = TypeAdapter(Parameter)
 _CONSTRAINT: TypeAdapter[str] = TypeAdapter(Constraint)
+_CLAUSE: TypeAdapter[Clause] = TypeAdapter(Clause)
 _COMBINATION: TypeAdapter[Combination] = TypeAdapter(Combination)
 _METRIC: TypeAdapter[MetricSpec] = TypeAdapter(MetricSpec)
 _FIDELITY: TypeAdapter[FidelitySpec] = TypeAdapter(FidelitySpec)
@@ -59,7 +61,10 @@ class Draft:
     """The sound parameters as configurations name them: each simplex as its shares."""
     constraints: Mapping[int, Linear]
     """The sound constraints by their place in the list."""
+    clauses: Mapping[int, Mapping[str, Clause]]
+    """The sound clauses of each forbidden combination by its place in the list."""
     forbid: Mapping[int, Combination]
+    """The sound combinations by their place in the list."""
     metric: MetricSpec | None
     fidelity: FidelitySpec | None
     budget: BudgetSpec | None
@@ -110,6 +115,11 @@ class Draft:
             space=sound,
             parameters=expanded(sound),
             constraints={at: linear.parse(text) for at, text in texts.items()},
+            clauses={
+                at: _sound_items(_CLAUSE, {str(name): value for name, value in given.items()})
+                for at, given in _listed(document.get("forbid")).items()
+                if isinstance(given, Mapping)
+            },
             forbid=_sound_items(_COMBINATION, _listed(document.get("forbid"))),
             metric=_sound(_METRIC, document.get("metric")),
             fidelity=_sound(_FIDELITY, document.get("fidelity")),

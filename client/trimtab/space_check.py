@@ -270,8 +270,8 @@ def _never_holds(at: int, constraint: Linear, reaches: list[tuple[float, float]]
 
 
 def _forbidden(draft: Draft) -> Iterator[FieldProblem]:
-    for at, combination in draft.forbid.items():
-        for name, value in combination.items():
+    for at, clauses in draft.clauses.items():
+        for name, value in clauses.items():
             here = ("forbid", at, name)
             if name not in draft.parameter_names:
                 yield unknown(draft, name, *here)

@@ -201,11 +201,14 @@ class Bounds(Wire):
         return self
 
 
+Clause = ParamValue | list[ParamValue] | Bounds
+"""Values of one parameter: one, several, or those beyond bounds."""
+
 Combination = Annotated[
-    dict[Identifier, ParamValue | list[ParamValue] | Bounds],
+    dict[Identifier, Clause],
     Field(min_length=1, max_length=limits.MAX_PARAMETERS),
 ]
-"""Values that must not come together: for each parameter a value, several, or bounds."""
+"""Values that must not come together."""
 
 
 def expanded(space: Mapping[str, Parameter]) -> dict[str, PlainParameter]:

@@ -111,9 +111,7 @@ def _constraints(draft: Draft, config: QueuedConfig, here: Place) -> Iterator[Fi
 
 def _forbidden(draft: Draft, config: QueuedConfig, here: Place) -> Iterator[FieldProblem]:
     for at, combination in draft.forbid.items():
-        if combination and all(
-            name in config.params and _is_in(config.params[name], v) for name, v in combination.items()
-        ):
+        if all(name in config.params and _is_in(config.params[name], v) for name, v in combination.items()):
             yield problem(
                 *here,
                 next(iter(combination)),

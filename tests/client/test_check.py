@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -452,3 +454,10 @@ def test_problems_are_json() -> None:
     with pytest.raises(check.InvalidStudyError) as caught:
         check.study({"name": 3})
     assert json.dumps([problem.model_dump() for problem in caught.value.problems])
+
+
+def test_the_space_that_the_readme_shows_is_good() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("## What a space may say\n\n```yaml\n")[1].split("```")[0]
+    document = {**GOOD, **yaml.safe_load(shown), "trainer": {"name": "external"}, "enqueue": []}
+    assert len(check.study(document).constraints) == 2

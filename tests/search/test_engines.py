@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from search.decide import decide
 from search.decision import Launch
-from search.errors import Mistake
 from search.simulator import Budget, Curve, simulate
-from search.space import ParamValue, SearchSpace
+from search.space import ParamValue
 from search.strategies import cmaes
 from search.strategies.knowledge import Knowledge
 from search.strategies.parzen import ParzenEstimator
@@ -52,21 +51,6 @@ def _launched(view: StudyView, slots: int, seed: int = 0) -> list[Params]:
 
 def _line_results(best: float, count: int = 20) -> list[tuple[Params, float]]:
     return [({"x": (i + 0.5) / count}, abs((i + 0.5) / count - best)) for i in range(count)]
-
-
-class Lower(SearchSpace):
-    """A space of which only the lower half of ``x`` is legal."""
-
-    limit = 0.5
-
-    def check(self, params: Mapping[str, object]) -> list[Mistake]:
-        return (
-            [Mistake("/x", "too high")] if float(str(params["x"])) > self.limit else super().check(params)
-        )
-
-
-class Nothing(Lower):
-    limit = -1.0
 
 
 # What the Parzen estimator draws.
@@ -149,14 +133,6 @@ def test_what_is_pending_drives_it_away() -> None:
         return sum(p is not None and abs(float(p["x"]) - 0.5) < 0.05 for p in drawn)
 
     assert near([]) > 2 * near(pending)
-
-
-def test_an_illegal_draw_is_passed_over() -> None:
-    found = Lower(space(LINE).parameters)
-    estimator = ParzenEstimator(found, _line_results(0.55), [], 0)
-    drawn = [estimator.draw(set()) for _ in range(20)]
-    assert all(p is not None and float(p["x"]) <= 0.5 for p in drawn)
-    assert ParzenEstimator(Nothing(found.parameters), _line_results(0.5), [], 0).draw(set()) is None
 
 
 def test_optuna_is_quiet_and_left_as_it_was() -> None:
@@ -306,16 +282,6 @@ def test_cma_is_quiet_and_touches_no_files(
     assert not [w for w in caught if "cma" in w.filename]
     assert capfd.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
-
-
-def test_its_illegal_draws_are_passed_over() -> None:
-    evolved = _evolve(np.full((8, 1), 0.5), [1.0] * 8)
-    found = Lower(space(LINE).parameters)
-    for _ in range(20):
-        params = cmaes._draw(evolved, found, set())
-        assert params is not None
-        assert float(params["x"]) <= 0.5
-    assert cmaes._draw(evolved, Nothing(found.parameters), set()) is None
 
 
 # BOHB. One parameter: a rung needs four results.

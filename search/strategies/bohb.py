@@ -11,7 +11,7 @@ bracket.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,7 +27,7 @@ from search.strategies.asha import ETA
 from search.strategies.hyperband import Drawn
 from search.strategies.knowledge import BLAMED
 from search.strategies.options import Option, read_options
-from search.strategies.rungs import Ladder, ladder, rung_levels
+from search.strategies.rungs import Ladder, Standing, ladder, rung_levels
 from search.view import Fidelity, StudyView, TrialView
 
 if TYPE_CHECKING:
@@ -118,18 +118,22 @@ class _Source:
 
 
 def _highest_with(needed: int, rungs: Ladder) -> tuple[int, list[tuple[TrialView, float]]]:
-    """The highest rung with so many results, or the lowest, and its results, the oldest trial first.
+    """The highest rung with so many results, or the lowest, and its results."""
+    results = [_results(standings) for standings in rungs]
+    rung = max((k for k, found in enumerate(results) if len(found) >= needed), default=0)
+    return rung, results[rung]
+
+
+def _results(standings: Sequence[Standing]) -> list[tuple[TrialView, float]]:
+    """Trials at a rung with finite losses, the oldest first.
 
     Who failed by its configuration's fault counts as the worst; who failed otherwise does not count.
     """
-    for rung in range(len(rungs) - 1, -1, -1):
-        worst = max((s.loss for s in rungs[rung] if math.isfinite(s.loss)), default=None)
-        results = [
-            (s.trial, min(s.loss, worst))
-            for s in sorted(rungs[rung], key=lambda standing: standing.trial.number)
-            if worst is not None
-            and (math.isfinite(s.loss) or s.trial.failure is None or s.trial.failure in BLAMED)
-        ]
-        if len(results) >= needed or rung == 0:
-            return rung, results
-    raise ValueError("a ladder has at least one rung")
+    worst = max((s.loss for s in standings if math.isfinite(s.loss)), default=None)
+    if worst is None:
+        return []
+    return [
+        (s.trial, min(s.loss, worst))
+        for s in sorted(standings, key=lambda standing: standing.trial.number)
+        if math.isfinite(s.loss) or s.trial.failure is None or s.trial.failure in BLAMED
+    ]

@@ -6,8 +6,8 @@ failures and of early stops is that of :mod:`search.strategies.knowledge`.
 
 There is no state to keep: the results, in order of their trials, are cut into generations, and the
 distribution is led through them again for each decision (0.2 s for 1,000 trials). Workers that finish out
-of order, and configurations from people, do no harm: CMA-ES takes in what it did not draw (Hansen, "Injecting
-External Solutions Into CMA-ES", 2011). The order of the losses within a generation is all it looks at.
+of order, and configurations from people, do no harm: CMA-ES takes in what it did not draw (Hansen,
+"Injecting External Solutions Into CMA-ES", 2011). Of a generation only the order of the losses counts.
 
 Optuna's ``CmaEsSampler`` would keep its state in the attributes of trials.
 """

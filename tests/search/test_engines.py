@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from search.decide import decide
 from search.decision import Launch
 from search.simulator import Budget, Curve, simulate
-from search.space import ParamValue
+from search.space import ParamValue, SearchSpace
 from search.strategies import cmaes
 from search.strategies.knowledge import Knowledge
 from search.strategies.parzen import ParzenEstimator

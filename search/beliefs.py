@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from search.domains import Choice, Domain, Fixed, ParamValue
+from search.legal import legalised
 from search.parameters import Belief
-from search.sampling import candidate_table, legalised
+from search.sampling import candidate_table
 from search.space import SearchSpace
 from search.table import Array, Table, decode_column
 

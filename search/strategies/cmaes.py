@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.decision import Answer, Launch
-from search.sampling import legal_at
+from search.legal import legal_at
 from search.space import Key, ParamValue, SearchSpace
 from search.strategies import modelled
 from search.strategies.knowledge import Knowledge

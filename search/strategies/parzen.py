@@ -30,7 +30,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.domains import Choice, Domain, Real, Whole
-from search.sampling import legal_at
+from search.legal import legal_at
 from search.space import Key, ParamValue, SearchSpace
 
 Params = Mapping[str, ParamValue]

@@ -11,7 +11,7 @@ from search.polytope import System
 from search.space import ParamValue, SearchSpace
 from search.table import Array, Table
 
-_STARTS = 16
+_STARTS = 8
 """First configurations of the walk through what narrow constraints leave."""
 _SWEEPS = 12
 """Steps of the walk in each coordinate."""

@@ -173,7 +173,33 @@ PlainParameter = (
 
 Parameter = Annotated[PlainParameter | SimplexParameter, Field(discriminator="type")]
 
-Space = Annotated[dict[Identifier, Parameter], Field(min_length=1, max_length=limits.MAX_PARAMETERS)]
+
+def _check_names(space: dict[str, Parameter]) -> dict[str, Parameter]:
+    names = [
+        name
+        for own, parameter in space.items()
+        for name in (
+            [f"{own}/{part}" for part in parameter.parts]
+            if isinstance(parameter, SimplexParameter)
+            else [own]
+        )
+    ]
+    if len(names) > limits.MAX_PARAMETERS:
+        raise ValueError(
+            f"{len(names)} parameters, shares of simplexes counted, are more than {limits.MAX_PARAMETERS}"
+        )
+    if long := [name for name in names if len(name) > limits.MAX_NAME_CHARS]:
+        raise ValueError(
+            f"the name of a share, {long[0]}, has more than {limits.MAX_NAME_CHARS} characters"
+        )
+    return space
+
+
+Space = Annotated[
+    dict[Identifier, Parameter],
+    Field(min_length=1, max_length=limits.MAX_PARAMETERS),
+    AfterValidator(_check_names),
+]
 
 
 def _check_linear(text: str) -> str:

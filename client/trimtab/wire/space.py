@@ -190,7 +190,7 @@ def _check_names(space: dict[str, Parameter]) -> dict[str, Parameter]:
         )
     if long := [name for name in names if len(name) > limits.MAX_NAME_CHARS]:
         raise ValueError(
-            f"the name of a share, {long[0]}, has more than {limits.MAX_NAME_CHARS} characters"
+            f"{long[0]}, the name of a share, has more than {limits.MAX_NAME_CHARS} characters"
         )
     return space
 

@@ -64,6 +64,40 @@ def test_early_stopping_pauses_promotes_and_ends(
         assert all(row.reason for row in decided)
 
 
+def test_a_wide_space_is_searched_legally_and_ties_are_scaled_for_the_worker(
+    database: Database, make_study: Any
+) -> None:
+    space = {
+        "lr": {
+            "type": "float",
+            "low": 0.001,
+            "high": 1.0,
+            "log": True,
+            "belief": {"near": 0.01, "factor": 3},
+            "tie": {"to": "batch", "at": 256, "rule": "linear"},
+        },
+        "batch": {"type": "ordered", "values": [128, 256, 512]},
+        "mix": {"type": "simplex", "parts": ["web", "code", "books"]},
+    }
+    rules = {
+        "constraints": ["mix/web == 2 * mix/code", "0.001 * batch + lr <= 1"],
+        "forbid": [{"batch": 512, "lr": {"below": 0.01}}],
+    }
+    with database.write() as session:
+        make_study(session, strategy={"name": "asha"}, space=space, budget={"trials": 12}, **rules)
+    worker = FakeWorker(database)
+    drive(database, worker, Suggest(database, Inline()))
+    trials = {trial.number: trial for trial in trials_of(database)}
+    assert len(trials) == 12
+    for trial in trials.values():
+        assert trial.params["mix/web"] == pytest.approx(2 * trial.params["mix/code"], abs=4e-6)
+        assert not (trial.params["batch"] == 512 and trial.params["lr"] < 0.01)
+    for started in worker.started:
+        searched = trials[started.trial].params
+        assert started.params["lr"] == pytest.approx(searched["lr"] * searched["batch"] / 256)
+        assert started.params["mix/web"] == searched["mix/web"]
+
+
 def test_the_same_history_gives_the_same_decisions(databases: Any, make_study: Any) -> None:
     seen = []
     for _ in range(2):

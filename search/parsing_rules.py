@@ -168,6 +168,9 @@ def _possible(constraint: Linear, domains: Mapping[str, Domain], wrong: Any) -> 
     """Whether any values satisfy a constraint, taken alone."""
     reach = [sorted(c * end for end in ends(domains[name])) for name, c in constraint.terms]
     low, high = sum(r[0] for r in reach), sum(r[1] for r in reach)
+    if not math.isfinite(high - low):
+        wrong(f"the ranges in {constraint} are too wide to be added up", "narrow them, or use a log scale")
+        return
     slack = 1e-9 * (abs(constraint.bound) + max(abs(low), abs(high)))
     if constraint.relation != ">=" and low > constraint.bound + slack:
         wrong(

@@ -135,6 +135,13 @@ SIMPLEX = {"type": "simplex", "parts": ["a", "b"]}
         (DOCUMENT, [linear({"depth": 1}, "<=", "3")], [], "/constraints/0", "not a number"),
         (DOCUMENT, [linear({"depth": 1, "heads": 1}, ">=", 23)], [], "/constraints/0", "at most 22"),
         (DOCUMENT, [linear({"depth": -1}, "==", 0)], [], "/constraints/0", "at most -1"),
+        (
+            {"a": {"type": "float", "low": -1.7e308, "high": 1.7e308}},
+            [linear({"a": 1}, "<=", 1)],
+            [],
+            "/constraints/0",
+            "too wide",
+        ),
         (DOCUMENT, [], [{"dpeth": 1}], "/forbid/0/dpeth", "did you mean depth?"),
         (DOCUMENT, [], [{}], "/forbid/0", "names no parameter"),
         (DOCUMENT, [], [{"optimizer": "adm"}], "/forbid/0/optimizer", "did you mean adam?"),

@@ -1,8 +1,8 @@
 """Which configurations a space leaves out: linear constraints and forbidden combinations.
 
 Both speak of the parameters in their own units, and apply only where all the parameters they name are
-active. An equality that names a continuous parameter holds within a millionth of the range of its left
-side, since no double is exact.
+active. A constraint that names a continuous parameter holds within a millionth of the range of its left
+side: what comes to lie on a boundary, by a solver or by rounding, is legal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Relation = Literal["<=", ">=", "=="]
 _EXACT = 1e-9
 """Tolerance of what is calculated from exact values, relative to the size of the terms."""
 _CONTINUOUS = 1e-6
-"""Tolerance of an equality of continuous parameters, relative to the range of its left side."""
+"""Tolerance of a constraint on continuous parameters, relative to the range of its left side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,10 @@ class Rules:
 
     def applies(self, table: Table) -> Mask:
         """Which linear constraints apply to which configuration, shape (n, m)."""
-        return np.stack([table.active[:, named].all(axis=1) for named in self.named], axis=1)
+        applies = np.ones((len(table), len(self.linear)), dtype=np.bool_)
+        for at, named in enumerate(self.named):
+            applies[:, at] = table.active[:, named].all(axis=1)
+        return applies
 
     def broken(self, table: Table) -> Mask:
         """Which linear constraints a configuration breaks, shape (n, m)."""
@@ -194,7 +197,7 @@ def is_numeric(domain: Domain) -> bool:
 def _tolerance(layout: Layout, constraint: Linear) -> float:
     domains = [(layout.parameters[layout.columns[name]].domain, c) for name, c in constraint.terms]
     size = abs(constraint.bound) + sum(abs(c) * max(map(abs, ends(domain))) for domain, c in domains)
-    if constraint.relation == "==" and any(isinstance(domain, Real) for domain, _ in domains):
+    if any(isinstance(domain, Real) for domain, _ in domains):
         width = sum(abs(c) * (ends(domain)[1] - ends(domain)[0]) for domain, c in domains)
         shares = {share for simplex, _, _ in layout.groups for share in simplex.shares}
         width += sum(abs(c) for name, c in constraint.terms if name in shares)  # Shares are rounded.

@@ -66,9 +66,9 @@ class Features:
             if p.domain.size == 1:
                 continue
             if p.when:
-                groups.setdefault(frozenset((parent, values) for parent, values in p.when), []).append(
-                    p.name
-                )
+                # Whatever order the values are written in; repr tells 1 from 1.0 and True.
+                condition = frozenset((parent, frozenset(map(repr, values))) for parent, values in p.when)
+                groups.setdefault(condition, []).append(p.name)
             if isinstance(p.domain, Choice) and p.domain.kind == "categorical":
                 columns.extend(Column("categorical", (p.name,), value) for value in p.domain.values)
             elif isinstance(p.domain, Choice):

@@ -56,10 +56,10 @@ class Belief:
 class Tie:
     """A scaling rule: the search sees a parameter's value at a reference value ``at`` of another parameter.
 
-    Whoever trains scales it by other / at (linear) or its square root; search does not look at it. For the learning rate over the batch size
-    the rule is linear for SGD (Goyal et al., "Accurate, Large Minibatch SGD", 2017) and the square root for
-    adaptive optimizers (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms",
-    2022).
+    Whoever trains scales the value by other / at (linear) or its square root; search does not look at it.
+    For the learning rate over the batch size the rule is linear for SGD (Goyal et al., "Accurate, Large
+    Minibatch SGD", 2017) and the square root for adaptive optimizers (Malladi et al., "On the SDEs and
+    Scaling Rules for Adaptive Gradient Algorithms", 2022).
     """
 
     to: str
@@ -156,8 +156,8 @@ class Simplex:
 
 
 def same(a: ParamValue, b: ParamValue) -> bool:
-    """Equal as values of a parameter: ``True`` and ``1`` are not, ``1`` and ``1.0`` are."""
-    return isinstance(a, bool) == isinstance(b, bool) and a == b
+    """Equal as canonical values of one domain: ``True``, ``1`` and ``1.0`` are three values."""
+    return type(a) is type(b) and a == b
 
 
 def is_active(parameter: Parameter, active: Mapping[str, ParamValue]) -> bool:

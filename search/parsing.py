@@ -45,9 +45,11 @@ def parse_space(
         if isinstance(made, Simplex):
             simplexes.append(made)
         for own in made.shares if isinstance(made, Simplex) else (name,):
-            if own in origins or (own != name and own in document):
+            if own in origins:
                 mistakes.append(
-                    Mistake(pointer("space", name), f"there are two parameters {own}", "rename one of them")
+                    Mistake(
+                        pointer("space", name), f"{own} is the name of two parameters", "rename one of them"
+                    )
                 )
             elif made is not None:
                 domains[own] = made.domain if isinstance(made, Simplex) else made
@@ -55,19 +57,19 @@ def parse_space(
     parameters: list[Parameter] = []
     for name, domain in domains.items():
         data = document[origins[name]]
+        belief, tie = data.get("belief"), data.get("tie")
         found: list[Mistake] = []
         parameter = Parameter(
             name,
             domain,
             _conditions(origins[name], data.get("when") or {}, origins, domains, found),
             data.get("doc") or "",
-            parse_belief(name, data["belief"], domain, found) if data.get("belief") else None,
-            parse_tie(name, data["tie"], origins, domains, found) if data.get("tie") else None,
+            None if belief is None else parse_belief(name, belief, domain, found),
+            None if tie is None else parse_tie(name, tie, origins, domains, found),
         )
         parameters.append(parameter)
-        mistakes.extend(
-            m for m in found if m not in mistakes
-        )  # Shares have the conditions of their simplex.
+        # The shares of a simplex all have its conditions, and its mistakes.
+        mistakes.extend(mistake for mistake in found if mistake not in mistakes)
     mistakes.extend(_cycles(parameters, origins))
     mistakes.extend(tie_cycles(parameters))
     groups = {simplex.name: simplex.shares for simplex in simplexes}

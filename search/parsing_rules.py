@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeGuard
 
 from search.constraints import Clause, Forbidden, Linear, Relation, ends, is_numeric
-from search.domains import Choice, Domain, ParamValue
+from search.domains import Choice, Domain, ParamValue, Real
 from search.errors import Mistake, did_you_mean, pointer
 from search.parameters import Belief, Parameter, Tie
 
@@ -30,6 +30,8 @@ def parse_belief(
             wrong(
                 field, f"a belief has no {field}", did_you_mean(field, ("near", "between", "factor", "sd"))
             )
+    if len(mistakes) > before:
+        return None
     if ("near" in given) == ("between" in given) or ("factor" in given) == ("sd" in given):
         mistakes.append(
             Mistake(
@@ -166,6 +168,9 @@ def _possible(constraint: Linear, domains: Mapping[str, Domain], wrong: Any) -> 
     """Whether any values satisfy a constraint, taken alone."""
     reach = [sorted(c * end for end in ends(domains[name])) for name, c in constraint.terms]
     low, high = sum(r[0] for r in reach), sum(r[1] for r in reach)
+    if not math.isfinite(high - low):
+        wrong(f"the ranges in {constraint} are too wide to be added up", "narrow them, or use a log scale")
+        return
     slack = 1e-9 * (abs(constraint.bound) + max(abs(low), abs(high)))
     if constraint.relation != ">=" and low > constraint.bound + slack:
         wrong(
@@ -230,6 +235,13 @@ def _clause(name: str, wanted: Any, domain: Domain, place: str, mistakes: list[M
                 Mistake(place, f"nothing is above {above:g} and below {below:g}", "turn them round")
             )
         return Clause(name, (), above, below)
+    if isinstance(domain, Real) and domain.size is None:
+        mistakes.append(
+            Mistake(
+                place, f"{name} is continuous, so it hardly ever has an exact value", "say above or below"
+            )
+        )
+        return Clause(name)
     values: list[ParamValue] = []
     for value in wanted if isinstance(wanted, list | tuple) else [wanted]:
         canonical = domain.canonical(value)

@@ -210,10 +210,12 @@ class System:
         return values
 
     def _snapped(self, column: int, values: Array) -> Array:
-        """Values on the grid of their domain."""
+        """Values on the grid, or at the ends, of their domain."""
         domain = self.domain(column)
         if isinstance(domain, Real):
-            return values
+            # A rounding error beyond an end is none.
+            ends = np.clip(values, domain.low, domain.high)
+            return np.where(np.abs(values - ends) <= 1e-9 * (domain.high - domain.low), ends, values)
         if isinstance(domain, RealGrid):
             return np.where(
                 (values < domain.low - domain.step / 2) | (values > domain.high + domain.step / 2),

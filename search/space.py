@@ -130,6 +130,11 @@ class SearchSpace:
         """Whether a point of the cube may decode to what a constraint leaves out."""
         return bool(self.constraints or self.forbidden)
 
+    @property
+    def finite(self) -> bool:
+        """Whether no parameter is continuous."""
+        return all(p.domain.size is not None for p in self.parameters)
+
     @cached_property
     def layout(self) -> Layout:
         """How many configurations lie in a table."""

@@ -93,7 +93,8 @@ def create_app(
 
     app.add_exception_handler(OperationalError, unavailable)
     app.add_middleware(Guard, settings=settings, answers=answers, new_key=new_key)
-    for module in (studies, trials, work, stream, health):
+    # Routes are tried one after the other: what is called for every step of every training comes first.
+    for module in (work, studies, trials, stream, health):
         app.include_router(module.router(context))
     app.include_router(web_router(database, clock, settings.token))
     _describe(app, secured=settings.token is not None)

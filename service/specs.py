@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from search import strategies
+from search.emptiness import why_empty
 from search.errors import Mistake, SearchError
 from search.space import SearchSpace
 from search.strategies.base import Strategy
@@ -65,6 +66,7 @@ def check(spec: StudySpec) -> None:
     except SearchError as error:
         mistakes += error.mistakes
     else:
+        mistakes += why_empty(searched)
         try:
             strategies.create(spec.strategy.name, spec.strategy.options, searched, fidelity(spec))
         except SearchError as error:

@@ -13,6 +13,7 @@ from trimtab.wire.work import (
     Assignment,
     EndRequest,
     Failure,
+    LeaseRequest,
     Measurement,
     Report,
     ReportReply,
@@ -120,8 +121,11 @@ class Attempt:
             self.deadline = now + self.assignment.hang_after_seconds + HANG_MARGIN_SECONDS
         return order
 
-    def end(self) -> EndRequest | None:
-        """How the attempt ends; None while reports must go first, or for ever if the token is lost."""
+    def end(self, offer: LeaseRequest | None) -> EndRequest | None:
+        """How the attempt ends, with an offer for the next run.
+
+        None while reports must go first, or for ever if the token is lost.
+        """
         if self.order is Order.LOST or self.ended is None or self._unacknowledged or not self._fits_end():
             return None
         measurements, checkpoint = self._next()
@@ -134,6 +138,7 @@ class Attempt:
             measurements=measurements,
             checkpoint=self.ended.checkpoint or checkpoint,
             failure=self.ended.failure,
+            lease=offer,
         )
 
     def fail(self, failure: Failure) -> None:

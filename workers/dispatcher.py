@@ -14,8 +14,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Coroutine
 
 import ray
 
@@ -23,18 +22,18 @@ from trainers import registry
 from trimtab.wire.states import FailureKind
 from trimtab.wire.work import (
     Assignment,
+    Capacity,
     EndRequest,
     LeaseRequest,
     RegisterRequest,
-    Report,
-    ReportReply,
-    UploadedFolder,
 )
 from workers import cluster, failures
 from workers.attempt import Attempt, Killed
 from workers.checkpoints import CheckpointStore
+from workers.cleaner import Cleaner
 from workers.messages import Order
 from workers.pool import IDLE_SECONDS, ActorPool, PooledActor, Shape
+from workers.reporter import Reporter
 from workers.scratch import Scratch
 from workers.service_link import RefusedError, ServiceLink
 from workers.settings import SettingsError, WorkerSettings
@@ -44,23 +43,16 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 30.0
 LEASE_WAIT_SECONDS = 1.0
 """The service holds a lease call for so long: short enough that freed resources are offered soon."""
+LEASE_PAUSE_SECONDS = 0.05
+"""Between two lease calls that bring nothing."""
 MAX_LEASED_AT_ONCE = 64
-REPORT_INTERVAL_SECONDS = 0.05
-"""All that was said within so long goes into one call."""
 WATCH_SECONDS = 0.5
-GARBAGE_SECONDS = 5.0
-SWEEP_SECONDS = 300.0
-MAX_FOLDERS_PER_CALL = 1_000
 CLUSTER_SECONDS = 5.0
 SLOW_START_SECONDS = 30.0
 SHUTDOWN_SECONDS = 8.0
 """What attempts have to save themselves before the rest is killed."""
 SHUTDOWN_END_SECONDS = 3.0
 """And then to be ended at the service."""
-BAD_REPORT_STATUS = {400, 409, 413, 422}
-"""The service minds what the report says, not who sends it."""
-MAX_REPORTS_PER_CALL = 512
-MAX_VALUES_PER_CALL = 20_000
 SECRETS = ("TRIMTAB_TOKEN", "TRIMTAB_DATABASE_URL")
 """Variables that no training is to see."""
 WARM_ACTORS = 2
@@ -81,16 +73,15 @@ class Dispatcher:
         self._settings = settings
         self._link = link
         self._pool = pool
-        self._store = store
         self._incarnation = incarnation
         self._attempts: dict[int, Attempt] = {}
+        self._reporter = Reporter(link, self._attempts)
+        self._cleaner = Cleaner(link, store)
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
         self._leasing: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
         self._freed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._left_alone: set[int] = set()
 
     def stop(self) -> None:
         """Begin the shutdown; :meth:`run` returns when it is done."""
@@ -113,9 +104,9 @@ class Dispatcher:
         try:
             async with self._group as group:
                 self._leasing = group.create_task(self._lease())
-                group.create_task(self._report())
-                group.create_task(self._collect_garbage())
-                group.create_task(self._sweep())
+                group.create_task(self._reporter.run())
+                group.create_task(self._cleaner.collect_garbage())
+                group.create_task(self._cleaner.sweep())
                 group.create_task(_every(WATCH_SECONDS, self._watch))
                 group.create_task(_every(CLUSTER_SECONDS, self._measure_cluster))
         except* RefusedError as refused:
@@ -139,24 +130,26 @@ class Dispatcher:
         while not self._stopping.is_set():
             free = self._pool.free()
             self._freed.clear()
-            if not (free.cpus or free.gpus or any(free.custom.values())):
+            if _is_nothing(free):
                 await self._freed.wait()
                 continue
-            request = LeaseRequest(
-                worker=self._settings.worker,
-                incarnation=self._incarnation,
-                free=free,
-                max_runs=MAX_LEASED_AT_ONCE,
-                lease_seconds=LEASE_SECONDS,
-                wait_seconds=LEASE_WAIT_SECONDS,
-            )
-            assignments = await self._link.lease(request)
+            assignments = await self._link.lease(self._offer(free))
             for assignment in assignments:
                 self._attend_to(assignment)
             if not assignments:
                 # A service that does not hold the call must not be asked without pause.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._freed.wait(), REPORT_INTERVAL_SECONDS)
+                    await asyncio.wait_for(self._freed.wait(), LEASE_PAUSE_SECONDS)
+
+    def _offer(self, free: Capacity) -> LeaseRequest:
+        return LeaseRequest(
+            worker=self._settings.worker,
+            incarnation=self._incarnation,
+            free=free,
+            max_runs=MAX_LEASED_AT_ONCE,
+            lease_seconds=LEASE_SECONDS,
+            wait_seconds=LEASE_WAIT_SECONDS,
+        )
 
     def _attend_to(self, assignment: Assignment) -> None:
         attempt = Attempt(assignment, time.monotonic())
@@ -178,37 +171,59 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _see_through(self, attempt: Attempt, actor: PooledActor | None) -> None:
-        """Follow one attempt from its placement to its end."""
+        """Follow one attempt from its placement to its end, and see to what follows on its place."""
+        offer: LeaseRequest | None = None
         if actor is not None:
-            try:
-                async for messages in actor.run(attempt.assignment):
-                    attempt.take(messages, time.monotonic())
-                    self._news.set()
-            except ray.exceptions.OutOfMemoryError as error:
-                attempt.fail(
-                    failures.make(FailureKind.OUT_OF_MEMORY, "Ray killed the worker process", str(error))
-                )
-            except ray.exceptions.RayTaskError as error:
-                attempt.fail(failures.make(FailureKind.CRASH, "the worker itself failed", str(error)))
-            except ray.exceptions.RayError as error:
-                attempt.end_without_actor(str(error))
-            attempt.actor = None
-            if _trustworthy(attempt):
-                self._pool.give_back(actor)
+            await self._train(attempt, actor)
+            if not self._stopping.is_set() and _is_nothing(self._pool.free()):
+                # All that becomes free is this place: the end call offers it and brings the next run along.
+                # Until it is answered the place counts as held, so that no lease call offers it as well.
+                offer = self._offer(actor.shape.capacity())
             else:
-                self._pool.discard(actor)
-            self._freed.set()
+                self._free(attempt, actor)
+        following: list[Assignment] = []
         while attempt.order is not Order.LOST:
-            request = attempt.end()
+            request = attempt.end(offer)
             if request is not None:
-                await self._end(attempt, request)
+                following = await self._end(attempt, request)
                 break
             attempt.answered.clear()
-            self._news.set()
+            self._reporter.wake()
             await attempt.answered.wait()
         del self._attempts[attempt.assignment.token]
+        if actor is not None and offer is not None:
+            self._free(attempt, actor)
+        for assignment in following:
+            self._attend_to(assignment)
 
-    async def _end(self, attempt: Attempt, request: EndRequest) -> None:
+    async def _train(self, attempt: Attempt, actor: PooledActor) -> None:
+        """Let the actor train until it has nothing more to say; end its process if it may be broken."""
+        try:
+            async for messages in actor.run(attempt.assignment):
+                attempt.take(messages, time.monotonic())
+                self._reporter.wake()
+        except ray.exceptions.OutOfMemoryError as error:
+            attempt.fail(
+                failures.make(FailureKind.OUT_OF_MEMORY, "Ray killed the worker process", str(error))
+            )
+        except ray.exceptions.RayTaskError as error:
+            attempt.fail(failures.make(FailureKind.CRASH, "the worker itself failed", str(error)))
+        except ray.exceptions.RayError as error:
+            attempt.end_without_actor(str(error))
+        attempt.actor = None
+        if not _trustworthy(attempt):
+            actor.kill()
+
+    def _free(self, attempt: Attempt, actor: PooledActor) -> None:
+        """What ``actor`` holds can be offered again."""
+        if _trustworthy(attempt):
+            self._pool.give_back(actor)
+        else:
+            self._pool.discard(actor)
+        self._freed.set()
+
+    async def _end(self, attempt: Attempt, request: EndRequest) -> list[Assignment]:
+        """Tell the service; the runs it leases in answer to the offer."""
         failure = request.failure
         if failure is not None:
             log.warning("%s: %s: %s", _name(attempt), failure.kind, failure.message)
@@ -217,62 +232,10 @@ class Dispatcher:
         except RefusedError as error:
             # Nothing more can be said for it; the lease runs out and the run is tried again.
             log.error("%s: the service refused its end: %s", _name(attempt), error)
-            return
+            return []
         if not answer.accepted:
             log.info("%s: its end came too late; somebody else has the run", _name(attempt))
-
-    async def _report(self) -> None:
-        """Send what attempts have to say, all in one call; pass the verdicts on."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), WATCH_SECONDS)
-            self._news.clear()
-            if reports := self._due():
-                await self._send(reports)
-                await asyncio.sleep(REPORT_INTERVAL_SECONDS)
-
-    def _due(self) -> list[Report]:
-        now = time.monotonic()
-        reports: list[Report] = []
-        values = 0
-        for attempt in self._attempts.values():
-            if len(reports) == MAX_REPORTS_PER_CALL or values > MAX_VALUES_PER_CALL:
-                self._news.set()
-                break
-            if report := attempt.report(now):
-                reports.append(report)
-                values += sum(len(measurement.metrics) for measurement in report.measurements)
-        return reports
-
-    async def _send(self, reports: list[Report]) -> None:
-        try:
-            replies = await self._link.report(reports)
-        except RefusedError as error:
-            if error.status not in BAD_REPORT_STATUS:
-                raise
-            if len(reports) > 1:
-                # One of them is the cause; the others must not suffer for it.
-                for report in reports:
-                    await self._send([report])
-            else:
-                self._give_up(self._attempts[reports[0].token], error)
-            return
-        for reply in replies:
-            self._obey(reply)
-
-    def _obey(self, reply: ReportReply) -> None:
-        attempt = self._attempts[reply.token]
-        order = attempt.acknowledge(reply, time.monotonic())
-        if order is not None and attempt.actor is not None:
-            attempt.actor.order(reply.token, order)
-        if attempt.has_news():
-            self._news.set()
-
-    def _give_up(self, attempt: Attempt, error: RefusedError) -> None:
-        """What the attempt says is refused: its training is of no use."""
-        attempt.refuse(f"the service refused a report: {error}", time.monotonic())
-        if attempt.actor is not None:
-            attempt.actor.order(attempt.assignment.token, Order.LOST)
+        return answer.assignments
 
     async def _watch(self) -> None:
         """Kill what has not ended in its time; make room for what waits for a place."""
@@ -296,39 +259,6 @@ class Dispatcher:
             await self._register()
         self._freed.set()
 
-    async def _collect_garbage(self) -> None:
-        """Delete the files of checkpoints that nothing can start from any more."""
-        while True:
-            await asyncio.sleep(GARBAGE_SECONDS)
-            done: list[int] = []
-            for item in await self._link.garbage():
-                if item.id in self._left_alone:
-                    continue
-                try:
-                    await asyncio.to_thread(self._store.delete, item.uri)
-                except ValueError as error:
-                    self._left_alone.add(item.id)
-                    log.warning("a checkpoint is left alone: %s", error)
-                except OSError as error:
-                    log.warning("could not delete %s: %s", item.uri, error)
-                else:
-                    done.append(item.id)
-            if done:
-                await self._link.garbage_done(done)
-
-    async def _sweep(self) -> None:
-        """Delete the files that attempts uploaded and, killed at that moment, never registered."""
-        while True:
-            try:
-                uploads = await asyncio.to_thread(self._store.uploads)
-                for batch in _batches(uploads):
-                    for folder in await self._link.orphans(batch):
-                        await asyncio.to_thread(self._store.delete, uploads[folder])
-                        log.info("deleted an upload that nobody needs: %s", uploads[folder])
-            except OSError as error:
-                log.warning("could not look for uploads that nobody needs: %s", error)
-            await asyncio.sleep(SWEEP_SECONDS)
-
     async def _shut_down(self) -> None:
         """Let attempts save and release them; kill those that take too long."""
         self._freed.set()
@@ -348,16 +278,14 @@ class Dispatcher:
             await asyncio.sleep(0.02)
 
 
-def _batches(folders: Iterable[UploadedFolder]) -> Iterator[list[UploadedFolder]]:
-    rest = iter(folders)
-    while batch := list(islice(rest, MAX_FOLDERS_PER_CALL)):
-        yield batch
-
-
 async def _every(seconds: float, act: Callable[[], Coroutine[None, None, None]]) -> None:
     while True:
         await asyncio.sleep(seconds)
         await act()
+
+
+def _is_nothing(free: Capacity) -> bool:
+    return not (free.cpus or free.gpus or any(free.custom.values()))
 
 
 def _name(attempt: Attempt) -> str:

@@ -34,6 +34,10 @@ class Shape:
     def of(spec: ResourceSpec) -> Shape:
         return Shape(spec.cpus, spec.gpus, tuple(sorted(spec.custom.items())))
 
+    def capacity(self) -> Capacity:
+        """What one actor of this shape holds."""
+        return Capacity(cpus=self.cpus, gpus=self.gpus, custom=dict(self.custom))
+
     def fits(self, capacity: Capacity) -> bool:
         """Whether ``capacity`` has room for it."""
         return (

@@ -1,9 +1,9 @@
 """Checks a study document before anything runs: every mistake at once, each with a place and a way out.
 
 Three layers: the wire models (fields and types), what the fields say about each other
-(:mod:`trimtab.cross_check`), and what the trainer (:mod:`trimtab.trainer_check`) and the strategy
-(:mod:`trimtab.strategy_check`) understand. A document with a bad field is still checked as far as its
-other fields go.
+(:mod:`trimtab.space_check`, :mod:`trimtab.cross_check`), and what the trainer
+(:mod:`trimtab.trainer_check`) and the strategy (:mod:`trimtab.strategy_check`) understand. A document
+with a bad field is still checked as far as its other fields go.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trimtab import cross_check, explain, strategy_check, trainer_check
+from trimtab import cross_check, explain, space_check, strategy_check, trainer_check
 from trimtab.draft import Draft
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StudySpec
@@ -44,6 +44,7 @@ def study(document: Any) -> StudySpec:
         problems = explain.problems(error, StudySpec, document)
     draft = Draft.of(document)
     problems += [
+        *space_check.problems(draft),
         *cross_check.problems(draft),
         *trainer_check.problems(draft),
         *strategy_check.problems(draft),

@@ -38,6 +38,17 @@ def listed(parameter: Parameter) -> list[ParamValue] | None:
             return None
 
 
+def numbers(parameter: Parameter) -> tuple[float, float] | None:
+    """The least and the largest value of a parameter; None if its values are no numbers."""
+    match parameter:
+        case FloatParameter() | IntParameter():
+            return parameter.low, parameter.high
+        case _:
+            values = listed(parameter) or []
+            found = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+            return (min(found), max(found)) if found and len(found) == len(values) else None
+
+
 def refusal(parameter: Parameter, value: ParamValue) -> str:
     """Why the parameter cannot have this value; empty if it can."""
     match parameter:

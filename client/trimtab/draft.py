@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from trimtab.wire.space import Parameter
+from trimtab.wire import linear
+from trimtab.wire.linear import Linear
+from trimtab.wire.space import (
+    Clause,
+    Combination,
+    Constraint,
+    Parameter,
+    PlainParameter,
+    SimplexParameter,
+    expanded,
+)
 from trimtab.wire.study import (
     BudgetSpec,
     CheckpointSpec,
@@ -25,6 +35,9 @@ T = TypeVar("T")
 
 _TRAINER: TypeAdapter[TrainerSpec] = TypeAdapter(TrainerSpec)
 _PARAMETER: TypeAdapter[Parameter] = TypeAdapter(Parameter)
+_CONSTRAINT: TypeAdapter[str] = TypeAdapter(Constraint)
+_CLAUSE: TypeAdapter[Clause] = TypeAdapter(Clause)
+_COMBINATION: TypeAdapter[Combination] = TypeAdapter(Combination)
 _METRIC: TypeAdapter[MetricSpec] = TypeAdapter(MetricSpec)
 _FIDELITY: TypeAdapter[FidelitySpec] = TypeAdapter(FidelitySpec)
 _BUDGET: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
@@ -43,7 +56,15 @@ class Draft:
     names: tuple[str, ...]
     """Every name under ``space``."""
     space: Mapping[str, Parameter]
-    """The sound parameters."""
+    """The sound parameters, as they are written."""
+    parameters: Mapping[str, PlainParameter]
+    """The sound parameters as configurations name them: each simplex as its shares."""
+    constraints: Mapping[int, Linear]
+    """The sound constraints by their place in the list."""
+    clauses: Mapping[int, Mapping[str, Clause]]
+    """The sound clauses of each forbidden combination by its place in the list."""
+    forbid: Mapping[int, Combination]
+    """The sound combinations by their place in the list."""
     metric: MetricSpec | None
     fidelity: FidelitySpec | None
     budget: BudgetSpec | None
@@ -59,14 +80,47 @@ class Draft:
         """Whether every parameter is sound."""
         return len(self.names) == len(self.space) > 0
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Every name that a configuration may have, of sound parameters and others."""
+        groups = [name for name, parameter in self.space.items() if isinstance(parameter, SimplexParameter)]
+        return (
+            *(n for n in self.names if n not in groups),
+            *(n for n in self.parameters if n not in self.names),
+        )
+
+    @property
+    def written(self) -> Mapping[str, str]:
+        """For each share, the name of its simplex."""
+        return {
+            f"{name}/{part}": name
+            for name, parameter in self.space.items()
+            if isinstance(parameter, SimplexParameter)
+            for part in parameter.parts
+        }
+
+    def without(self, name: str) -> Draft:
+        """The same with one name less."""
+        return replace(self, names=tuple(other for other in self.names if other != name))
+
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Draft:
         space = document.get("space")
         named = {str(name): value for name, value in space.items()} if isinstance(space, Mapping) else {}
+        sound = _sound_items(_PARAMETER, named)
+        texts = _sound_items(_CONSTRAINT, _listed(document.get("constraints")))
         return cls(
             trainer=_sound(_TRAINER, document.get("trainer")),
             names=tuple(named),
-            space=_sound_items(_PARAMETER, named),
+            space=sound,
+            parameters=expanded(sound),
+            constraints={at: linear.parse(text) for at, text in texts.items()},
+            clauses={
+                at: _sound_items(_CLAUSE, {str(name): value for name, value in given.items()})
+                for at, given in _listed(document.get("forbid")).items()
+                if isinstance(given, Mapping)
+            },
+            forbid=_sound_items(_COMBINATION, _listed(document.get("forbid"))),
             metric=_sound(_METRIC, document.get("metric")),
             fidelity=_sound(_FIDELITY, document.get("fidelity")),
             budget=_sound(_BUDGET, document.get("budget")),

@@ -105,33 +105,42 @@ class _Place:
     """Fields that are allowed beside it."""
     tags: tuple[str, ...] = ()
     """What its ``type`` (or ``rule``) may say."""
-    union: Literal["scalar", "list"] | None = None
+    union: Literal["scalar", "list", "fields"] | None = None
     """The value may be of several types; this error speaks for one of them."""
     list_allowed: bool = False
     """One of those types is a list."""
+    fields_allowed: bool = False
+    """One of those types has named fields."""
 
 
 def _place(model: type[BaseModel], location: Sequence[str | int]) -> _Place:
     annotation: Any = model
     parts: list[str] = []
     fields: tuple[str, ...] = ()
-    union: Literal["scalar", "list"] | None = None
-    list_allowed = False
+    union: Literal["scalar", "list", "fields"] | None = None
+    list_allowed = fields_allowed = False
     rest = list(location)
     while rest:
         annotation, discriminator = _bare(annotation)
         part = rest.pop(0)
+        if part == "[key]":  # About the name, whatever stands behind it.
+            break
         if discriminator is not None:
             annotation = _tagged(annotation, discriminator, part)
         elif get_origin(annotation) in (Union, UnionType):
             list_member = next((m for m in get_args(annotation) if get_origin(m) is list), None)
             list_allowed = list_member is not None
+            model_member = next((m for m in get_args(annotation) if _is_model(m)), None)
+            fields_allowed = model_member is not None
             union = "list" if str(part).startswith("list[") else "scalar"
             annotation = list_member
-        elif part != "[key]":
+            # A model with a validator of its own goes by "function-after[_check(), NAME]".
+            if model_member is not None and model_member.__name__ in str(part):
+                union, annotation = "fields", model_member
+        else:
             parts.append(str(part))
             fields = ()
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            if _is_model(annotation):
                 fields = tuple(annotation.model_fields)
                 field = annotation.model_fields.get(str(part))
                 annotation = None if field is None else _restore(field)
@@ -139,11 +148,15 @@ def _place(model: type[BaseModel], location: Sequence[str | int]) -> _Place:
                 annotation = next(reversed(get_args(annotation)), None)
     annotation, discriminator = _bare(annotation)
     tags = () if discriminator is None else tuple(_tag(m, discriminator) for m in get_args(annotation))
-    return _Place(tuple(parts), fields, tags, union, list_allowed)
+    return _Place(tuple(parts), fields, tags, union, list_allowed, fields_allowed)
 
 
 def _speaks(detail: ErrorDetails, place: _Place, value: Any) -> bool:
     """Whether an error of one union member is about what the user wrote, not about a road not taken."""
+    if place.union == "fields":
+        return detail["type"] not in ("model_type", "model_attributes_type")
+    if place.fields_allowed and isinstance(value, Mapping):
+        return False
     if place.list_allowed and isinstance(value, list) != (place.union == "list"):
         return False
     return (
@@ -151,6 +164,10 @@ def _speaks(detail: ErrorDetails, place: _Place, value: Any) -> bool:
         or not isinstance(value, bool | int | str | float)
         or (detail["type"] == "finite_number")
     )
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _restore(field: FieldInfo) -> Any:
@@ -201,7 +218,7 @@ def _explain(detail: ErrorDetails, place: _Place) -> tuple[Pointer, str, str]:
     last = pointer[-1] if pointer else ""
     if detail["loc"] and detail["loc"][-1] == "[key]":
         return pointer, *_explain_key(kind, given)
-    if place.union is not None and kind in _TYPE_ERRORS and kind != "finite_number":
+    if place.union in ("scalar", "list") and kind in _TYPE_ERRORS and kind != "finite_number":
         return pointer, f"must be a number, text, true or false, not {show(given)}", ""
     if kind == "missing":
         return pointer, f"{last} is missing", f"add {last}: ..."

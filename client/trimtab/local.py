@@ -228,7 +228,8 @@ class Supervisor:
             )
         if done.returncode != 0:
             raise LocalServerError(
-                f"the database could not be brought up to date:\n{_tail(log)}", f"the whole log: {log}"
+                f"the server cannot start, its database cannot be made ready:\n{_tail(log)}",
+                f"the whole log: {log}",
             )
 
     def _launch(self, program: _Program) -> None:

@@ -53,6 +53,8 @@ class StrategyEntry(BaseModel):
 
     conditional: bool
     """Whether it can search a space with conditional parameters."""
+    categorical: bool
+    """Whether it can search parameters whose values have no order."""
     options: tuple[Option, ...]
 
 
@@ -83,6 +85,14 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             pointer="/strategy/name",
             message=f"{name} cannot model conditional parameters ({enumerate_words(conditional)})",
             suggestion=f"use {enumerate_words(able)}, or drop the conditions",
+        )
+    unordered = [name for name, parameter in draft.space.items() if parameter.type == "categorical"]
+    if unordered and not entry.categorical:
+        able = [other for other, each in strategies().items() if each.categorical]
+        yield FieldProblem(
+            pointer="/strategy/name",
+            message=f"{name} cannot model categorical parameters ({enumerate_words(unordered)})",
+            suggestion=f"use {enumerate_words(able)}, or make them ordered if their values have an order",
         )
     known = {option.name: option for option in entry.options}
     for given, value in draft.strategy.options.items():

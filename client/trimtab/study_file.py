@@ -113,8 +113,12 @@ def _text(path: Path) -> str:
             f"did you mean {path.parent / near}?" if near else "give the path of a YAML or JSON study file"
         )
         raise TrimtabError(f"there is no file {path}", hint) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise TrimtabError(f"{path} cannot be read: {error}", "a study file is UTF-8 text") from error
+    except OSError as error:
+        raise TrimtabError(
+            f"{path} cannot be read: {error.strerror}", "give the path of a YAML or JSON study file"
+        ) from error
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> Mistake:

@@ -46,7 +46,7 @@ def _suggest_trainer(name: str) -> str:
 
 def _searched_and_fixed(draft: Draft) -> Iterator[FieldProblem]:
     for name in draft.trainer.settings if draft.trainer is not None else ():
-        if name in draft.names:
+        if name in draft.parameter_names:
             yield FieldProblem(
                 pointer=join(("trainer", "settings", name)),
                 message=f"{name} is fixed here and searched under space",
@@ -69,13 +69,13 @@ def _settings(draft: Draft, trainer: str, entry: TrainerEntry) -> Iterator[Field
 
 
 def _space(draft: Draft, trainer: str, entry: TrainerEntry) -> Iterator[FieldProblem]:
-    for name in draft.names:
-        pointer = join(("space", name))
+    for name in draft.parameter_names:
+        pointer = join(("space", draft.written.get(name, name)))
         setting = entry.setting(name)
         if setting is None:
             yield _unknown(pointer, name, trainer, entry)
-        elif name in draft.space:
-            yield from _parameter(pointer, name, draft.space[name], setting)
+        elif name in draft.parameters:
+            yield from _parameter(pointer, name, draft.parameters[name], setting)
 
 
 def _unknown(pointer: str, name: str, trainer: str, entry: TrainerEntry) -> FieldProblem:

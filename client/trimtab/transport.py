@@ -11,7 +11,7 @@ import tenacity
 from pydantic import BaseModel, ValidationError
 
 from trimtab import __version__
-from trimtab.errors import ApiError, ConnectionFailedError, UnavailableError, api_error
+from trimtab.errors import ApiError, ConnectionFailedError, TrimtabError, UnavailableError, api_error
 from trimtab.wire.base import Wire
 from trimtab.wire.problems import Problem
 from trimtab.wire.views import Event
@@ -46,6 +46,11 @@ class Transport:
         self.url = url.rstrip("/")
         headers = {"User-Agent": f"trimtab/{__version__}"}
         if token:
+            if not (token.isascii() and token.isprintable()):
+                raise TrimtabError(
+                    "the token has characters that no server takes",
+                    "give the server's token: --token, or TRIMTAB_TOKEN",
+                )
             headers["Authorization"] = f"Bearer {token}"
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_seconds)
         self._attempts = attempts
@@ -204,6 +209,11 @@ class Transport:
                 status=response.status_code,
                 detail=f"{self.url} answered {response.status_code} {response.reason_phrase}",
             )
+        if problem.status == 401:
+            # The service's words are about the header, which is not the caller's business here.
+            known = "Authorization" in self._http.headers
+            detail = "the server does not take this token" if known else "the server asks for a token"
+            problem = problem.model_copy(update={"detail": detail})
         return api_error(problem)
 
 

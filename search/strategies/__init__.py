@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from search.domains import Choice
 from search.errors import Mistake, SearchError
 from search.space import ParamValue, SearchSpace, did_you_mean
 from search.strategies.asha import Asha
 from search.strategies.base import Strategy
 from search.strategies.bo import BayesianOptimisation
+from search.strategies.bohb import Bohb
+from search.strategies.cmaes import CmaEs
 from search.strategies.curve_bo import CurveBO
 from search.strategies.hyperband import Hyperband
 from search.strategies.quasirandom import Random, Sobol
+from search.strategies.tpe import Tpe
 from search.view import Fidelity
 
-Named = type[Asha] | type[BayesianOptimisation] | type[CurveBO] | type[Hyperband] | type[Random] | type[Sobol]
-
-# A new strategy enters here, and tests/search/test_contract.py holds it to the contract. Curve-aware
-# Bayesian optimisation will stand beside `bo`: the views it needs carry the whole curves already.
-_STRATEGIES: Mapping[str, Named] = {
-    strategy.name: strategy for strategy in (Asha, BayesianOptimisation, CurveBO, Hyperband, Random, Sobol)
-}
+# A new strategy enters here, and tests/search/test_contract.py holds it to the contract.
+_ALL: tuple[type[Strategy], ...] = (
+    Asha,
+    BayesianOptimisation,
+    Bohb,
+    CmaEs,
+    CurveBO,
+    Hyperband,
+    Random,
+    Sobol,
+    Tpe,
+)
+_STRATEGIES: Mapping[str, type[Strategy]] = {strategy.name: strategy for strategy in _ALL}
 
 
 def names() -> tuple[str, ...]:
@@ -35,6 +45,7 @@ def catalogue() -> dict[str, Any]:
     return {
         name: {
             "conditional": strategy.conditional,
+            "categorical": strategy.categorical,
             "options": [asdict(option) for option in strategy.known_options],
         }
         for name, strategy in sorted(_STRATEGIES.items())
@@ -53,4 +64,44 @@ def create(
         raise SearchError(
             [Mistake("/strategy/name", f"there is no strategy {name}", did_you_mean(name, names()))]
         )
-    return _STRATEGIES[name].create(options, space, fidelity)
+    mistakes = _beyond(_STRATEGIES[name], space)
+    try:
+        strategy = _STRATEGIES[name].create(options, space, fidelity)
+    except SearchError as error:
+        mistakes.extend(error.mistakes)
+    if mistakes:
+        raise SearchError(mistakes)
+    return strategy
+
+
+def _beyond(strategy: type[Strategy], space: SearchSpace) -> list[Mistake]:
+    """What the space asks for that the strategy cannot model."""
+    mistakes = []
+    conditional = [p.name for p in space.parameters if p.when]
+    if conditional and not strategy.conditional:
+        able = _words(name for name, other in _STRATEGIES.items() if other.conditional)
+        mistakes.append(
+            Mistake(
+                "/strategy/name",
+                f"{strategy.name} cannot model conditional parameters ({', '.join(conditional)})",
+                f"use {able}, or drop the conditions",
+            )
+        )
+    unordered = [
+        p.name for p in space.parameters if isinstance(p.domain, Choice) and p.domain.kind == "categorical"
+    ]
+    if unordered and not strategy.categorical:
+        able = _words(name for name, other in _STRATEGIES.items() if other.categorical)
+        mistakes.append(
+            Mistake(
+                "/strategy/name",
+                f"{strategy.name} cannot model categorical parameters ({', '.join(unordered)})",
+                f"use {able}, or make them ordered if their values have an order",
+            )
+        )
+    return mistakes
+
+
+def _words(names: Iterable[str]) -> str:
+    *others, last = sorted(names)
+    return f"{', '.join(others)} or {last}"

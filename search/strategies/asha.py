@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.sampling import fresh, tried, uniform_points
 from search.space import ParamValue, SearchSpace
@@ -34,6 +35,7 @@ class Asha:
     lookahead: ClassVar[bool] = False
     known_options: ClassVar[tuple[Option, ...]] = (ETA,)
     conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Asha:
@@ -53,7 +55,7 @@ class Asha:
             f"a new configuration, to {levels[0]} {view.fidelity.unit} first"
         )
         seen = tried(view)
-        points = uniform_points(len(view.space.dimensions), rng)
+        points = leaning(view.space, uniform_points(len(view.space.dimensions), rng), len(view.trials))
         left = launches_left(view, levels[0], units)
         wanted = slots - len(going_on)
         launches: list[Launch] = []

@@ -6,11 +6,13 @@ any process can make the next decision after any other has died.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from search.decision import Answer
+from search.space import ParamValue, SearchSpace
 from search.strategies.options import Option
 from search.view import Fidelity, StudyView
 
@@ -24,6 +26,16 @@ class Strategy(Protocol):
     known_options: ClassVar[tuple[Option, ...]]
     conditional: ClassVar[bool]
     """Whether it can search a space with conditional parameters."""
+    categorical: ClassVar[bool]
+    """Whether it can search parameters whose values have no order."""
+
+    @classmethod
+    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Strategy:
+        """The strategy, set up for a study in a space that it can search.
+
+        Raises :class:`~search.errors.SearchError` if an option is unknown or out of range.
+        """
+        ...
 
     def first_target(self, fidelity: Fidelity) -> int:
         """The step to which an enqueued configuration is trained first."""

@@ -4,31 +4,26 @@ A Sobol design comes first; then a Gaussian process is fitted to the best value 
 noisy expected improvement picks what to train next, with the trials still in training taken into account
 (Balandat et al., "BoTorch", 2020; Ament et al., "Unexpected Improvements to Expected Improvement", 2023).
 
-What the model is told: a trial that has ended counts with the best value of its curve, one that was
-stopped early too (which is no better than what it would have come to). A trial that diverged or ran out
-of memory counts as the worst value seen, since its configuration is to blame; after another failure
-nothing is known, and the trial is marked failed.
+Linear inequalities and simplexes are handed to Ax; what it cannot hold is refused when the study is
+submitted. Beliefs move points of the design, not the model.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from search.decision import Answer, Launch
 from search.errors import Mistake, SearchError
-from search.sampling import fresh, sobol_points, tried, uniform_points
-from search.space import ParamValue, SearchSpace
-from search.strategies.common import launches_left, wait_or_finish
+from search.space import Choice, Key, ParamValue, Real, SearchSpace, Whole, pointer
+from search.strategies import modelled
+from search.strategies.knowledge import Knowledge
+from search.strategies.modelled import Suggestion, default_design
 from search.strategies.options import Option, read_options
-from search.view import Fidelity, StudyView, TrialView
-
-_BLAMED = frozenset({"diverged", "out_of_memory"})
-"""Failures for which the configuration is to blame."""
+from search.view import Fidelity, StudyView
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +42,13 @@ class BayesianOptimisation:
         Option("noise_sd", at_least=0),
     )
     conditional: ClassVar[bool] = False
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(
         cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity
     ) -> BayesianOptimisation:
-        mistakes: list[Mistake] = []
-        if space.conditional:
-            names = ", ".join(p.name for p in space.parameters if p.when)
-            mistakes.append(
-                Mistake(
-                    "/strategy/name",
-                    f"bo cannot model conditional parameters ({names})",
-                    "use asha, hyperband, random or sobol, or drop the conditions",
-                )
-            )
+        mistakes = beyond_ax(space)
         given: dict[str, float] = {}
         try:
             given = read_options(cls.name, options, cls.known_options)
@@ -69,58 +56,19 @@ class BayesianOptimisation:
             mistakes.extend(error.mistakes)
         if mistakes:
             raise SearchError(mistakes)
-        default = min(20, max(5, 2 * len(space.dimensions)))
-        return cls(int(given.get("initial_trials", default)), given.get("noise_sd"))
+        design = int(given.get("initial_trials", default_design(len(space.dimensions))))
+        return cls(design, given.get("noise_sd"))
 
     def first_target(self, fidelity: Fidelity) -> int:
         return fidelity.max
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-        target = view.fidelity.max
-        left = launches_left(view, target, view.budget.fidelity)
-        wanted = slots if left is None else min(slots, left)
-        known = Knowledge.of(view)
-        seen = tried(view)
-        launches: list[Launch] = []
-        exhausted = view.space.cardinality is not None and len(seen) >= view.space.cardinality
+        def model(
+            known: Knowledge, launches: Sequence[Launch], seen: set[Key], count: int
+        ) -> tuple[list[Suggestion], dict[str, Any]]:
+            return self._from_model(view, known, launches, count, rng)
 
-        designed = len(known.losses) + len(known.pending)
-        place = sum(trial.origin == "strategy" for trial in view.trials)
-        points = sobol_points(len(view.space.dimensions), place, view.seed)
-        while len(launches) < wanted and not exhausted:
-            if designed < self.initial_trials:
-                reason = f"Sobol design, {designed + 1} of {self.initial_trials}"
-            elif len(known.losses) < 2:
-                reason = f"Sobol design goes on: {len(known.losses)} finite results are too few for a model"
-            else:
-                break
-            params = fresh(view.space, seen, points, rng)
-            exhausted = params is None
-            if params is not None:
-                launches.append(Launch(params, target, reason))
-                designed += 1
-
-        diagnostics = known.diagnostics()
-        missing = wanted - len(launches)
-        if missing > 0 and not exhausted:
-            modelled, fit = self._from_model(view, known, launches, missing, rng)
-            diagnostics |= fit
-            at_random = uniform_points(len(view.space.dimensions), rng)
-            for choice, reason in modelled:
-                if view.space.key(choice) not in seen:
-                    seen.add(view.space.key(choice))
-                    launches.append(Launch(choice, target, reason))
-            # Ax may give fewer than asked for, or what is tried: the other slots are not left idle.
-            while len(launches) < wanted and not exhausted:
-                params = fresh(view.space, seen, at_random, rng)
-                exhausted = params is None
-                if params is not None:
-                    launches.append(
-                        Launch(params, target, "the model has nothing untried to offer: drawn at random")
-                    )
-        if launches or (left != 0 and not exhausted):
-            return Answer(tuple(launches), diagnostics)
-        return wait_or_finish(view, target, exhausted)
+        return modelled.decide(view, slots, rng, self.initial_trials, model)
 
     def _from_model(
         self,
@@ -129,7 +77,7 @@ class BayesianOptimisation:
         launches: Sequence[Launch],
         count: int,
         rng: np.random.Generator,
-    ) -> tuple[list[tuple[Mapping[str, ParamValue], str]], dict[str, Any]]:
+    ) -> tuple[list[Suggestion], dict[str, Any]]:
         """``count`` configurations of the model's choice with their reasons, and the fit's diagnostics."""
         from search.strategies.ax_model import suggest  # importing Ax takes seconds
 
@@ -167,54 +115,6 @@ class BayesianOptimisation:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
-    """A study as the model is told it."""
-
-    observed: tuple[TrialView, ...]
-    losses: tuple[float, ...]
-    """Of ``observed``; finite."""
-    pending: tuple[TrialView, ...]
-    failed: tuple[TrialView, ...]
-    blamed: int
-    """How many of ``observed`` failed and count as the worst."""
-
-    @classmethod
-    def of(cls, view: StudyView) -> Knowledge:
-        groups: dict[Literal["seen", "blamed", "pending", "failed"], list[TrialView]]
-        groups = {"seen": [], "blamed": [], "pending": [], "failed": []}
-        losses: list[float] = []
-        for trial in view.trials:
-            best = min((view.loss(value) for value in trial.values), default=math.inf)
-            if trial.active:
-                groups["pending"].append(trial)
-            elif trial.status != "failed" and math.isfinite(best):
-                groups["seen"].append(trial)
-                losses.append(best)
-            elif trial.status != "failed" or trial.failure in _BLAMED:
-                groups["blamed"].append(trial)
-            else:
-                groups["failed"].append(trial)
-        # With nothing to compare with, there is no worst value to give.
-        blamed = groups["blamed"] if losses else []
-        failed = groups["failed"] if losses else [*groups["failed"], *groups["blamed"]]
-        return cls(
-            (*groups["seen"], *blamed),
-            (*losses, *([max(losses)] * len(blamed) if losses else [])),
-            tuple(groups["pending"]),
-            tuple(failed),
-            len(blamed),
-        )
-
-    def diagnostics(self) -> dict[str, Any]:
-        return {
-            "observations": len(self.observed),
-            "counted_as_worst": self.blamed,
-            "pending": len(self.pending),
-            "failed": len(self.failed),
-        }
-
-
 def standardised(losses: Sequence[float]) -> tuple[float, float, list[float]]:
     """Centre, scale and the losses on that scale, far outliers on the bad side drawn in.
 
@@ -226,3 +126,37 @@ def standardised(losses: Sequence[float]) -> tuple[float, float, list[float]]:
     scale = centre - float(values.min()) or float(values.max() - values.min()) or 1.0
     drawn_in = np.minimum(values, centre + 10 * scale)
     return centre, scale, [float(v) for v in (drawn_in - centre) / scale]
+
+
+def beyond_ax(space: SearchSpace) -> list[Mistake]:
+    """What a space says that Ax cannot hold: some constraints, forbidden combinations."""
+    mistakes: list[Mistake] = []
+    for at, constraint in enumerate(space.constraints):
+        place = pointer("constraints", at)
+        if constraint.relation == "==":
+            mistakes.append(
+                Mistake(place, "bo cannot hold an equality", "search one parameter less, or say <= and >=")
+            )
+        uneven = [
+            name
+            for name in constraint.names
+            if isinstance(domain := space.by_name[name].domain, Choice)
+            or (isinstance(domain, Real | Whole) and domain.log)
+        ]
+        if uneven and constraint.relation != "==":
+            mistakes.append(
+                Mistake(
+                    place,
+                    f"bo cannot hold a constraint on a log scale or a list of values ({', '.join(uneven)})",
+                    "use another strategy, or make the parameter linear",
+                )
+            )
+    mistakes.extend(
+        Mistake(
+            pointer("forbid", at),
+            "bo cannot leave out combinations of values",
+            "use another strategy",
+        )
+        for at in range(len(space.forbidden))
+    )
+    return mistakes

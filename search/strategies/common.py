@@ -51,6 +51,8 @@ def why_done(view: StudyView, target: int, exhausted: bool) -> str:
     """Why no trial can be started any more, in words."""
     if exhausted:
         count = view.space.cardinality
+        if count is None:
+            return "every configuration that the constraints leave has been tried"
         if count == 1:
             return "the only configuration of the space has been tried"
         return f"all {count} configurations of the space have been tried"

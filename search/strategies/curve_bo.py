@@ -57,9 +57,10 @@ _FIRST_TARGETS = (1, 2, 4)
 _STRETCHES = (1.5, 3.0, math.inf)
 """Factors by which a trial may be trained on; the last one is: to the end."""
 _RUNG_RATIO = 3
-_TAKEN_FURTHER = 3
+_EXPLORED = 1 / 3
 """Of as many trials that have come to a rung, one goes on to the next, whatever the model says."""
 _MODEL_POINTS = 300
+_LEAST_SPREAD = 0.3
 _HOPELESS = 0.01
 """When no new trial can start, a paused one goes on only with a better chance to become the best."""
 _SPREAD, _NEAR, _REFINED = 400, 200, 200
@@ -99,6 +100,7 @@ class CurveBO:
     lookahead: ClassVar[bool] = False
     known_options: ClassVar[tuple[Option, ...]] = (Option("initial_trials", whole=True, at_least=2),)
     conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> CurveBO:
@@ -189,10 +191,16 @@ class _Round:
             for i, t in enumerate(view.trials)
             if t.status == "paused" and t.resumable and t.step < view.fidelity.max and t.values
         ]
-        self.scale = LossScale.of(self.bests.tolist())
+        points = sobol_points(len(self.space.dimensions), 0, view.seed)
+        planned = {self.space.key(self.space.decode(next(points))) for _ in range(len(view.trials) + 20)}
+        self.explorers = [i for i, t in enumerate(view.trials) if self.space.key(t.params) in planned]
+        self.design = sobol_points(len(self.space.dimensions), len(self.explorers), view.seed)
+        self.scale = LossScale.of(
+            self.bests.tolist(), [view.loss(value) for trial in view.trials for value in trial.values]
+        )
         every = points_of(view, self.features, self.scale, self.progress)
         chosen = most_telling(every, self.bests, _MODEL_POINTS, rng)
-        self.spread = float(chosen.values.std()) or 1.0
+        self.spread = max(float(chosen.values.std()), _LEAST_SPREAD)
         told = Points(chosen.features, chosen.progress, chosen.owner, chosen.values / self.spread)
         self.hyperparameters = fit(told, rng)
         self.model = CurveGP(told, self.hyperparameters)
@@ -230,7 +238,7 @@ class _Round:
         made = sum(isinstance(decision, Launch) for decision in self.decisions)
         may_launch = not self.exhausted and launches_left(self.view, self.start, self.units, made) != 0
         everyone = self._outlook(list(range(len(self.features))))
-        forced = self._due(everyone)
+        forced = self._due(everyone, may_launch)
         if forced is not None:
             return forced
         thaw = self._thaw(everyone, may_launch)
@@ -258,24 +266,37 @@ class _Round:
                 targets.append(target)
         return kept, np.array(targets, dtype=np.float64)
 
-    def _due(self, everyone: Outlook) -> Move | None:
-        """The trial that goes on whatever the model says, if one is due."""
+    def _due(self, everyone: Outlook, may_launch: bool) -> Move | None:
+        """What the explorers do, if it is their turn: successive halving among themselves."""
+        mine = self.reached[self.explorers].sum()
+        if mine >= _EXPLORED * self.reached.sum():
+            return None
         rungs = [self.start]
         while rungs[-1] < self.fidelity.max:
             rungs.append(_measured(self.fidelity, rungs[-1] * _RUNG_RATIO))
         for below, rung in reversed(list(zip(rungs[:-1], rungs[1:], strict=True))):
-            come = int((self.reached >= below).sum())
-            if int((self.reached >= rung).sum()) >= come // _TAKEN_FURTHER:
-                continue
-            waiting = [i for i in self.open if below <= self.view.trials[i].step < rung]
-            waiting, targets = self._affordable(waiting, np.full(len(waiting), float(rung)))
-            waiting = [i for i, target in zip(waiting, targets, strict=True) if target == rung]
-            if waiting:
-                promise = everyone.mean[waiting] - 0.5 * everyone.sd[waiting]
-                place = waiting[int(np.argmin(promise))]
-                why = f"one in {_TAKEN_FURTHER} goes on from {below} to {rung} {self.fidelity.unit}"
-                return self._continuing(everyone, place, rung, 0.0, why)
-        return None
+            come = [i for i in self.explorers if i < len(self.view.trials) and self.reached[i] >= below]
+            come.sort(key=lambda i: (self._loss_at(i, below), i))
+            for place in come[: len(come) // _RUNG_RATIO]:
+                trial = self.view.trials[place]
+                if place in self.open and trial.step < rung and self.reached[place] < rung:
+                    kept, targets = self._affordable([place], np.array([float(rung)]))
+                    if kept and targets[0] == rung:
+                        why = f"explorer, in the best third of {len(come)} at {below} {self.fidelity.unit}"
+                        return self._continuing(everyone, place, rung, 0.0, why)
+        if not may_launch:
+            return None
+        params = fresh(self.space, self.seen, self.design, self.rng)
+        if params is None:
+            return None
+        features = self.columns.encode([params])
+        outlook = self.model.outlook(features, np.array([-1], dtype=np.intp))
+        return self._move(outlook, 0, self.start, 0.0, params, features[0], "explorer: the next Sobol point")
+
+    def _loss_at(self, place: int, step: int) -> float:
+        trial = self.view.trials[place]
+        losses = [self.view.loss(v) for s, v in zip(trial.steps, trial.values, strict=True) if s >= step]
+        return losses[0] if losses else math.inf
 
     def _thaw(self, everyone: Outlook, may_launch: bool) -> Move | None:
         """The best of going on with a paused trial."""

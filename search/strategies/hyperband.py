@@ -11,13 +11,14 @@ a launch in a bracket with rungs r_0 < r_1 < ... is r_0 + (r_1 - r_0) / eta + (r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import ClassVar
 
 import numpy as np
 
+from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.sampling import fresh, tried, uniform_points
 from search.space import ParamValue, SearchSpace
@@ -38,6 +39,7 @@ class Hyperband:
     lookahead: ClassVar[bool] = False
     known_options: ClassVar[tuple[Option, ...]] = (ETA,)
     conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Hyperband:
@@ -47,51 +49,63 @@ class Hyperband:
         return rung_levels(fidelity, self.eta)[0]
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-        levels = rung_levels(view.fidelity, self.eta)
-        brackets = range(len(levels))
-        home = {trial.number: bracket_of(trial, levels) for trial in view.trials}
-        ladders = [
-            ladder(view, [t for t in view.trials if home[t.number] in (b, None)], levels[b:])
-            for b in brackets
-        ]
-        diagnostics = {
-            "brackets": [
-                {"first_rung": levels[b], "rungs": populations(view, ladders[b], levels[b:])}
-                for b in brackets
-            ]
-        }
-        due = chain.from_iterable(
-            promotions(ladders[b], levels[b:], self.eta, view.fidelity.unit) for b in brackets
-        )
-        going_on, units = affordable(view, due, slots, view.budget.fidelity)
-
-        started = [sum(bracket == b for bracket in home.values()) for b in brackets]
         seen = tried(view)
-        points = uniform_points(len(view.space.dimensions), rng)
-        launches: list[Launch] = []
-        exhausted = False
-        while len(going_on) + len(launches) < slots and not exhausted:
-            paid = [b for b in brackets if launches_left(view, levels[b], units, len(launches)) != 0]
-            if not paid:
-                break
+        points = leaning(view.space, uniform_points(len(view.space.dimensions), rng), len(view.trials))
+
+        def draw() -> Drawn | None:
             params = fresh(view.space, seen, points, rng)
-            if params is None:
-                exhausted = True
-                break
-            bracket = next_bracket(levels, self.eta, started, paid)
-            started[bracket] += 1
-            units = None if units is None else units - levels[bracket]
-            launches.append(
-                Launch(
-                    params,
-                    levels[bracket],
-                    f"bracket {bracket + 1} of {len(levels)} is behind in its share of the budget: "
-                    f"a new configuration, to {levels[bracket]} {view.fidelity.unit} first",
-                )
+            return None if params is None else (params, "a new configuration")
+
+        return decide(view, slots, self.eta, draw)
+
+
+Drawn = tuple[Mapping[str, ParamValue], str]
+"""A configuration that was not tried yet, and what it is in words."""
+
+
+def decide(view: StudyView, slots: int, eta: float, draw: Callable[[], Drawn | None]) -> Answer:
+    """What Hyperband does. ``draw`` gives the configuration of the next launch, which is made at once; None
+    if every configuration was tried."""
+    levels = rung_levels(view.fidelity, eta)
+    brackets = range(len(levels))
+    home = {trial.number: bracket_of(trial, levels) for trial in view.trials}
+    ladders = [
+        ladder(view, [t for t in view.trials if home[t.number] in (b, None)], levels[b:]) for b in brackets
+    ]
+    diagnostics = {
+        "brackets": [
+            {"first_rung": levels[b], "rungs": populations(view, ladders[b], levels[b:])} for b in brackets
+        ]
+    }
+    due = chain.from_iterable(promotions(ladders[b], levels[b:], eta, view.fidelity.unit) for b in brackets)
+    going_on, units = affordable(view, due, slots, view.budget.fidelity)
+
+    started = [sum(bracket == b for bracket in home.values()) for b in brackets]
+    launches: list[Launch] = []
+    exhausted = False
+    while len(going_on) + len(launches) < slots and not exhausted:
+        paid = [b for b in brackets if launches_left(view, levels[b], units, len(launches)) != 0]
+        if not paid:
+            break
+        drawn = draw()
+        if drawn is None:
+            exhausted = True
+            break
+        params, words = drawn
+        bracket = next_bracket(levels, eta, started, paid)
+        started[bracket] += 1
+        units = None if units is None else units - levels[bracket]
+        launches.append(
+            Launch(
+                params,
+                levels[bracket],
+                f"bracket {bracket + 1} of {len(levels)} is behind in its share of the budget: "
+                f"{words}, to {levels[bracket]} {view.fidelity.unit} first",
             )
-        if going_on or launches or slots == 0:
-            return Answer((*going_on, *launches), diagnostics)
-        return climb_or_finish(view, levels, slots, exhausted, diagnostics)
+        )
+    if going_on or launches or slots == 0:
+        return Answer((*going_on, *launches), diagnostics)
+    return climb_or_finish(view, levels, slots, exhausted, diagnostics)
 
 
 def bracket_of(trial: TrialView, levels: Sequence[int]) -> int | None:

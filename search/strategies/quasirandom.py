@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from search.beliefs import leaning
 from search.decision import Answer, Launch
 from search.sampling import fresh, sobol_points, tried, uniform_points
 from search.space import ParamValue, SearchSpace
@@ -17,54 +17,54 @@ from search.strategies.options import Option, read_options
 from search.view import Fidelity, StudyView
 
 
-@dataclass(frozen=True, slots=True)
-class Sobol:
+class _Drawn:
+    """What both have in common: trials drawn one after the other, each trained to the end."""
+
+    name: ClassVar[str]
+    lookahead: ClassVar[bool] = True
+    known_options: ClassVar[tuple[Option, ...]] = ()
+    conditional: ClassVar[bool] = True
+    categorical: ClassVar[bool] = True
+
+    @classmethod
+    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Self:
+        read_options(cls.name, options, cls.known_options)
+        return cls()
+
+    def first_target(self, fidelity: Fidelity) -> int:
+        return fidelity.max
+
+
+class Sobol(_Drawn):
     """A scrambled Sobol sequence: random, but more even (Owen, "Randomly permuted (t,m,s)-nets", 1995).
 
     The study's seed scrambles it, and the number of trials the strategy has made is the place in it, so
     that it goes on where it stopped. Points that decode to a configuration already tried are skipped.
     """
 
-    name: ClassVar[str] = "sobol"
-    lookahead: ClassVar[bool] = True
-    known_options: ClassVar[tuple[Option, ...]] = ()
-    conditional: ClassVar[bool] = True
-
-    @classmethod
-    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Sobol:
-        read_options(cls.name, options, cls.known_options)
-        return cls()
-
-    def first_target(self, fidelity: Fidelity) -> int:
-        return fidelity.max
+    name = "sobol"
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-        place = sum(trial.origin == "strategy" for trial in view.trials)
-        points = sobol_points(len(view.space.dimensions), place, view.seed)
-        return _launch(view, slots, rng, points, "point {} of the Sobol sequence", place)
+        place = _place(view)
+        sequence = sobol_points(len(view.space.dimensions), place, view.seed)
+        points = leaning(view.space, sequence, place)
+        return _launch(view, slots, rng, points, "point {} of the Sobol sequence")
 
 
-@dataclass(frozen=True, slots=True)
-class Random:
+class Random(_Drawn):
     """Uniform at random over the space (on the log scale where a parameter has one)."""
 
-    name: ClassVar[str] = "random"
-    lookahead: ClassVar[bool] = True
-    known_options: ClassVar[tuple[Option, ...]] = ()
-    conditional: ClassVar[bool] = True
-
-    @classmethod
-    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Random:
-        read_options(cls.name, options, cls.known_options)
-        return cls()
-
-    def first_target(self, fidelity: Fidelity) -> int:
-        return fidelity.max
+    name = "random"
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-        place = sum(trial.origin == "strategy" for trial in view.trials)
-        points = uniform_points(len(view.space.dimensions), rng)
-        return _launch(view, slots, rng, points, "random draw {}", place)
+        uniform = uniform_points(len(view.space.dimensions), rng)
+        points = leaning(view.space, uniform, _place(view))
+        return _launch(view, slots, rng, points, "random draw {}")
+
+
+def _place(view: StudyView) -> int:
+    """How many trials the strategy has made."""
+    return sum(trial.origin == "strategy" for trial in view.trials)
 
 
 def _launch(
@@ -73,9 +73,8 @@ def _launch(
     rng: np.random.Generator,
     points: Iterator[npt.NDArray[np.float64]],
     words: str,
-    place: int,
 ) -> Answer:
-    target = view.fidelity.max
+    target, place = view.fidelity.max, _place(view)
     left = launches_left(view, target, view.budget.fidelity)
     wanted = slots if left is None else min(slots, left)
     seen = tried(view)

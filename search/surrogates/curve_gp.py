@@ -37,15 +37,15 @@ Tensor = torch.Tensor
 
 _SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-6
-_ITERATIONS = 25
-_FIT_POINTS = 150
+_ITERATIONS = 20
+_FIT_POINTS = 100
 """Hyperparameters are fitted to at most as many points: a fit costs a cube of them, thirty times."""
 
 _SCALARS: tuple[tuple[str, float, float], ...] = (
     # name, median, standard deviation of the logarithm
-    ("end", 0.7, 0.6),
-    ("linear", 0.5, 0.8),
-    ("path", 0.7, 0.6),
+    ("end", 1.5, 0.2),
+    ("linear", 1.0, 0.5),
+    ("path", 1.0, 0.4),
     ("path_length", 1.0, 0.5),
     ("time_length", 0.4, 0.5),
     ("trend", 1.0, 0.6),
@@ -57,7 +57,7 @@ _SCALARS: tuple[tuple[str, float, float], ...] = (
 )
 """Amplitudes are standard deviations in units of the values'; ``path_length`` is a factor on the features'
 length-scales; ``own_length`` is a distance in the unit cube."""
-_LENGTH = (0.5, 0.9)
+_LENGTH = (2.0, 0.9)
 """Prior of each feature's length-scale, likewise."""
 _BOUND = 4.0
 """How many standard deviations of its prior a hyperparameter may be away from its median."""

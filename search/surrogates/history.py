@@ -20,6 +20,9 @@ _WORST = 6.0
 """The largest scaled loss: how bad something hopeless is makes no difference."""
 _DIVERGED = 3.0
 """The largest scaled loss that a divergence counts as."""
+_RESOLUTION = 0.1
+"""Least unit of the scale, as a share of the span of what was measured: while nothing has learned yet, tiny
+differences are not taken for success."""
 _THINNING = 1.7
 """Ratio of the steps of the points that are kept of a curve."""
 _PER_CURVE = 5
@@ -58,13 +61,15 @@ class LossScale:
     unit: float
 
     @classmethod
-    def of(cls, bests: Sequence[float]) -> LossScale:
-        """From the best loss of each trial; the non-finite ones do not count."""
+    def of(cls, bests: Sequence[float], measured: Sequence[float]) -> LossScale:
+        """From the best loss of each trial, and from all that was measured; what is not finite is left out."""
         finite = np.clip([loss for loss in bests if math.isfinite(loss)], -_HUGE, _HUGE)
         if not len(finite):
             return cls(0.0, 1.0)
+        every = np.clip([loss for loss in measured if math.isfinite(loss)], -_HUGE, _HUGE)
         centre, best = float(np.median(finite)), float(finite.min())
-        unit = centre - best or float(finite.max() - best) or max(abs(centre) * 1e-3, 1e-12)
+        span = float(np.quantile(every, 0.9)) - best
+        unit = max(centre - best, _RESOLUTION * span) or max(abs(centre) * 1e-3, 1e-12)
         return cls(centre, unit)
 
     def scale(self, losses: npt.ArrayLike) -> Array:

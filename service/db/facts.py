@@ -34,6 +34,11 @@ class Facts:
     maximize: bool
 
     @property
+    def compares(self) -> bool:
+        """Whether a rule compares trials with each other."""
+        return len(self.rules) > len(self.local_rules)
+
+    @property
     def min_delta(self) -> float:
         """By how much a value must improve to reset the count that a patience rule reads."""
         return max(

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
+from search import stopping
 from service import specs
-from service.db import events, studies
+from service.db import events, facts, studies
+from service.db.curves import Curve
 from service.db.models import ImprovementRow, MeasurementRow, StudyRow, TrialRow
-from service.db.reports import jsonable
 from service.errors import ConflictError, InvalidError
 from trimtab.wire import limits
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.states import FailureKind, StudyState, TrialState
 from trimtab.wire.study import StudySpec
-from trimtab.wire.work import ImportedTrial, ImportRequest, Measurement
+from trimtab.wire.work import ImportedTrial, ImportRequest
 
 ORIGIN = "imported"
-
-
-@dataclass(slots=True)
-class _Curve:
-    """What a learning curve comes to; ``rows`` are its points as they are stored."""
-
-    rows: list[dict[str, Any]]
-    value: float | None = None
-    first: float | None = None
-    best: float | None = None
-    best_step: int | None = None
-    since_best: int = 0
 
 
 def import_trials(session: Session, key: str, request: ImportRequest, now: datetime) -> list[int]:
@@ -57,15 +43,17 @@ def import_trials(session: Session, key: str, request: ImportRequest, now: datet
         raise ConflictError(f"The study {study.name!r} was cancelled; submit it anew to go on.")
     if study.next_trial - 1 + len(request.trials) > limits.MAX_TRIALS_PER_STUDY:
         raise ConflictError(f"A study holds {limits.MAX_TRIALS_PER_STUDY} trials at most.")
-    rows = []
+    about = facts.of(session, key)
+    trials = []
     for imported in request.trials:
-        curve = _curve(study, imported.curve, now)
+        curve = Curve(study_id=study.id)
+        rows = [curve.add(point, about, None, now) for point in imported.curve]
         trial = _trial(study, spec, imported, curve, now)
         study.next_trial += 1
         session.add(trial)
-        rows.append((trial, curve))
+        trials.append((trial, rows))
     session.flush()
-    points = [{"trial_id": trial.id, **point} for trial, curve in rows for point in curve.rows]
+    points = [{"trial_id": trial.id} | row for trial, rows in trials for row in rows]
     if points:
         session.connection().execute(insert(MeasurementRow), points)
     study.version += 1
@@ -77,11 +65,11 @@ def import_trials(session: Session, key: str, request: ImportRequest, now: datet
             trial.number,
             {"origin": ORIGIN, "step": trial.step, "best_value": trial.best_value},
         )
-        for trial, _ in rows
+        for trial, _ in trials
     ]
-    new += _improvements(session, study, [trial for trial, _ in rows], now)
+    new += _improvements(session, study, [trial for trial, _ in trials], now)
     events.append_all(session, new, now=now)
-    return [trial.number for trial, _ in rows]
+    return [trial.number for trial, _ in trials]
 
 
 def _problems(spec: StudySpec, request: ImportRequest) -> Iterator[FieldProblem]:
@@ -111,38 +99,10 @@ def _problems(spec: StudySpec, request: ImportRequest) -> Iterator[FieldProblem]
                 )
 
 
-def _curve(study: StudyRow, points: list[Measurement], now: datetime) -> _Curve:
-    curve = _Curve(rows=[])
-    for point in points:
-        value = point.metrics[study.metric]
-        curve.value = value if math.isfinite(value) else None
-        if curve.first is None:
-            curve.first = curve.value
-        if curve.value is not None and _better(study, curve.value, curve.best):
-            curve.best, curve.best_step, curve.since_best = curve.value, point.step, 0
-        else:
-            curve.since_best += 1
-        curve.rows.append(
-            {
-                "step": point.step,
-                "study_id": study.id,
-                "token": None,
-                "value": curve.value,
-                "best": curve.best,
-                "metrics": {name: jsonable(metric) for name, metric in point.metrics.items()},
-                "seconds": point.seconds,
-                "tokens": point.tokens,
-                "at": now,
-            }
-        )
-    return curve
-
-
 def _trial(
-    study: StudyRow, spec: StudySpec, imported: ImportedTrial, curve: _Curve, now: datetime
+    study: StudyRow, spec: StudySpec, imported: ImportedTrial, curve: Curve, now: datetime
 ) -> TrialRow:
     last = imported.curve[-1] if imported.curve else None
-    step = last.step if last is not None else 0
     trial = TrialRow(
         study_id=study.id,
         number=study.next_trial,
@@ -151,14 +111,14 @@ def _trial(
         params=dict(imported.params),
         label=imported.label,
         origin=ORIGIN,
-        first_target=step or spec.fidelity.max,
-        target_step=step or spec.fidelity.max,
-        step=step,
+        first_target=curve.step or spec.fidelity.max,
+        target_step=curve.step or spec.fidelity.max,
+        step=curve.step,
         value=curve.value,
-        best_value=curve.best,
+        best_value=curve.best_value,
         best_step=curve.best_step,
-        first_value=curve.first,
-        points=len(curve.rows),
+        first_value=curve.first_value,
+        points=curve.points,
         since_best=curve.since_best,
         trained=0,
         seconds=0.0,
@@ -182,7 +142,9 @@ def _improvements(
     trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id))
     seconds = (now - study.started_at).total_seconds() if study.started_at is not None else 0.0
     for trial in trials:
-        if trial.best_value is None or not _better(study, trial.best_value, study.best_value):
+        if trial.best_value is None or not stopping.improves(
+            trial.best_value, study.best_value, study.maximize
+        ):
             continue
         study.best_value, study.best_trial_id = trial.best_value, trial.id
         session.add(
@@ -197,7 +159,3 @@ def _improvements(
         )
         data = {"value": trial.best_value, "step": trial.best_step}
         yield events.NewEvent(study.id, study.key, "study.best", trial.number, data)
-
-
-def _better(study: StudyRow, value: float, than: float | None) -> bool:
-    return than is None or (value > than if study.maximize else value < than)

@@ -14,11 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
 from service.db import ends, events, facts, processes
+from service.db.attempts import expiry
 from service.db.engine import is_postgresql
 from service.db.models import AttemptRow, CheckpointRow, ProcessRow, RunRow, StudyRow, TrialRow
-from service.db.reports import expiry
 from service.db.transitions import move
 from service.errors import ConflictError, NotFoundError
+from trimtab.wire.space import scaled
 from trimtab.wire.states import AttemptState, RunState, StudyState, TrialState
 from trimtab.wire.work import (
     AskRequest,
@@ -269,7 +270,7 @@ def _assignment(
         study_name=study.name,
         trial=trial.number,
         run=run.number,
-        params=trial.params,
+        params={**trial.params, **scaled(spec.space, trial.params)},
         trainer=spec.trainer,
         training_seed=spec.seeds.training,
         start_step=run.start_step,

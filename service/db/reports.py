@@ -18,34 +18,24 @@ number. What is promised:
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from search import stopping
-from service.db import checkpoints, events, facts, processes
+from service.db import attempts, checkpoints, events, facts, judging
+from service.db.attempts import Attempt
 from service.db.engine import is_postgresql
-from service.db.models import (
-    AttemptRow,
-    ImprovementRow,
-    MeasurementRow,
-    ProcessRow,
-    RunRow,
-    StudyRow,
-    TrialRow,
-)
+from service.db.models import ImprovementRow, MeasurementRow, RunRow, StudyRow, TrialRow
 from service.db.runs import COMPLETE, STRENGTH
 from service.errors import InvalidError
 from trimtab.wire import limits
 from trimtab.wire.problems import FieldProblem
-from trimtab.wire.states import AttemptState, FailureKind, Verdict
+from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.work import Measurement, Report, ReportReply, ReportsRequest, ReportsResponse
 
 _TOLD = {
@@ -57,123 +47,9 @@ _TOLD = {
 }
 """What a worker is told for each wish."""
 
-_ACTION = {"stop": Verdict.STOP.value, "complete": COMPLETE, "fail": FailureKind.DIVERGED.value}
-"""The wish for each judgement of the stopping rules."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """An active attempt as it is read, changed and written back."""
-
-    token: int
-    last_seq: int
-    start_step: int
-    last_step: int
-    lease_seconds: float | None
-    worker: str
-    run_id: int
-    wish: str | None
-    wish_reason: str
-    trial_id: int
-    number: int
-    step: int
-    value: float | None
-    best_value: float | None
-    best_step: int | None
-    first_value: float | None
-    since_best: int
-    points: int
-    trained: int
-    to_end: bool
-    study_id: int
-    study_key: str
-    study_best: float | None
-    external: bool
-    seen_at: datetime | None
-    wished: bool = False
-    measured: bool = False
-    heard: bool = False
-    saved: list[Report] = field(default_factory=list)
-
-
-_Peers = Mapping[tuple[int, int], Sequence[tuple[int, float]]]
-
-_READ = (
-    select(
-        AttemptRow.token,
-        AttemptRow.last_seq,
-        AttemptRow.start_step,
-        AttemptRow.last_step,
-        AttemptRow.lease_seconds,
-        AttemptRow.worker,
-        RunRow.id.label("run_id"),
-        RunRow.wish,
-        RunRow.wish_reason,
-        TrialRow.id.label("trial_id"),
-        TrialRow.number,
-        TrialRow.step,
-        TrialRow.value,
-        TrialRow.best_value,
-        TrialRow.best_step,
-        TrialRow.first_value,
-        TrialRow.since_best,
-        TrialRow.points,
-        TrialRow.trained,
-        TrialRow.to_end,
-        StudyRow.id.label("study_id"),
-        StudyRow.key.label("study_key"),
-        StudyRow.best_value.label("study_best"),
-        StudyRow.external,
-        ProcessRow.seen_at,
-    )
-    .join(RunRow, RunRow.id == AttemptRow.run_id)
-    .join(TrialRow, TrialRow.id == AttemptRow.trial_id)
-    .join(StudyRow, StudyRow.id == AttemptRow.study_id)
-    .outerjoin(ProcessRow, ProcessRow.name == AttemptRow.worker)
-    .where(
-        AttemptRow.token.in_(bindparam("tokens", expanding=True)),
-        AttemptRow.state == AttemptState.ACTIVE.value,
-    )
-    .order_by(AttemptRow.token)
-)
-_READ_LOCKED = _READ.with_for_update(of=[AttemptRow, TrialRow], key_share=True)
-
-_READ_PEERS = select(
-    MeasurementRow.study_id, MeasurementRow.step, MeasurementRow.trial_id, MeasurementRow.best
-).where(tuple_(MeasurementRow.study_id, MeasurementRow.step).in_(bindparam("places", expanding=True)))
 
 _ADD_SQLITE = sqlite.insert(MeasurementRow).on_conflict_do_nothing()
 _ADD_POSTGRESQL = postgresql.insert(MeasurementRow).on_conflict_do_nothing()
-
-_WRITE_ATTEMPT = (
-    update(AttemptRow)
-    .where(AttemptRow.token == bindparam("of_token"))
-    .values(
-        last_seq=bindparam("to_seq"),
-        start_step=bindparam("to_start"),
-        last_step=bindparam("to_step"),
-        lease_expires_at=bindparam("to_expiry"),
-    )
-)
-_WRITE_TRIAL = (
-    update(TrialRow)
-    .where(TrialRow.id == bindparam("of_trial"))
-    .values(
-        step=bindparam("to_step"),
-        value=bindparam("to_value"),
-        best_value=bindparam("to_best"),
-        best_step=bindparam("to_best_step"),
-        first_value=bindparam("to_first"),
-        since_best=bindparam("to_since_best"),
-        points=bindparam("to_points"),
-        trained=bindparam("to_trained"),
-    )
-)
-_WRITE_WISH = (
-    update(RunRow)
-    .where(RunRow.id == bindparam("of_run"))
-    .values(wish=bindparam("to_wish"), wish_reason=bindparam("to_reason"))
-)
 
 
 def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsResponse:
@@ -183,19 +59,14 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
     """
     connection = session.connection()
     on_postgresql = is_postgresql(session)
-    tokens = list({report.token for report in request.reports})
-    attempts = {
-        row.token: _Attempt(**row._mapping)
-        for row in connection.execute(_READ_LOCKED if on_postgresql else _READ, {"tokens": tokens})
-    }
-
-    peers = _peers(session, attempts, request.reports)
+    active = attempts.read(session, {report.token for report in request.reports})
+    peers = judging.read_peers(session, _places(session, active, request.reports))
 
     points: list[dict[str, Any]] = []
     news: list[events.NewEvent] = []
     replies: list[ReportReply] = []
     for place, report in enumerate(request.reports):
-        attempt = attempts.get(report.token)
+        attempt = active.get(report.token)
         if attempt is None:
             replies.append(
                 ReportReply(
@@ -220,7 +91,7 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
                 pointer = f"/reports/{place}/measurements{problem[0]}"
                 raise InvalidError(problem[1], [FieldProblem(pointer=pointer, message=problem[1])])
             else:
-                _wish(attempt, FailureKind.INVALID.value, problem[1])
+                judging.wish(attempt, FailureKind.INVALID.value, problem[1])
         replies.append(
             ReportReply(
                 token=report.token,
@@ -231,19 +102,18 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
 
     if points:
         connection.execute(_ADD_POSTGRESQL if on_postgresql else _ADD_SQLITE, points)
-    heard = [attempt for attempt in attempts.values() if attempt.heard]
-    _write_attempts(session, heard, now)
-    _write_trials(session, heard)
+    heard = [attempt for attempt in active.values() if attempt.heard]
+    attempts.write_progress(session, heard, now)
     news += _improve_studies(session, heard, now)
-    _write_wishes(session, heard)
+    attempts.write_wishes(session, heard)
     events.append_all(session, news, now=now)
-    for attempt in attempts.values():
+    for attempt in active.values():
         for report in attempt.saved:
             _save(session, attempt, report, now)
     return ReportsResponse(replies=replies)
 
 
-def _problem(attempt: _Attempt, measurements: Sequence[Measurement]) -> tuple[str, str] | None:
+def _problem(attempt: Attempt, measurements: Sequence[Measurement]) -> tuple[str, str] | None:
     """Why a report is refused, as a JSON pointer below ``measurements`` and a message."""
     last = 0 if _restarted(attempt, measurements) else attempt.last_step
     for place, measurement in enumerate(measurements):
@@ -262,14 +132,18 @@ def _problem(attempt: _Attempt, measurements: Sequence[Measurement]) -> tuple[st
     return None
 
 
-def _restarted(attempt: _Attempt, measurements: Sequence[Measurement]) -> bool:
+def _restarted(attempt: Attempt, measurements: Sequence[Measurement]) -> bool:
     """Whether the attempt's first measurement shows that it has started from nothing."""
     untouched = attempt.last_step == attempt.start_step
     return untouched and bool(measurements) and measurements[0].step <= attempt.start_step
 
 
 def _measure(
-    session: Session, attempt: _Attempt, measurements: Sequence[Measurement], peers: _Peers, now: datetime
+    session: Session,
+    attempt: Attempt,
+    measurements: Sequence[Measurement],
+    peers: judging.Peers,
+    now: datetime,
 ) -> list[dict[str, Any]]:
     """Move the trial along its measurements; the points that are new to its curve."""
     if not measurements:
@@ -281,109 +155,40 @@ def _measure(
     attempt.last_step = last
     attempt.measured = True
     about = facts.of(session, attempt.study_key)
-    metric = about.spec.metric.name
     new: list[dict[str, Any]] = []
     for measurement in measurements:
         if measurement.step <= attempt.step:
             continue  # repeated after a loss: the first measurement stands
-        value = measurement.metrics.get(metric)
-        attempt.step = measurement.step
-        attempt.points += 1
-        attempt.value = value if value is not None and math.isfinite(value) else None
-        if value is not None:
-            _take(attempt, value, about)
-            if STRENGTH.get(attempt.wish or "", 0) < STRENGTH[Verdict.STOP.value]:
-                _judge(attempt, value, about, peers if measurement.step == last else None)
-        new.append(
-            {
-                "trial_id": attempt.trial_id,
-                "step": measurement.step,
-                "study_id": attempt.study_id,
-                "token": attempt.token,
-                "value": attempt.value,
-                "best": attempt.best_value,
-                "metrics": {name: jsonable(number) for name, number in measurement.metrics.items()},
-                "seconds": measurement.seconds,
-                "tokens": measurement.tokens,
-                "at": now,
-            }
-        )
+        new.append({"trial_id": attempt.trial_id} | attempt.add(measurement, about, attempt.token, now))
+        value = measurement.metrics.get(about.spec.metric.name)
+        if value is not None and STRENGTH.get(attempt.wish or "", 0) < STRENGTH[Verdict.STOP.value]:
+            judging.judge(attempt, value, about, peers if measurement.step == last else None)
     return new
 
 
-def _take(attempt: _Attempt, value: float, about: facts.Facts) -> None:
-    """Move the trial's first, best and count since the best."""
-    if stopping.improves(value, attempt.best_value, about.maximize, about.min_delta):
-        attempt.since_best = 0
-    else:
-        attempt.since_best += 1
-    if stopping.improves(value, attempt.best_value, about.maximize):
-        attempt.best_value, attempt.best_step = value, attempt.step
-    if attempt.first_value is None and math.isfinite(value):
-        attempt.first_value = value
+def _places(
+    session: Session, active: Mapping[int, Attempt], reports: Sequence[Report]
+) -> set[tuple[int, int]]:
+    """Study and step of each report's last point, where the study has rules that compare with peers."""
+    return {
+        (attempt.study_id, report.measurements[-1].step)
+        for report in reports
+        if report.measurements
+        and (attempt := active.get(report.token)) is not None
+        and facts.of(session, attempt.study_key).compares
+    }
 
 
-def _judge(attempt: _Attempt, value: float, about: facts.Facts, peers: _Peers | None) -> None:
-    """Let the stopping rules speak; those that compare with peers at a report's last point only."""
-    point = stopping.Point(
-        step=attempt.step,
-        value=value,
-        best=attempt.best_value if attempt.best_value is not None else value,
-        first=attempt.first_value if attempt.first_value is not None else value,
-        since_best=attempt.since_best,
-    )
-    rules = about.safety_rules if attempt.to_end else about.local_rules if peers is None else about.rules
-    judgement = stopping.judge(
-        rules,
-        point,
-        about.maximize,
-        lambda: [
-            best
-            for trial_id, best in (peers or {}).get((attempt.study_id, attempt.step), ())
-            if trial_id != attempt.trial_id
-        ],
-    )
-    if judgement.action != "continue":
-        _wish(attempt, _ACTION[judgement.action], judgement.reason)
-
-
-def _peers(session: Session, attempts: Mapping[int, _Attempt], reports: Sequence[Report]) -> _Peers:
-    """What median rules compare with: ids and best values so far of the trials that were measured at the
-    steps at which the reports end, by study and step. One query, whose every place is a range of one index.
-    """
-    places = set()
-    for report in reports:
-        attempt = attempts.get(report.token)
-        if attempt is not None and report.measurements:
-            about = facts.of(session, attempt.study_key)
-            if len(about.rules) > len(about.local_rules):
-                places.add((attempt.study_id, report.measurements[-1].step))
-    peers: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
-    if places:
-        rows = session.connection().execute(_READ_PEERS, {"places": list(places)})
-        for study_id, step, trial_id, best in rows:
-            if best is not None:
-                peers[study_id, step].append((trial_id, best))
-    return peers
-
-
-def _wish(attempt: _Attempt, wished: str, reason: str) -> None:
-    if STRENGTH[wished] > STRENGTH.get(attempt.wish or "", 0):
-        attempt.wish, attempt.wish_reason, attempt.wished = wished, reason, True
-
-
-def _event(attempt: _Attempt, new: Sequence[dict[str, Any]]) -> events.NewEvent:
+def _event(attempt: Attempt, new: Sequence[dict[str, Any]]) -> events.NewEvent:
     metric_points = [[point["step"], point["value"]] for point in new]
     data = {"points": metric_points, "best_value": attempt.best_value, "best_step": attempt.best_step}
     return events.NewEvent(attempt.study_id, attempt.study_key, "measurements", attempt.number, data)
 
 
-def _improve_studies(
-    session: Session, attempts: Sequence[_Attempt], now: datetime
-) -> list[events.NewEvent]:
+def _improve_studies(session: Session, heard: Sequence[Attempt], now: datetime) -> list[events.NewEvent]:
     """Move the best value of each study that has a better one now; one step per study and request."""
-    best: dict[int, _Attempt] = {}
-    for attempt in attempts:
+    best: dict[int, Attempt] = {}
+    for attempt in heard:
         if not attempt.measured or attempt.best_value is None:
             continue
         maximize = facts.of(session, attempt.study_key).maximize
@@ -426,74 +231,10 @@ def _improve_studies(
     return news
 
 
-def _write_attempts(session: Session, attempts: Sequence[_Attempt], now: datetime) -> None:
-    """Renew the leases and, where it is time, the heartbeats of the dispatchers."""
-    if not attempts:
-        return
-    session.connection().execute(
-        _WRITE_ATTEMPT,
-        [
-            {
-                "of_token": a.token,
-                "to_seq": a.last_seq,
-                "to_start": a.start_step,
-                "to_step": a.last_step,
-                "to_expiry": expiry(now, a.lease_seconds),
-            }
-            for a in attempts
-        ],
-    )
-    quiet = {a.worker for a in attempts if a.seen_at is not None and now - a.seen_at > processes.HEARTBEAT}
-    if quiet:
-        processes.beat(session, quiet, now)
-
-
-def _write_trials(session: Session, attempts: Sequence[_Attempt]) -> None:
-    measured = [
-        {
-            "of_trial": a.trial_id,
-            "to_step": a.step,
-            "to_value": a.value,
-            "to_best": a.best_value,
-            "to_best_step": a.best_step,
-            "to_first": a.first_value,
-            "to_since_best": a.since_best,
-            "to_points": a.points,
-            "to_trained": a.trained,
-        }
-        for a in attempts
-        if a.measured
-    ]
-    if measured:
-        session.connection().execute(_WRITE_TRIAL, measured)
-
-
-def _write_wishes(session: Session, attempts: Sequence[_Attempt]) -> None:
-    wishes = [
-        {"of_run": a.run_id, "to_wish": a.wish, "to_reason": a.wish_reason} for a in attempts if a.wished
-    ]
-    if wishes:
-        session.connection().execute(_WRITE_WISH, wishes)
-
-
-def _save(session: Session, attempt: _Attempt, report: Report, now: datetime) -> None:
+def _save(session: Session, attempt: Attempt, report: Report, now: datetime) -> None:
     """Register a checkpoint, which is rare beside measurements: through the ORM, on fresh rows."""
     assert report.checkpoint is not None
     study = session.get_one(StudyRow, attempt.study_id, populate_existing=True)
     trial = session.get_one(TrialRow, attempt.trial_id, populate_existing=True)
     run = session.get_one(RunRow, attempt.run_id, populate_existing=True)
     checkpoints.save(session, study, trial, run, attempt.token, report.checkpoint, now)
-
-
-def expiry(now: datetime, lease_seconds: float | None) -> datetime | None:
-    """When a lease that is renewed now runs out."""
-    return None if lease_seconds is None else now + timedelta(seconds=lease_seconds)
-
-
-def jsonable(number: float) -> float | Literal["NaN", "Infinity", "-Infinity"]:
-    """A metric as JSON can hold it: a number that is not finite becomes the string of its name."""
-    if math.isfinite(number):
-        return number
-    if math.isnan(number):
-        return "NaN"
-    return "Infinity" if number > 0 else "-Infinity"

@@ -59,7 +59,10 @@ class QuickRoute(JsonRoute):
 
         async def validate_and_call(request: Request) -> Response:
             body = await request.body()
-            usual = request.headers.get("content-type") == "application/json" and not request.url.query
+            usual = (
+                request.headers.get("content-type") == "application/json"
+                and not request.scope["query_string"]
+            )
             if not usual or b"\\u" in body:
                 return await handle(request)
             try:

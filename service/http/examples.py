@@ -91,7 +91,18 @@ REPORTS = _examples(
     ),
     renewal=("A renewal of the lease", {"reports": [{"token": 1, "seq": 2}]}),
 )
-END = _examples(finished=("The target is reached", {"token": 1, "outcome": "finished", "step": 9}))
+END = _examples(
+    finished=("The target is reached", {"token": 1, "outcome": "finished", "step": 9}),
+    next=(
+        "The same, and the next run on what it held",
+        {
+            "token": 1,
+            "outcome": "finished",
+            "step": 9,
+            "lease": {"worker": "lab-1", "incarnation": "8f3a", "free": {"cpus": 1}},
+        },
+    ),
+)
 GARBAGE = _examples(done=("Two checkpoints whose files are gone", {"ids": [3, 4]}))
 ORPHANS = _examples(
     found=("One folder found in the store", {"folders": [{"study": "0123456789", "token": 7, "step": 90}]})

@@ -103,14 +103,7 @@ class Answers:
 
     def of(self, request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
         """The answer that ``problem`` is for who sent ``request``."""
-        page = error_page(
-            request,
-            status=problem.status,
-            title=problem.title,
-            detail=problem.detail,
-            now=self.clock(),
-            locked=self.locked,
-        )
+        page = error_page(request, problem, self.clock(), locked=self.locked)
         if page is not None:
             return page
         if problem.status == 401:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
@@ -47,6 +48,12 @@ def router(context: Context) -> APIRouter:
     """The routes below ``/v1/studies`` that are about whole studies."""
     routes = APIRouter(prefix="/v1/studies", tags=["studies"], route_class=JsonRoute)
     database, clock = context.database, context.clock
+
+    def changed(study: str, change: Callable[..., None], *details: ExtendRequest) -> StudyDetail:
+        """The study after ``change``, one of those of :mod:`service.db.studies`."""
+        with database.write() as session:
+            change(session, study, *details, clock())
+            return reads.study_detail(session, study, clock())
 
     @routes.post(
         "",
@@ -122,9 +129,7 @@ def router(context: Context) -> APIRouter:
     )
     def pause(study: StudyKey) -> StudyDetail:
         """Nothing more is started; running trials save a checkpoint and end their runs."""
-        with database.write() as session:
-            studies.pause(session, study, clock())
-            return reads.study_detail(session, study, clock())
+        return changed(study, studies.pause)
 
     @routes.post(
         "/{study}/resume",
@@ -133,9 +138,7 @@ def router(context: Context) -> APIRouter:
         responses=responses(404, 409),
     )
     def resume(study: StudyKey) -> StudyDetail:
-        with database.write() as session:
-            studies.resume(session, study, clock())
-            return reads.study_detail(session, study, clock())
+        return changed(study, studies.resume)
 
     @routes.post(
         "/{study}/cancel",
@@ -145,9 +148,7 @@ def router(context: Context) -> APIRouter:
     )
     def cancel(study: StudyKey) -> StudyDetail:
         """Queued trials stop at once, running ones at their next report."""
-        with database.write() as session:
-            studies.cancel(session, study, clock())
-            return reads.study_detail(session, study, clock())
+        return changed(study, studies.cancel)
 
     @routes.post(
         "/{study}/extend",
@@ -159,9 +160,7 @@ def router(context: Context) -> APIRouter:
         study: StudyKey, request: Annotated[ExtendRequest, Body(openapi_examples=examples.EXTEND)]
     ) -> StudyDetail:
         """A study that had completed or failed runs again."""
-        with database.write() as session:
-            studies.extend(session, study, request, clock())
-            return reads.study_detail(session, study, clock())
+        return changed(study, studies.extend, request)
 
     @routes.get(
         "/{study}/summary",

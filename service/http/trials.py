@@ -47,7 +47,7 @@ def router(context: Context) -> APIRouter:
         study: StudyKey, request: Annotated[EnqueueRequest, Body(openapi_examples=examples.ENQUEUE)]
     ) -> TrialItem:
         with database.write() as session:
-            return reads.trial_item(trials.enqueue(session, study, request, clock()))
+            return reads.trial_item(session, study, trials.enqueue(session, study, request, clock()))
 
     @routes.get(
         "/trials/{number}",
@@ -68,7 +68,7 @@ def router(context: Context) -> APIRouter:
     def stop(study: StudyKey, number: TrialNumber) -> TrialItem:
         """At once if it waits, at its next report if it is being trained."""
         with database.write() as session:
-            return reads.trial_item(trials.stop(session, study, number, clock()))
+            return reads.trial_item(session, study, trials.stop(session, study, number, clock()))
 
     @routes.post(
         "/trials/{number}/retry",
@@ -79,7 +79,7 @@ def router(context: Context) -> APIRouter:
     def retry(study: StudyKey, number: TrialNumber) -> TrialItem:
         """From its newest checkpoint if one is left. A study that was over runs again."""
         with database.write() as session:
-            return reads.trial_item(trials.retry(session, study, number, clock()))
+            return reads.trial_item(session, study, trials.retry(session, study, number, clock()))
 
     @routes.post(
         "/trials/{number}/continue",
@@ -94,7 +94,9 @@ def router(context: Context) -> APIRouter:
     ) -> TrialItem:
         """From its newest checkpoint. A study that was over runs again."""
         with database.write() as session:
-            return reads.trial_item(trials.train_on(session, study, number, request, clock()))
+            return reads.trial_item(
+                session, study, trials.train_on(session, study, number, request, clock())
+            )
 
     @routes.post(
         "/import",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body
 from starlette.concurrency import run_in_threadpool
 
 from service.db import checkpoints, ends, leases
+from service.errors import ConflictError
 from service.http import examples
 from service.http.bodies import QuickRoute
 from service.http.context import Context
@@ -84,13 +85,23 @@ def router(context: Context) -> APIRouter:
         responses=responses(400, 409, 413, 415),
     )
     async def end(request: Annotated[EndRequest, Body(openapi_examples=examples.END)]) -> EndResponse:
-        """`accepted` is false, and nothing changes, when the token is stale."""
+        """`accepted` is false, and nothing changes, when the token is stale. With `lease`, the answer
+        brings the next runs along."""
 
-        def close() -> EndResponse:
+        def close_and_lease() -> EndResponse:
             with database.write() as session:
-                return ends.end(session, request, clock())
+                answer = ends.end(session, request, clock())
+            if request.lease is None:
+                return answer
+            # A transaction of its own: whatever comes of it, the end stands.
+            try:
+                with database.write() as session:
+                    leased = leases.lease(session, request.lease, clock())
+            except ConflictError:  # the dispatcher hears of it when it asks for a lease alone
+                return answer
+            return answer.model_copy(update={"assignments": leased.assignments})
 
-        answer = await run_in_threadpool(close)
+        answer = await run_in_threadpool(close_and_lease)
         context.tail.wake()
         return answer
 

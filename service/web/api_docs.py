@@ -55,8 +55,15 @@ def type_text(schema: Mapping[str, Any]) -> str:
         kind = f"list of {type_text(schema.get('items', {}))}"
     elif kind == "object" and (value := _value_schema(schema)) is not None:
         kind = f"object of {type_text(value)}"
-    bounds = [words.format(schema[name]) for name, words in _BOUNDS.items() if name in schema]
-    return " ".join([kind, ", ".join(bounds)]).strip()
+    bounds = ", ".join(
+        words.format(_bound(schema[name])) for name, words in _BOUNDS.items() if name in schema
+    )
+    return f"{kind} with {bounds}" if bounds.startswith("at ") else f"{kind} {bounds}".strip()
+
+
+def _bound(value: float) -> str:
+    """A bound as people write it; pydantic gives those of integers as floats."""
+    return f"{int(value):,}" if value == int(value) else str(value)
 
 
 def _value_schema(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from trimtab.wire.base import ParamValue
+from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (
     BestPoint,
@@ -78,6 +79,8 @@ class StudyPage(Page):
     study: StudyDetail
     default: BestTrial | None
     improvements: tuple[BestPoint, ...]
+    curves_shown: int
+    """So many learning curves are drawn at most."""
     rungs: tuple[int, ...]
     """Steps at which the strategy weighs trials against each other."""
     spec_text: str
@@ -106,6 +109,8 @@ class Setting:
     value: ParamValue
     best: ParamValue | None
     doc: str
+    scaled: ParamValue | None
+    """What the trainer is handed instead, where the parameter is tied to another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +147,8 @@ class ErrorPage(Page):
 
     status: int
     detail: str
+    errors: tuple[FieldProblem, ...]
+    """What was wrong where, if the error is about fields."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from fastapi.responses import RedirectResponse, Response
 from service.web.contexts import ErrorPage
 from service.web.login import login_url
 from service.web.rendering import respond
+from trimtab.wire.problems import Problem
 
 
 def error_page(
-    request: Request, *, status: int, title: str, detail: str, now: datetime, locked: bool = False
+    request: Request, problem: Problem, now: datetime, *, locked: bool = False
 ) -> Response | None:
     """The HTML answer for an error, or None where the caller is to answer with problem+json.
 
@@ -22,6 +23,14 @@ def error_page(
     """
     if request.url.path.startswith("/v1/") or "text/html" not in request.headers.get("accept", ""):
         return None
-    if status == HTTPStatus.UNAUTHORIZED:
+    if problem.status == HTTPStatus.UNAUTHORIZED:
         return RedirectResponse(login_url(request), HTTPStatus.SEE_OTHER)
-    return respond(ErrorPage(title=title, now=now, locked=locked, status=status, detail=detail), status)
+    page = ErrorPage(
+        title=problem.title,
+        now=now,
+        locked=locked,
+        status=problem.status,
+        detail=problem.detail,
+        errors=tuple(problem.errors),
+    )
+    return respond(page, problem.status)

@@ -19,6 +19,7 @@ from service.db.engine import Database
 from service.db.reads.trials import TrialSort
 from service.errors import NotFoundError
 from service.web.contexts import Column, Setting, StudiesPage, StudyFilter, StudyPage, TrialPage
+from trimtab.wire.space import FloatParameter, expanded
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import Direction, StudySpec
 from trimtab.wire.views import StudyDetail, TrialDetail
@@ -26,6 +27,7 @@ from trimtab.wire.views import StudyDetail, TrialDetail
 STUDIES_PER_PAGE = 30
 TRIALS_PER_PAGE = 50
 DECISIONS_SHOWN = 12
+CURVES_SHOWN = 300
 TRIALS_PER_EXPORT_READ = 500
 ACTIVE = (StudyState.RUNNING, StudyState.PAUSED)
 """In these states trials can be stopped."""
@@ -80,7 +82,7 @@ def study(
         decisions = reads.decisions(session, key, limit=DECISIONS_SHOWN)
     path = f"/studies/{key}"
     kept = {"sort": "" if order == best_first else order, "state": state}
-    parameters = tuple(detail.spec.space)
+    parameters = tuple(expanded(detail.spec.space))
     return StudyPage(
         title=detail.name,
         now=now,
@@ -88,6 +90,7 @@ def study(
         study=detail,
         default=summary.default,
         improvements=tuple(summary.best_so_far),
+        curves_shown=CURVES_SHOWN,
         rungs=rungs(detail.spec),
         spec_text=spec_text(detail.spec),
         trials=tuple(trials.items),
@@ -108,8 +111,9 @@ def trial(database: Database, now: datetime, key: str, number: int, locked: bool
         detail = reads.study_detail(session, key, now)
         shown = reads.trial_detail(session, key, number)
     best = detail.best.params if detail.best is not None else {}
-    names = [name for name in detail.spec.space if name in shown.params]
-    names += [name for name in shown.params if name not in detail.spec.space]
+    space = expanded(detail.spec.space)
+    names = [name for name in space if name in shown.params]
+    names += [name for name in shown.params if name not in space]
     return TrialPage(
         title=f"Trial {number} of {detail.name}",
         now=now,
@@ -121,7 +125,8 @@ def trial(database: Database, now: datetime, key: str, number: int, locked: bool
                 name,
                 shown.params[name],
                 best.get(name),
-                detail.spec.space[name].doc if name in detail.spec.space else "",
+                space[name].doc if name in space else "",
+                shown.scaled.get(name),
             )
             for name in names
         ),
@@ -147,10 +152,11 @@ def study_spec(database: Database, now: datetime, key: str) -> StudySpec:
 
 def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
     """All trials as CSV, a few hundred per piece: one column per parameter, in order of number."""
-    parameters = tuple(spec.space)
+    parameters = tuple(expanded(spec.space))
     head = ("number", "state", "label", "origin", "step", "target_step", "value", "best_value", "best_step")
     tail = ("seconds", "runs", "retries", "failure_kind", "state_reason")
-    yield _csv_lines([(*head, *parameters, *tail)])
+    tied = tuple(n for n, p in spec.space.items() if isinstance(p, FloatParameter) and p.tie is not None)
+    yield _csv_lines([(*head, *parameters, *(f"{name} as trained" for name in tied), *tail)])
     cursor: str | None = None
     while True:
         try:
@@ -162,6 +168,7 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
             (
                 *(_cell(getattr(item, name)) for name in head),
                 *(_cell(item.params.get(name)) for name in parameters),
+                *(_cell(item.scaled.get(name)) for name in tied),
                 *(_cell(getattr(item, name)) for name in tail),
             )
             for item in page.items
@@ -174,7 +181,7 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
 def rungs(spec: StudySpec) -> tuple[int, ...]:
     """The steps below the full fidelity at which the strategy weighs trials against each other."""
     eta = spec.strategy.options.get("eta", 3)
-    if spec.strategy.name not in ("asha", "hyperband") or not isinstance(eta, int | float):
+    if spec.strategy.name not in ("asha", "bohb", "hyperband") or not isinstance(eta, int | float):
         return ()
     return rung_levels(specs.fidelity(spec), eta)[:-1]
 

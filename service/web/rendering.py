@@ -50,6 +50,7 @@ _environment.filters.update(
         "relative": format.relative,
         "words": figures.words,
         "markdown": lambda text: Markup(_markdown.render(text)),
+        "inline": lambda text: Markup(_markdown.renderInline(text)),
     }
 )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab import check, explain
+from trimtab.wire.space import expanded, scaled
 from trimtab.wire.study import StudySpec
 
 GOOD: dict[str, Any] = {
@@ -72,6 +75,7 @@ MISTAKES: list[tuple[str, Any, str, str, str]] = [
         "exactly one of name, script or module",
         "",
     ),
+    ("/space/lr/when", {"1st": []}, "/space/lr/when/1st", "cannot be a name", "start with a letter"),
     # Conditions
     (
         "/space/lr/when",
@@ -86,6 +90,88 @@ MISTAKES: list[tuple[str, Any, str, str, str]] = [
     ("/space/depth/when", {"lr": 1e-3}, "/space/depth/when/lr", "continuous range", "depend on an int"),
     ("/space/depth/when", {"schedule": []}, "/space/depth/when/schedule", "never be active", ""),
     ("/space/schedule/when", {"final_fraction": 0.1}, "/space/schedule/when", "circle", "take one"),
+    # Simplexes, beliefs, ties
+    ("/space/mix", {"type": "simplex", "parts": ["a"]}, "/space/mix/parts", "needs at least 2", ""),
+    ("/space/mix", {"type": "simplex", "parts": ["a", "a"]}, "/space/mix", "listed twice", ""),
+    (
+        "/space/mix",
+        {"type": "simplex", "parts": ["a", "b"], "min": 0.6},
+        "/space/mix",
+        "at least 0.6 are more than 1",
+        "",
+    ),
+    (
+        "/space",
+        {f"m{i}": {"type": "simplex", "parts": [f"p{j}" for j in range(100)]} for i in range(3)},
+        "/space",
+        "300 parameters, shares of simplexes counted",
+        "",
+    ),
+    (
+        "/space",
+        {"m" * 100: {"type": "simplex", "parts": ["p" * 50, "q"]}},
+        "/space",
+        "more than 120 characters",
+        "",
+    ),
+    ("/space/lr/belief", {"near": 1e-3}, "/space/lr/belief", "either factor or sd", ""),
+    ("/space/lr/belief", {"factor": 3}, "/space/lr/belief", "either near or between", ""),
+    ("/space/lr/belief", {"near": 1e-3, "factor": 1}, "/space/lr/belief/factor", "greater than 1", ""),
+    ("/space/lr/belief", {"near": 1, "factor": 3}, "/space/lr/belief/near", "outside of lr's", "widen"),
+    ("/space/lr/belief", {"naer": 1, "factor": 3}, "/space/lr/belief/naer", "unknown", "mean near?"),
+    ("/space/schedule/belief", {"near": 1}, "/space/schedule/belief", "unknown field belief", ""),
+    ("/space/lr/tie", {"to": "lr", "at": 1, "rule": "sqrt"}, "/space/lr/tie/to", "tied to itself", ""),
+    (
+        "/space/lr/tie",
+        {"to": "dpeth", "at": 1, "rule": "sqrt"},
+        "/space/lr/tie/to",
+        "not a parameter",
+        "depth?",
+    ),
+    (
+        "/space/lr/tie",
+        {"to": "schedule", "at": 1, "rule": "sqrt"},
+        "/space/lr/tie/to",
+        "no number",
+        "batch size",
+    ),
+    (
+        "/space/lr/tie",
+        {"to": "final_fraction", "at": 1, "rule": "sqrt"},
+        "/space/lr/tie/to",
+        "may be 0",
+        "positive",
+    ),
+    (
+        "/space/lr/tie",
+        {"to": "depth", "at": 1, "rule": "square"},
+        "/space/lr/tie/rule",
+        "sqrt or linear",
+        "",
+    ),
+    # Constraints and forbidden combinations
+    ("/constraints", ["lr + dpeth <= 3"], "/constraints/0", "dpeth is not a parameter", "mean depth?"),
+    ("/constraints", ["depth-lr <= 3"], "/constraints/0", "not a parameter", "write depth - lr, with"),
+    ("/constraints", ["depth/2 <= 3"], "/constraints/0", "not a parameter", "write 0.5 * depth"),
+    ("/constraints", ["schedule <= 3"], "/constraints/0", "schedule is no number", "forbid"),
+    ("/constraints", ["depth + lr >= 8"], "/constraints/0", "is at most 7.1, and the right", "change"),
+    ("/constraints", ["depth * lr <= 3"], "/constraints/0", "depth * lr is not linear", ""),
+    ("/constraints", ["depth <= 3", "lr < 3"], "/constraints/1", "write <=", ""),
+    ("/constraints", "depth <= 3", "/constraints", "must be a list", 'write ["depth <= 3"]'),
+    ("/constraints", [3], "/constraints/0", "must be text", ""),
+    ("/forbid", [{"dpeth": 3}], "/forbid/0/dpeth", "not a parameter", "did you mean depth?"),
+    ("/forbid", [{"depth": 2}], "/forbid/0/depth", "depth is never 2", ""),
+    ("/forbid", [{"schedule": ["cosin"]}], "/forbid/0/schedule/0", "is never", "mean cosine?"),
+    ("/forbid", [{"lr": 0.01}], "/forbid/0/lr", "hardly ever has an exact value", "above"),
+    ("/forbid", [{"lr": {"abov": 0.01}}], "/forbid/0/lr/abov", "unknown field abov", "mean above?"),
+    ("/forbid", [{"lr": {"abov": 1}, "schedule": "cosin"}], "/forbid/0/schedule", "never", "cosine?"),
+    ("/forbid", [{"lr": {"above": "x"}}], "/forbid/0/lr/above", 'must be a number, not "x"', ""),
+    ("/forbid", [{"lr": {}}], "/forbid/0/lr", "say above, below or both", ""),
+    ("/forbid", [{"lr": {"above": 0.1}}], "/forbid/0/lr/above", "never above that", "move the bound"),
+    ("/forbid", [{"schedule": {"above": 1}}], "/forbid/0/schedule", "is no number", "list the values"),
+    ("/forbid", [{"lr": None}], "/forbid/0/lr", "must be a number, text, true or false, not empty", ""),
+    ("/forbid", [{}], "/forbid/0", "at least 1", ""),
+    ("/forbid", [3], "/forbid/0", "must be named fields", ""),
     # Enqueued configurations
     ("/enqueue/0/params/lrr", 1, "/enqueue/0/params/lrr", "not a parameter", "did you mean lr?"),
     ("/enqueue/0/params/lr", DELETE, "/enqueue/0/params/lr", "lr is missing", "add lr"),
@@ -204,6 +290,102 @@ def test_a_mistake_is_named(path: str, value: Any, pointer: str, words: str, sug
     ), caught.value.problems
 
 
+WIDE: dict[str, Any] = {
+    **GOOD,
+    "trainer": {"name": "external"},
+    "space": {
+        **GOOD["space"],
+        "lr": {
+            **GOOD["space"]["lr"],
+            "belief": {"near": 3e-3, "factor": 3},
+            "tie": {"to": "batch", "at": 256, "rule": "sqrt"},
+        },
+        "batch": {"type": "ordered", "values": [64, 128, 256], "doc": "Sequences in a step."},
+        "mix": {"type": "simplex", "parts": ["web", "code"], "when": {"schedule": "cosine"}},
+    },
+    "constraints": ["2 * depth + 0.125 * batch <= 30", "mix/web >= 0.25"],
+    "forbid": [{"schedule": "constant", "lr": {"above": 0.05}}, {"batch": [64], "depth": [5, 7]}],
+    "enqueue": [
+        {
+            "params": {
+                "lr": 1e-3,
+                "schedule": "cosine",
+                "final_fraction": 0.1,
+                "depth": 3,
+                "batch": 64,
+                "mix/web": 0.3,
+                "mix/code": 0.7,
+            }
+        }
+    ],
+}
+
+
+def test_a_wide_study_is_good_and_goes_round() -> None:
+    spec = check.study(WIDE)
+    assert StudySpec.model_validate_json(spec.model_dump_json()) == spec
+    assert check.study(spec.model_dump(mode="json")) == spec
+    assert list(expanded(spec.space))[-3:] == ["batch", "mix/web", "mix/code"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "pointer", "words", "suggestion"),
+    [
+        ("/enqueue/0/params/mix~1web", 0.4, "/enqueue/0/params/mix~1code", "sum to 1.1", "by 0.1"),
+        ("/enqueue/0/params/mix~1web", 1 / 3, "/enqueue/0/params/mix~1web", "six decimals", "0.333333"),
+        ("/enqueue/0/params/mix~1web", DELETE, "/enqueue/0/params/mix~1web", "missing", "add mix/web"),
+        ("/enqueue/0/params/mix", 0.5, "/enqueue/0/params/mix", "mix is a simplex", "mix/web, mix/code"),
+        (
+            "/enqueue/0/params/batch",
+            256,
+            "/enqueue/0/params/depth",
+            'breaks "2 * depth + 0.125 * batch <= 30"',
+            "depth or batch",
+        ),
+        ("/enqueue/0/params/depth", 5, "/enqueue/0/params/batch", "combination number 2", "batch or depth"),
+        ("/constraints/1", "mix >= 0.25", "/constraints/1", "mix is a simplex", "mix/web, mix/code"),
+        ("/space/mix~1web", {"type": "bool"}, "/space/mix/parts/0", "mix/web already", "rename"),
+        ("/space/batch/when", {"mix/web": 0.5}, "/space/batch/when/mix~1web", "continuous", "depend on"),
+        (
+            "/space/weight",
+            {"type": "float", "low": 1, "high": 2, "tie": {"to": "weight2", "at": 1, "rule": "linear"}},
+            "/space/weight/tie/to",
+            "not a parameter",
+            "",
+        ),
+    ],
+)
+def test_a_mistake_of_a_wide_study_is_named(
+    path: str, value: Any, pointer: str, words: str, suggestion: str
+) -> None:
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(changed(WIDE, path, value))
+    assert any(
+        problem.pointer == pointer and words in problem.message and suggestion in problem.suggestion
+        for problem in caught.value.problems
+    ), caught.value.problems
+
+
+def test_ties_that_go_round_are_named() -> None:
+    tied = {"type": "float", "low": 1, "high": 2}
+    document = changed(WIDE, "/space/a", {**tied, "tie": {"to": "b", "at": 1, "rule": "linear"}})
+    document = changed(document, "/space/b", {**tied, "tie": {"to": "a", "at": 1, "rule": "sqrt"}})
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(document)
+    assert [p.pointer for p in caught.value.problems if "circle" in p.message] == ["/space/a/tie/to"]
+
+
+def test_tied_values_are_scaled() -> None:
+    space = check.study(WIDE).space
+    assert scaled(space, {"lr": 0.01, "batch": 64}) == {"lr": pytest.approx(0.005)}
+    assert scaled(space, {"batch": 64}) == {}
+    document = changed(WIDE, "/space/wd", {"type": "float", "low": 0.1, "high": 1})
+    document = changed(document, "/space/wd/tie", {"to": "lr", "at": 0.01, "rule": "linear"})
+    document = changed(document, "/enqueue/0/params/wd", 0.5)
+    chained = check.study(document).space
+    assert scaled(chained, {"lr": 0.01, "batch": 64, "wd": 0.5})["wd"] == pytest.approx(0.25)
+
+
 def test_all_mistakes_come_at_once() -> None:
     document = changed(GOOD, "/space/lr/type", "flaot")
     document = changed(document, "/parallelism", "two")
@@ -248,12 +430,24 @@ PATHS += [
     "/name",
     "/trainer/settings",
     "/enqueue/0/params",
+    "/constraints",
+    "/constraints/0",
+    "/forbid",
+    "/forbid/0",
+    "/forbid/0/lr",
+    "/space/mix",
+    "/space/lr/belief",
+    "/space/lr/tie",
 ]
 
 
 @given(st.sampled_from(PATHS), JSON)
 def test_any_document_is_a_study_or_has_named_mistakes(path: str, value: Any) -> None:
-    document = changed(GOOD, path, value)
+    document = changed(
+        {**GOOD, "constraints": ["depth <= 6"], "forbid": [{"depth": 1, "lr": {"above": 0.05}}]},
+        path,
+        value,
+    )
     try:
         spec = check.study(document)
     except check.InvalidStudyError as error:
@@ -274,3 +468,10 @@ def test_problems_are_json() -> None:
     with pytest.raises(check.InvalidStudyError) as caught:
         check.study({"name": 3})
     assert json.dumps([problem.model_dump() for problem in caught.value.problems])
+
+
+def test_the_space_that_the_readme_shows_is_good() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("## What a space may say\n\n```yaml\n")[1].split("```")[0]
+    document = {**GOOD, **yaml.safe_load(shown), "trainer": {"name": "external"}, "enqueue": []}
+    assert len(check.study(document).constraints) == 2

@@ -19,6 +19,7 @@ import pytest
 from client_stub import Stub, item, problem, study, trial
 
 from trimtab import __version__
+from trimtab.cli import output
 from trimtab.cli.main import main
 
 CLIENT = str(Path(__file__).parents[2] / "client")
@@ -179,6 +180,33 @@ def test_export(server: Stub, tmp_path: Path) -> None:
     assert table[1]["params.kind"] == "a"
     done = trimtab("export", "demo", "-f", "parquet", "--url", server.url)
     assert done.stderr.splitlines()[0] == "error: parquet is binary and needs a file"
+
+
+def test_a_file_that_cannot_be_written_is_named_once(server: Stub, tmp_path: Path) -> None:
+    for name in ("x.csv", "x.parquet"):
+        done = trimtab("export", "demo", "-o", str(tmp_path / "missing" / name), "--url", server.url)
+        assert done.returncode == 1
+        assert done.stderr.count(name) == 1
+        assert "cannot be written: No such file or directory" in done.stderr
+
+
+def test_a_long_name_hides_no_other_column(server: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output.out, "width", 80, raising=False)
+    long = item(name="a-long-name-" * 9, metric="validation/perplexity_on_held_out_tokens")
+    server.on("GET /v1/studies", (200, {"items": [long], "next_cursor": None}))
+    text = trimtab("list", "--url", server.url).stdout
+    for words in ("abc123", "a-long-na", "running", "0.2500", "validation/", "40%"):
+        assert words in text
+
+
+def test_a_completed_study_is_not_resumed_but_extended(server: Stub) -> None:
+    over = item(state="completed", state_reason="the budget of trials is spent")
+    server.on("GET /v1/studies/demo", (404, problem(404, "no")))
+    server.on("GET /v1/studies/abc123", (200, study(state="completed")))
+    server.on("GET /v1/studies", (200, {"items": [over], "next_cursor": None}))
+    done = trimtab("resume", "demo", "--url", server.url)
+    assert done.returncode == 1
+    assert "larger budget" in done.stderr
 
 
 def test_watch_ends_with_the_study(server: Stub) -> None:

@@ -52,7 +52,7 @@ def test_what_is_not_safe_is_not_repeated_when_it_may_have_happened(stub: Stub, 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, errors.UnauthorizedError), (403, errors.ForbiddenError), (404, errors.NotFoundError),
+        (403, errors.ForbiddenError), (404, errors.NotFoundError),
         (409, errors.ConflictError), (422, errors.InvalidError), (400, errors.ApiError),
         (500, errors.ServerFaultError),
     ],
@@ -67,6 +67,17 @@ def test_refusals_are_raised_at_once(
     assert str(caught.value) == "because"
     assert caught.value.fields[0].pointer == "/x"
     assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [(None, "asks for a token"), ("wrong", "does not take this token"), ("ü", "no server takes")],
+)
+def test_a_token_is_asked_for_in_plain_words(stub: Stub, token: str | None, words: str) -> None:
+    stub.on("GET /v1/studies/abc123", (401, problem(401, "send a header")))
+    with pytest.raises(errors.TrimtabError, match=words) as caught, Client(stub.url, token) as client:
+        client.study("abc123")
+    assert "--token" in caught.value.hint
 
 
 def test_being_unavailable_for_long_is_an_error(stub: Stub, client: Client) -> None:

@@ -78,3 +78,16 @@ def test_each_mistake_is_named_and_search_finds_it_too(
 def test_every_strategy_is_known(name: str) -> None:
     space = {"lr": SPACE["lr"]}
     assert check.study(document({"name": name}, space)).strategy.name == name
+
+
+def test_a_strategy_that_needs_an_order_refuses_categories() -> None:
+    space = {"lr": SPACE["lr"], "act": {"type": "categorical", "choices": ["relu", "gelu"]}}
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(document({"name": "cmaes"}, space))
+    (problem,) = caught.value.problems
+    assert problem.pointer == "/strategy/name"
+    assert problem.message == "cmaes cannot model categorical parameters (act)"
+    assert "tpe" in problem.suggestion
+    with pytest.raises(SearchError) as refused:
+        strategies.create("cmaes", {}, SearchSpace.from_json(space), Fidelity(1, 9, 1))
+    assert [mistake.message for mistake in refused.value.mistakes] == [problem.message]

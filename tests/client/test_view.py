@@ -45,6 +45,27 @@ def test_the_view_fits(width: int) -> None:
     assert "continue trial 2 to 100  rung 10" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_long_names_hide_neither_state_nor_metric(width: int) -> None:
+    text = drawn(width, snapshot(name="a-long-name-" * 9, trainer="/a/folder/train.py"))
+    assert all(len(row) <= width for row in text.splitlines())
+    assert "running" in text
+    assert "asha · train.py · loss ↓" in text
+
+
+def test_why_a_study_failed_is_whole() -> None:
+    reason = "5 trials in a row failed: " + "the disk is full " * 8
+    text = " ".join(drawn(80, snapshot(state="failed", state_reason=reason)).split())
+    assert f"failed: {reason.strip()}" in text
+
+
+def test_pieces_are_not_broken() -> None:
+    counts = {"running": 10, "queued": 10, "paused": 1000, "completed": 100, "stopped": 100, "failed": 10}
+    text = drawn(60, snapshot(trials=counts))
+    for name, count in counts.items():
+        assert f"{count} {name}" in text
+
+
 def test_names_are_not_markup() -> None:
     assert "[red]x[/]" in drawn(80, snapshot(name="[red]x[/]"))
 

@@ -12,7 +12,8 @@ import pytest
 from search.decide import decide
 from search.decision import Launch
 from search.simulator import Budget, History, simulate
-from search.strategies.bo import Knowledge, standardised
+from search.strategies.bo import standardised
+from search.strategies.knowledge import Knowledge
 from search.view import Fidelity, StudyView, TrialView
 from tests.search.support import space
 

@@ -31,7 +31,13 @@ PLANE: dict[str, Any] = {
     "lr": {"type": "float", "low": 1e-5, "high": 1.0, "log": True},
     "depth": {"type": "int", "low": 1, "high": 6},
 }
-OPTIONS: Mapping[str, Mapping[str, ParamValue]] = {"bo": {"initial_trials": 3}}
+OPTIONS: Mapping[str, Mapping[str, ParamValue]] = {
+    "bo": {"initial_trials": 3},
+    "cmaes": {"population": 4},
+    "tpe": {"initial_trials": 3},
+}
+TO_THE_END = ("bo", "cmaes", "random", "sobol", "tpe")
+"""Strategies that pause nothing."""
 # Each launch from a model of bo takes a second.
 MANY: Mapping[str, int] = {"bo": 4}
 SLOTS: Mapping[str, int] = {"bo": 1}
@@ -72,7 +78,7 @@ def _studied(strategy: str) -> StudyView:
     for i, values in enumerate(curves, start=1):
         params = {"lr": 10.0**-i, "depth": i}
         steps = (1, 3, 9)[: len(values)]
-        done = len(values) == 3 or strategy in ("bo", "random", "sobol")
+        done = len(values) == 3 or strategy in TO_THE_END
         status = "failed" if math.isnan(values[0]) else "completed" if done else "paused"
         trials.append(
             TrialView(
@@ -257,17 +263,24 @@ def test_with_no_slot_nothing_starts(strategy: str) -> None:
 
 @every_strategy
 def test_it_takes_every_kind_of_parameter(strategy: str) -> None:
-    history = _simulate(strategy, MIXED)
+    document = dict(MIXED)
+    if strategy == "cmaes":
+        with pytest.raises(SearchError, match="cannot model categorical parameters") as caught:
+            create(strategy, {}, space(document), FIDELITY)
+        assert caught.value.mistakes[0].pointer == "/strategy/name"
+        assert "hyperband, random, sobol or tpe" in caught.value.mistakes[0].suggestion
+        del document["activation"]
+    history = _simulate(strategy, document)
     assert all(trial.params["seed"] == 7 for trial in history.trials)
 
 
 @every_strategy
 def test_conditional_spaces_work_or_are_refused_at_submission(strategy: str) -> None:
     found = space(CONDITIONAL)
-    if strategy == "bo":
+    if strategy in ("bo", "cmaes"):
         with pytest.raises(SearchError, match="cannot model conditional parameters") as caught:
             create(strategy, {}, found, FIDELITY)
-        assert "asha, hyperband, random or sobol" in caught.value.mistakes[0].suggestion
+        assert "asha, bohb, hyperband, random, sobol or tpe" in caught.value.mistakes[0].suggestion
     else:
         optimizers = {trial.params["optimizer"] for trial in _simulate(strategy, CONDITIONAL).trials}
         assert len(optimizers) > 1
@@ -276,14 +289,14 @@ def test_conditional_spaces_work_or_are_refused_at_submission(strategy: str) -> 
 @every_strategy
 def test_a_first_target_lies_within_the_fidelity(strategy: str) -> None:
     for fidelity in (FIDELITY, Fidelity(10, 100, 30), Fidelity(5, 5, 1)):
-        target = create(strategy, {}, space(), fidelity).first_target(fidelity)
+        target = create(strategy, {}, space(PLANE), fidelity).first_target(fidelity)
         assert fidelity.min <= target <= fidelity.max
 
 
 @every_strategy
 def test_an_unknown_option_is_refused_with_its_place(strategy: str) -> None:
     with pytest.raises(SearchError) as caught:
-        create(strategy, {"etaa": 3}, space(), FIDELITY)
+        create(strategy, {"etaa": 3}, space(PLANE), FIDELITY)
     (mistake,) = caught.value.mistakes
     assert mistake.pointer == "/strategy/options/etaa"
     assert mistake.suggestion
@@ -299,13 +312,16 @@ def test_an_unknown_option_is_refused_with_its_place(strategy: str) -> None:
         ("bo", {"initial_trials": 1}, "at least 2"),
         ("bo", {"initial_trials": 2.5}, "whole number"),
         ("bo", {"noise_sd": -1.0}, "at least 0"),
+        ("bohb", {"random_share": 1.5}, "at most 1"),
+        ("cmaes", {"population": 3}, "at least 4"),
+        ("tpe", {"initial_trials": 0}, "at least 2"),
     ],
 )
 def test_an_option_out_of_range_is_refused(
     strategy: str, options: dict[str, ParamValue], words: str
 ) -> None:
     with pytest.raises(SearchError, match=words) as caught:
-        create(strategy, options, space(), FIDELITY)
+        create(strategy, options, space(PLANE), FIDELITY)
     assert caught.value.mistakes[0].pointer == f"/strategy/options/{next(iter(options))}"
 
 
@@ -328,7 +344,7 @@ def test_studies_of_all_sorts_end_well(strategy: str, seed: int) -> None:
     curve = list(CURVES.values())[seed % len(CURVES)]
     history = _simulate(
         strategy,
-        CONDITIONAL,
+        PLANE if strategy == "cmaes" else CONDITIONAL,
         fidelity=fidelity,
         budget=budget,
         curve=curve,

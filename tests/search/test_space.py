@@ -161,6 +161,18 @@ def test_values_that_python_holds_equal_stay_apart() -> None:
     assert space(child).cardinality == 5
 
 
+def test_a_condition_tells_values_apart_that_python_holds_equal() -> None:
+    document = {
+        "a": {"type": "categorical", "choices": [1, 1.0]},
+        "b": {"type": "bool", "when": {"a": 1}},
+        "c": {"type": "bool", "when": {"a": [1, 1.0]}},
+    }
+    found = space(document)
+    assert found.cardinality == 4 + 2
+    assert "b" in found.decode([0.0, 0.0, 0.0])
+    assert "b" not in found.decode([1.0, 0.0, 0.0])
+
+
 def test_an_int_is_welcome_where_a_float_is_due() -> None:
     found = space({"a": {"type": "float", "low": 0, "high": 2}})
     assert found.check({"a": 1}) == []

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from search.errors import SearchError
 from search.sampling import candidates, fresh, neighbours, uniform_points
 from search.space import SearchSpace
+from search.strategies.common import why_done
+from search.view import Fidelity, StudyView
 from tests.search.support import CONDITIONAL, MIXED, constrained, documents, space
 
 
@@ -145,6 +147,21 @@ def test_fresh_skips_what_is_forbidden_and_ends_when_all_is_tried() -> None:
     assert drawn[-1] is None
     assert all(params is not None and found.check(params) == [] for params in drawn[:-1])
     assert len(seen) == 7
+
+
+def test_a_space_too_large_to_be_counted_ends_too() -> None:
+    document = {f"x{i}": {"type": "int", "low": 0, "high": 9} for i in range(12)}
+    found = SearchSpace.from_json(document, [linear(dict.fromkeys(document, 1.0), "==", 1)])
+    assert found.cardinality is None
+    rng = np.random.default_rng(0)
+    seen: set[Any] = set()
+    drawn = [fresh(found, seen, uniform_points(12, rng), rng) for _ in range(13)]
+    assert drawn[-1] is None
+    assert len(seen) == 12
+    one = {"x": {"type": "float", "low": 0, "high": 1}}
+    view = StudyView(found, Fidelity(1, 1, 1), False, "random")
+    assert "constraints leave" in why_done(view, 1, exhausted=True)
+    assert SearchSpace.from_json(one).finite is False
 
 
 def test_what_cannot_be_is_said() -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from migrations.upgrade import upgrade
 from service.db.engine import Database
 from service.db.models import StudyRow
+from tests.service.bench import Bench
 from trimtab.wire.study import StudySpec
 
 BACKENDS = ("sqlite", "postgresql")
@@ -141,3 +142,8 @@ def make_study() -> MakeStudy:
         return study
 
     return make
+
+
+@pytest.fixture
+def bench(database: Database, make_study: Any) -> Bench:
+    return Bench(database, make_study)

@@ -64,6 +64,8 @@ class StubService:
         self.deleted: list[int] = []
         self.orphans: set[int] = set()
         self.free: Capacity | None = None
+        self.slow_end = 0.0
+        """Seconds from an end to its answer."""
         self.authorization: set[str | None] = set()
         self._tokens = 0
         self._server: ThreadingHTTPServer | None = None
@@ -187,11 +189,14 @@ class StubService:
             self.free = request.free
             self.lock.notify_all()
             self.lock.wait_for(lambda: self._fitting(request), request.wait_seconds)
-            given = self._fitting(request)
-            for assignment in given:
-                self.queue.remove(assignment)
-                self.heard[assignment.token].leased_at = time.monotonic()
-            return LeaseResponse(assignments=given)
+            return LeaseResponse(assignments=self._give(request))
+
+    def _give(self, request: LeaseRequest) -> list[Assignment]:
+        given = self._fitting(request)
+        for assignment in given:
+            self.queue.remove(assignment)
+            self.heard[assignment.token].leased_at = time.monotonic()
+        return given
 
     def _fitting(self, request: LeaseRequest) -> list[Assignment]:
         cpus, gpus = request.free.cpus, request.free.gpus
@@ -223,7 +228,9 @@ class StubService:
             heard.end = request
             heard.ended_at = time.monotonic()
             self.lock.notify_all()
-            return EndResponse(accepted=True, trial_state="completed")
+            following = [] if request.lease is None else self._give(request.lease)
+            self.lock.wait_for(lambda: False, self.slow_end)
+            return EndResponse(accepted=True, trial_state="completed", assignments=following)
 
     def _store(self, heard: Heard, said: Any) -> None:
         if said.seq in heard.seqs:

@@ -15,7 +15,7 @@ import pytest
 from tests.workers.conftest import Process, Start, finish
 from tests.workers.stub_service import Heard, StubService
 from trimtab.wire.states import FailureKind, Verdict
-from trimtab.wire.work import GarbageItem
+from trimtab.wire.work import Capacity, GarbageItem
 from workers import cluster
 from workers.scratch import Scratch
 from workers.settings import WorkerSettings
@@ -201,6 +201,44 @@ def test_short_jobs_follow_each_other_without_delay(plain: StubService) -> None:
         plain.wait_end(job)
     took = max(job.ended_at for job in jobs) - min(job.leased_at for job in jobs)
     assert took < 1.2 * 1.35, "six rounds of 0.2 s on two CPUs"
+
+
+def test_on_a_full_cluster_the_next_run_comes_with_the_end_of_the_one_before_it(plain: StubService) -> None:
+    def job(cpus: int) -> Heard:
+        slow = {"seconds_per_step": 0.3}
+        return plain.add(target_step=1, max_step=1, resources={"cpus": cpus}, params=slow)
+
+    plain.wait(lambda: plain.free == Capacity(cpus=2))
+    whole, left, right = job(2), job(1), job(1)
+    end = plain.wait_end(whole)
+    assert end.lease is not None
+    assert end.lease.free == Capacity(cpus=2)
+    assert left.leased_at == pytest.approx(whole.ended_at, abs=0.05)
+    assert right.leased_at == pytest.approx(whole.ended_at, abs=0.05)
+    ends = [plain.wait_end(left), plain.wait_end(right)]
+    assert [each.lease.free for each in ends if each.lease is not None][:1] == [Capacity(cpus=1)]
+
+
+def test_a_place_beside_free_ones_is_offered_with_them(plain: StubService) -> None:
+    plain.wait(lambda: plain.free == Capacity(cpus=2))
+    alone = plain.add(target_step=1, max_step=1)
+    assert plain.wait_end(alone).lease is None
+    assert plain.wait_end(plain.add(resources={"cpus": 2})).outcome == "finished"
+
+
+def test_a_run_that_comes_with_an_end_while_shutting_down_is_given_back(
+    start: Start, stub: StubService
+) -> None:
+    dispatcher = start()
+    first = stub.add(params={"seconds_per_step": 0.3}, target_step=2, resources={"cpus": 2})
+    stub.wait(lambda: first.curve)
+    stub.slow_end = 1.0
+    second = stub.add(resources={"cpus": 2})
+    stub.wait(lambda: second.leased_at)
+    finish(dispatcher)
+    assert first.end is not None
+    assert second.end is not None
+    assert (first.end.outcome, second.end.outcome) == ("finished", "released")
 
 
 def script(service: StubService, name: str, **changes: object) -> Heard:

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -81,13 +82,18 @@ def _json(trials: list[TrialItem]) -> str:
 
 
 def _rows(trials: list[TrialItem]) -> list[dict[str, Any]]:
-    """One flat row per trial; each parameter is a column ``params.NAME``, empty where inactive."""
+    """One flat row per trial; each parameter is a column ``params.NAME``, empty where inactive.
+
+    What the trainer got instead of a tied parameter's value is a column ``scaled.NAME``.
+    """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    tied = list(dict.fromkeys(name for trial in trials for name in trial.scaled))
     rows = []
     for trial in trials:
-        fields = trial.model_dump(exclude={"params"})
+        fields = trial.model_dump(exclude={"params", "scaled"})
         row = {name: str(value) if isinstance(value, StrEnum) else value for name, value in fields.items()}
-        rows.append(row | {f"params.{name}": trial.params.get(name) for name in names})
+        row |= {f"params.{name}": trial.params.get(name) for name in names}
+        rows.append(row | {f"scaled.{name}": trial.scaled.get(name) for name in tied})
     return rows
 
 
@@ -123,11 +129,19 @@ def _write_parquet(trials: list[TrialItem], file: Path) -> None:
     try:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     except OSError as error:
-        raise TrimtabError(f"{file} cannot be written: {error}") from error
+        raise _not_written(file, error) from error
 
 
 def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise TrimtabError(f"{file} cannot be written: {error}") from error
+        raise _not_written(file, error) from error
+
+
+def _not_written(file: Path, error: OSError) -> TrimtabError:
+    # The text of an OSError names the file once more, and pyarrow's the call that failed.
+    why = str(error) if error.errno is None else os.strerror(error.errno)
+    return TrimtabError(
+        f"{file} cannot be written: {why}", "name a file in a folder that can be written to"
+    )

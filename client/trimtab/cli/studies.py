@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from trimtab.client import Client
 from trimtab.errors import TrimtabError
 from trimtab.figures import duration, exact, number, parameter, percent, words
 from trimtab.wire.states import StudyState, TrialState
-from trimtab.wire.views import StudyDetail, TrialDetail
+from trimtab.wire.views import BestTrial, StudyDetail, TrialDetail
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A study file, YAML or JSON.")]
 
@@ -103,30 +104,38 @@ def list_studies(
     if not items:
         out.print("no studies yet; submit one with: trimtab submit FILE")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("id", no_wrap=True)
-    table.add_column("name", overflow="ellipsis", no_wrap=True)
+    table.add_column("name")
     table.add_column("state", no_wrap=True)
     table.add_column("trials", justify="right", no_wrap=True)
     table.add_column("best", justify="right", no_wrap=True)
-    table.add_column("metric", overflow="ellipsis", no_wrap=True)
+    table.add_column("metric", max_width=16)
     table.add_column("budget", justify="right", no_wrap=True)
     for item in items:
         table.add_row(
             item.id,
-            escape(item.name),
+            _giving_way(item.name),
             styled(item.state),
             str(item.trials.total),
             number(item.best_value),
-            item.metric,
+            _giving_way(item.metric),
             percent(item.budget_fraction),
         )
     out.print(table)
 
 
+def _giving_way(text: str) -> Text:
+    """A cell that is cut where the terminal is narrow, in a column that is not ``no_wrap``: rich narrows
+    such columns before all others."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
 def show(
     study: Study,
-    trial: Annotated[int | None, typer.Option("--trial", "-t", help="Show this trial instead.")] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", "-t", min=1, help="Show this trial instead.")
+    ] = None,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
@@ -142,7 +151,7 @@ def show(
             if as_json:
                 print_json(detail)
             else:
-                _print_trial(detail)
+                _print_trial(detail, client.study(found.id))
             return
         summary = client.summary(found.id)
         if as_json:
@@ -172,7 +181,7 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
         f"at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
     )
     for name, value in found.best.params.items():
-        out.print(f"  {name}: {escape(exact(value))}", soft_wrap=True)
+        out.print(f"  {name}: {escape(exact(value))}{_trained_with(found.best, name)}", soft_wrap=True)
 
 
 def pause(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
@@ -190,12 +199,18 @@ def resume(study: Study, url: Url = None, token: Token = None, as_json: Json = F
     Example: trimtab resume gpt-lr
     """
     with Client(url, token) as client:
-        _print_state(client.resume(client.find(study).id), as_json)
+        found = client.find(study)
+        if found.state == StudyState.COMPLETED:
+            raise TrimtabError(
+                f"{found.name} is completed: {found.state_reason}",
+                f"to go on, give it a larger budget: Extend at {client.url}/studies/{found.id}",
+            )
+        _print_state(client.resume(found.id), as_json)
 
 
 def stop(
     study: Study,
-    trial: Annotated[int | None, typer.Option("--trial", "-t", help="Stop this trial only.")] = None,
+    trial: Annotated[int | None, typer.Option("--trial", "-t", min=1, help="Stop this trial only.")] = None,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
@@ -227,19 +242,25 @@ def _print_state(study: StudyDetail, as_json: bool) -> None:
 
 def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
     maximize = study.direction == "maximize"
-    trials = [t for t in client.trials(study.id) if t.best_value is not None]
+    every = list(client.trials(study.id))
+    failed = collections.Counter(t.failure_kind for t in every if t.failure_kind)
+    if failed:
+        kinds = ", ".join(f"{count} {words(kind)}" for kind, count in failed.most_common())
+        first = next(t.number for t in every if t.failure_kind)
+        out.print(f"[red]failed trials:[/] {kinds}  [dim]why: trimtab show {study.id} --trial {first}[/]")
+    trials = [t for t in every if t.best_value is not None]
     trials.sort(key=lambda t: _rank(t.best_value, maximize))
     if not trials:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column(study.metric, justify="right", no_wrap=True)
+    metric = Text(study.metric, no_wrap=True, overflow="ellipsis")
+    table.add_column(metric, justify="right", no_wrap=True, max_width=20)
     table.add_column(study.spec.fidelity.unit, justify="right", no_wrap=True)
     table.add_column("parameters")
     for trial in trials[:most]:
-        # The only column that gives way where the terminal is narrow.
-        params = Text(no_wrap=True, overflow="ellipsis")
+        params = _giving_way("")
         for name, value in trial.params.items():
             params.append(f"{name} ", style="dim").append(f"{parameter(value)}  ")
         table.add_row(
@@ -254,7 +275,12 @@ def _rank(value: float | None, maximize: bool) -> float:
     return -value if maximize else value
 
 
-def _print_trial(trial: TrialDetail) -> None:
+def _trained_with(trial: BestTrial | TrialDetail, name: str) -> str:
+    """What the trainer gets instead of a tied parameter's value."""
+    return f"  [dim](trained with {escape(exact(trial.scaled[name]))})[/]" if name in trial.scaled else ""
+
+
+def _print_trial(trial: TrialDetail, study: StudyDetail) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -262,12 +288,16 @@ def _print_trial(trial: TrialDetail) -> None:
     grid.add_row("trial", f"{trial.number}  {styled(trial.state)}{reason}")
     if trial.label:
         grid.add_row("label", escape(trial.label))
-    grid.add_row("best", f"[bold]{number(trial.best_value)}[/] at {number(trial.best_step)}")
-    grid.add_row(
-        "trained", f"{number(trial.step)} of {number(trial.target_step)} in {duration(trial.seconds)}"
-    )
+    unit = escape(study.spec.fidelity.unit)
+    best = "[dim]nothing measured yet[/]"
+    if trial.best_value is not None:
+        best = f"[bold]{number(trial.best_value)}[/] {escape(study.metric)}"
+        best += f" at {number(trial.best_step)} {unit}"
+    grid.add_row("best", best)
+    steps = f"{number(trial.step)} of {number(trial.target_step)} {unit}"
+    grid.add_row("trained", f"{steps} in {duration(trial.seconds)}")
     for name, value in trial.params.items():
-        grid.add_row(name, escape(exact(value)))
+        grid.add_row(name, f"{escape(exact(value))}{_trained_with(trial, name)}")
     out.print(grid)
     for run in trial.runs_detail:
         steps = f"{number(run.start_step)} → {number(run.target_step)}"

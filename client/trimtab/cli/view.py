@@ -15,6 +15,7 @@ from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
 from trimtab.errors import NotFoundError
 from trimtab.figures import NOTHING, duration, number, parameter, percent
+from trimtab.wire.states import StudyState
 from trimtab.wire.views import BudgetUse, DecisionView, StudyDetail, StudySummary
 
 LABEL_WIDTH = 12
@@ -63,8 +64,8 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     grid.add_column(style="dim", width=LABEL_WIDTH, no_wrap=True)
     grid.add_column(ratio=1, overflow="fold")
     inner = max(20, width - LABEL_WIDTH - 2)
-    grid.add_row("trials", _trials(study))
-    grid.add_row("best", _best(snapshot))
+    grid.add_row("trials", _trials(study, inner))
+    grid.add_row("best", _best(snapshot, inner))
     if snapshot.curve:
         grid.add_row("curve", _curve(snapshot, inner))
     if len(snapshot.summary.best_so_far) > 1:
@@ -79,7 +80,9 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     grid.add_row("time", _time(study))
     for at, decision in enumerate(snapshot.decisions[:MOST_DECISIONS]):
         grid.add_row("decisions" if at == 0 else "", _decision(decision))
-    parts: list[RenderableType] = [_title(study), Rule(style="dim"), grid]
+    parts: list[RenderableType] = [_title(study, width), Rule(style="dim"), grid]
+    if study.state == StudyState.FAILED and study.state_reason:
+        parts.append(Text.from_markup(f"[bold red]failed:[/] {escape(study.state_reason)}"))
     if study.decide_error:
         parts.append(Text.from_markup(f"[bold red]search:[/] {escape(study.decide_error)}"))
     if study.waiting_for:
@@ -102,26 +105,47 @@ def line(study: StudyDetail) -> str:
     return f"{duration(study.elapsed_seconds):>9} | {study.name} {study.state} | {progress}"
 
 
-def _title(study: StudyDetail) -> Table:
-    title = Table.grid(expand=True, padding=(0, 2))
-    title.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    title.add_column(no_wrap=True, justify="right")
-    reason = f" [dim]{escape(study.state_reason)}[/]" if study.state_reason else ""
+def _title(study: StudyDetail, width: int) -> Table:
+    """On one line where there is room, else on two: neither the state nor the metric may be cut off."""
+    shown = study.state_reason and study.state != StudyState.FAILED
+    reason = f" [dim]{escape(study.state_reason)}[/]" if shown else ""
     goal = "↓" if study.direction == "minimize" else "↑"
-    title.add_row(
-        f"[bold]{escape(study.name)}[/]  {styled(study.state)}{reason}",
-        f"[dim]{study.strategy} · {escape(study.trainer)} · {study.metric} {goal}[/]",
-    )
+    trainer = escape(study.trainer.rpartition("/")[2])
+    name = f"[bold]{escape(study.name)}[/]  {styled(study.state)}{reason}"
+    about = f"[dim]{study.strategy} · {trainer} · {study.metric} {goal}[/]"
+    title = Table.grid(expand=True, padding=(0, 2))
+    title.add_column(ratio=1, overflow="fold")
+    if _length(name) + _length(about) + 2 <= width:
+        title.add_column(no_wrap=True, justify="right")
+        title.add_row(name, about)
+    else:
+        title.add_row(name)
+        title.add_row(about)
     return title
 
 
-def _trials(study: StudyDetail) -> str:
+def _length(markup: str) -> int:
+    return Text.from_markup(markup).cell_len
+
+
+def _flow(items: list[str], width: int) -> str:
+    """Pieces of markup two spaces apart, with line breaks between pieces only."""
+    lines: list[str] = []
+    for item in items:
+        if lines and _length(lines[-1]) + 2 + _length(item) <= width:
+            lines[-1] += f"  {item}"
+        else:
+            lines.append(item)
+    return "\n".join(lines)
+
+
+def _trials(study: StudyDetail, inner: int) -> str:
     counts = study.trials.model_dump()
     parts = [f"[bold]{count}[/] {styled(name)}" for name, count in counts.items() if count]
-    return f"[bold]{study.trials.total}[/]" + (f"   {'  '.join(parts)}" if parts else "")
+    return _flow([f"[bold]{study.trials.total}[/]", *parts], inner)
 
 
-def _best(snapshot: Snapshot) -> str:
+def _best(snapshot: Snapshot, inner: int) -> str:
     best, study = snapshot.study.best, snapshot.study
     if best is None:
         return "[dim]nothing measured yet[/]"
@@ -135,9 +159,9 @@ def _best(snapshot: Snapshot) -> str:
         f"[dim]{name}[/] {escape(parameter(v))}" for name, v in list(best.params.items())[:MOST_PARAMETERS]
     ]
     more = len(best.params) - len(params)
-    return (
-        text + ("\n" + "  ".join(params) if params else "") + (f"  [dim]and {more} more[/]" if more else "")
-    )
+    if more:
+        params.append(f"[dim]and {more} more[/]")
+    return "\n".join([text, _flow(params, inner)]) if params else text
 
 
 def _curve(snapshot: Snapshot, inner: int) -> Text:
@@ -160,10 +184,12 @@ def _budget(use: BudgetUse, study: StudyDetail, inner: int) -> Table:
     row.add_column(justify="right", width=5)
     row.add_column(no_wrap=True, overflow="ellipsis")
     used = NOTHING if use.used is None else form(use.used)
+    # A limit is as somebody wrote it: 0.5, not 0.5000.
+    limit = parameter(use.limit) if form is number else form(use.limit)
     row.add_row(
         ProgressBar(total=1.0, completed=use.fraction, complete_style="cyan", finished_style="green"),
         percent(use.fraction),
-        f"{used} of {form(use.limit)} {escape(unit)}".rstrip(),
+        f"{used} of {limit} {escape(unit)}".rstrip(),
     )
     return row
 
@@ -178,7 +204,7 @@ def _savings(study: StudyDetail) -> str:
 
 def _time(study: StudyDetail) -> str:
     text = duration(study.elapsed_seconds)
-    if study.state not in ENDED and study.eta_seconds is not None:
+    if study.state not in ENDED and study.eta_seconds is not None and not study.waiting_for:
         text += f"  [dim]about[/] {duration(study.eta_seconds)} [dim]left[/]"
     return text
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 
 from trimtab.cli import view
 from trimtab.cli.output import Json, Study, Token, Url, err, out, print_json
@@ -41,7 +42,10 @@ def run(client: Client, study: str, *, as_json: bool) -> None:
         state = follow(client, study, as_json=as_json)
     except KeyboardInterrupt:
         name = client.study(study).name
-        err.print(f"\nno longer watching; {name} goes on. Watch it again with: trimtab watch {study}")
+        err.print(
+            f"\nno longer watching; {escape(name)} goes on. Watch it again with: trimtab watch {study}",
+            soft_wrap=True,
+        )
         raise typer.Exit(130) from None
     raise typer.Exit(0 if state == StudyState.COMPLETED else 1)
 

@@ -33,6 +33,8 @@ class Linear:
     """Coefficients, none of them 0."""
     relation: Relation
     bound: float
+    text: str
+    """As it was written."""
 
 
 def parse(text: str) -> Linear:
@@ -68,7 +70,7 @@ def parse(text: str) -> Linear:
         raise ValueError("it names no parameter, or they cancel out")
     if not all(map(math.isfinite, (bound, *terms.values()))):
         raise ValueError("a number in it is too large")
-    return Linear(terms, relation, bound)
+    return Linear(terms, relation, bound, text.strip())
 
 
 class _Side:
@@ -92,8 +94,8 @@ class _Side:
             elif not self._due:
                 self._add()
                 self._sign, self._due = (-1.0 if word == "-" else 1.0), True
-            elif self._last == "*" or word == "-":
-                self._sign = -self._sign if word == "-" else self._sign
+            elif word == "-":
+                self._sign = -self._sign
         elif not self._due:
             raise ValueError(
                 f"something is missing before {word}: write {self._last} * {word}, or + between"

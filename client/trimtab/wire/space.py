@@ -24,9 +24,9 @@ class ParameterBase(Wire):
 class Belief(Wire):
     """Where the user thinks that good values lie; it counts less and less as results come in.
 
-    ``near: 3.0e-4, factor: 3`` is a log-normal distribution: most likely 0.0003, two times in three within
-    a factor of 3. ``near: 0.1, sd: 0.02`` is a normal one. ``between: [LOW, HIGH]`` instead of ``near`` holds
-    all values of that range for equally good, with the same flanks.
+    ``near: 3.0e-4, factor: 3`` is a log-normal distribution: most likely 0.0003, two times in three
+    within a factor of 3. ``near: 0.1, sd: 0.02`` is a normal one. ``between: [LOW, HIGH]`` instead of
+    ``near`` holds all values of that range for equally good, with the same flanks.
     """
 
     near: FiniteFloat | None = None
@@ -148,7 +148,7 @@ class FixedParameter(ParameterBase):
 class SimplexParameter(ParameterBase):
     """Shares of one whole, such as the parts of a data mixture: each at least ``min``, one in all.
 
-    The configuration of ``mix`` with the parts web and code has the parameters ``mix/web`` and ``mix/code``.
+    With the parts web and code, ``mix`` gives a configuration the parameters ``mix/web`` and ``mix/code``.
     Shares have six decimals and sum to exactly one.
     """
 
@@ -173,7 +173,33 @@ PlainParameter = (
 
 Parameter = Annotated[PlainParameter | SimplexParameter, Field(discriminator="type")]
 
-Space = Annotated[dict[Identifier, Parameter], Field(min_length=1, max_length=limits.MAX_PARAMETERS)]
+
+def _check_names(space: dict[str, Parameter]) -> dict[str, Parameter]:
+    names = [
+        name
+        for own, parameter in space.items()
+        for name in (
+            [f"{own}/{part}" for part in parameter.parts]
+            if isinstance(parameter, SimplexParameter)
+            else [own]
+        )
+    ]
+    if len(names) > limits.MAX_PARAMETERS:
+        raise ValueError(
+            f"{len(names)} parameters, shares of simplexes counted, are more than {limits.MAX_PARAMETERS}"
+        )
+    if long := [name for name in names if len(name) > limits.MAX_NAME_CHARS]:
+        raise ValueError(
+            f"{long[0]}, the name of a share, has more than {limits.MAX_NAME_CHARS} characters"
+        )
+    return space
+
+
+Space = Annotated[
+    dict[Identifier, Parameter],
+    Field(min_length=1, max_length=limits.MAX_PARAMETERS),
+    AfterValidator(_check_names),
+]
 
 
 def _check_linear(text: str) -> str:
@@ -201,11 +227,14 @@ class Bounds(Wire):
         return self
 
 
+Clause = ParamValue | list[ParamValue] | Bounds
+"""Values of one parameter: one, several, or those beyond bounds."""
+
 Combination = Annotated[
-    dict[Identifier, ParamValue | list[ParamValue] | Bounds],
+    dict[Identifier, Clause],
     Field(min_length=1, max_length=limits.MAX_PARAMETERS),
 ]
-"""Values that must not come together: for each parameter a value, several, or bounds."""
+"""Values that must not come together."""
 
 
 def expanded(space: Mapping[str, Parameter]) -> dict[str, PlainParameter]:

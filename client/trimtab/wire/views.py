@@ -38,6 +38,9 @@ class BestTrial(Wire):
     step: Step
     """The step at which the value was seen."""
     params: dict[str, ParamValue]
+    """As they are searched."""
+    scaled: dict[str, ParamValue] = Field(default_factory=dict)
+    """What the trainer was handed instead, for the parameters that are tied to another one."""
     label: str | None = None
 
 
@@ -137,6 +140,9 @@ class TrialItem(Wire):
     state: TrialState
     state_reason: str
     params: dict[str, ParamValue]
+    """As they are searched."""
+    scaled: dict[str, ParamValue] = Field(default_factory=dict)
+    """What the trainer is handed instead, for the parameters that are tied to another one."""
     label: str | None
     origin: Literal["strategy", "enqueued", "imported"]
     step: Step

@@ -148,7 +148,7 @@ class Failure(Wire):
 
 
 class EndRequest(Wire):
-    """An attempt is over. The last measurements and checkpoint may ride along."""
+    """An attempt is over. The last measurements and checkpoint may ride along, and a wish for more work."""
 
     token: Token
     outcome: Literal["finished", "failed", "released"]
@@ -159,12 +159,17 @@ class EndRequest(Wire):
     measurements: list[Measurement] = Field(default_factory=list, max_length=limits.MAX_POINTS_PER_REPORT)
     checkpoint: SavedCheckpoint | None = None
     failure: Failure | None = None
+    lease: LeaseRequest | None = None
+    """Lease the next runs once the attempt is closed, which spares a call. `wait_seconds` is not heeded."""
 
 
 class EndResponse(Wire):
     accepted: bool
     """False: the token was stale and nothing changed."""
     trial_state: str
+    assignments: list[Assignment] = Field(default_factory=list)
+    """What was leased, also after a stale token. Nothing, if another incarnation of the dispatcher has
+    registered since."""
 
 
 class GarbageItem(Wire):

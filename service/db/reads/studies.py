@@ -9,9 +9,10 @@ from datetime import datetime
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from service.db import budget, pages, waiting
+from service.db import budget, facts, pages, waiting
 from service.db.models import ImprovementRow, StudyRow, TrialRow
 from service.errors import NotFoundError
+from trimtab.wire.space import scaled
 from trimtab.wire.states import StudyState
 from trimtab.wire.study import Direction, StudySpec
 from trimtab.wire.views import (
@@ -131,7 +132,7 @@ def summary(session: Session, key: str, now: datetime) -> StudySummary:
             )
             for point in points
         ],
-        default=_as_best(default) if default is not None else None,
+        default=_as_best(session, study, default) if default is not None else None,
     )
 
 
@@ -148,10 +149,10 @@ def _best(session: Session, study: StudyRow) -> BestTrial | None:
     if study.best_trial_id is None:
         return None
     trial = session.get(TrialRow, study.best_trial_id)
-    return _as_best(trial) if trial is not None else None
+    return _as_best(session, study, trial) if trial is not None else None
 
 
-def _as_best(trial: TrialRow) -> BestTrial | None:
+def _as_best(session: Session, study: StudyRow, trial: TrialRow) -> BestTrial | None:
     if trial.best_value is None or trial.best_step is None:
         return None
     return BestTrial(
@@ -159,6 +160,7 @@ def _as_best(trial: TrialRow) -> BestTrial | None:
         value=trial.best_value,
         step=trial.best_step,
         params=trial.params,
+        scaled=scaled(facts.of(session, study.key).spec.space, trial.params),
         label=trial.label,
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import and_, false, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from service.db import pages
+from service.db import facts, pages
 from service.db.models import (
     AttemptRow,
     CheckpointRow,
@@ -20,7 +20,9 @@ from service.db.models import (
 )
 from service.db.reads.studies import find_study
 from service.errors import NotFoundError
+from trimtab.wire.space import scaled
 from trimtab.wire.states import AttemptState, CheckpointState, FailureKind, RunState, TrialState
+from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (
     AttemptView,
     CheckpointView,
@@ -98,16 +100,16 @@ def list_trials(
     more, trials = len(trials) > limit, trials[:limit]
     last = trials[-1] if more else None
     return TrialPage(
-        items=[trial_item(trial) for trial in trials],
+        items=[trial_item(session, key, trial) for trial in trials],
         next_cursor=None
         if last is None
         else pages.encode(listing, getattr(last, order.column.key), last.number),
     )
 
 
-def trial_item(trial: TrialRow) -> TrialItem:
-    """A trial as a row of the list."""
-    return TrialItem(**_item(trial))
+def trial_item(session: Session, key: str, trial: TrialRow) -> TrialItem:
+    """A trial of the study ``key`` as a row of the list."""
+    return TrialItem(**_item(trial, facts.of(session, key).spec))
 
 
 def trial_detail(session: Session, key: str, number: int) -> TrialDetail:
@@ -133,7 +135,7 @@ def trial_detail(session: Session, key: str, number: int) -> TrialDetail:
     ).all()
     ready = any(checkpoint.state == CheckpointState.READY for checkpoint in saved)
     return TrialDetail(
-        **_item(trial),
+        **_item(trial, facts.of(session, key).spec),
         study=study.key,
         curve=[
             CurvePoint(step=point.step, metrics=point.metrics, seconds=point.seconds, at=point.at)
@@ -205,12 +207,13 @@ def _behind(order: _Order, value: Any, number: int) -> Any:
     return or_(further, same, order.column.is_(None) if order.column.nullable else false())
 
 
-def _item(trial: TrialRow) -> dict[str, Any]:
+def _item(trial: TrialRow, spec: StudySpec) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": TrialState(trial.state),
         "state_reason": trial.state_reason,
         "params": trial.params,
+        "scaled": scaled(spec.space, trial.params),
         "label": trial.label,
         "origin": trial.origin,
         "step": trial.step,

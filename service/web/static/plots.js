@@ -11,13 +11,12 @@ const STATES = {
   queued: { dash: "dash", symbol: "circle-open", width: 1 },
   running: { dash: "solid", symbol: "circle", width: 1.6 },
 };
-const MAX_LINES = 300;
 const MAX_POINTS = 80;
 const RELOAD_MS = 3000;
 const REDRAW_MS = 500;
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" };
 
-const { study, trial, metric, unit, rungs = "" } = document.body.dataset;
+const { study, trial, metric, unit, rungs = "", curves: maxLines } = document.body.dataset;
 const rungSteps = rungs.split(" ").filter(Boolean).map(Number);
 const narrow = matchMedia("(max-width: 640px)");
 const logAxes = { x: false, y: false };
@@ -34,6 +33,15 @@ async function get(path) {
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }
+
+/** A name that fits along an axis. */
+const short = (name) => (name.length > 30 ? `${name.slice(0, 29)}…` : name);
+
+/** In place of an empty plot's axes, whose numbers would mean nothing. */
+const NOTHING = {
+  xaxis: { visible: false }, yaxis: { visible: false },
+  annotations: [{ text: "nothing measured yet", xref: "paper", yref: "paper", x: 0.5, y: 0.5, showarrow: false, font: { size: 14 } }],
+};
 
 /** Calls `work` at most once per `pause`, the last time for certain, one call at a time. */
 function throttled(pause, work) {
@@ -67,8 +75,8 @@ function layout(xTitle, yTitle, extra = {}) {
     dragmode: narrow.matches ? false : "zoom",
     uirevision: "keep",
     legend: { orientation: "h", x: 0, y: -0.16, yanchor: "top", font: { size: 12 } },
-    xaxis: { ...axis, title: { text: xTitle, standoff: 8 }, ...extra.xaxis },
-    yaxis: { ...axis, title: { text: yTitle, standoff: 8 }, exponentformat: "e", ...extra.yaxis },
+    xaxis: { ...axis, title: { text: short(xTitle), standoff: 8 }, ...extra.xaxis },
+    yaxis: { ...axis, title: { text: short(yTitle), standoff: 8 }, exponentformat: "e", ...extra.yaxis },
     shapes: extra.shapes ?? [],
     annotations: extra.annotations ?? [],
     showlegend: extra.legend ?? true,
@@ -79,8 +87,9 @@ function axisTypes() {
   return { xaxis: { type: logAxes.x ? "log" : "linear" }, yaxis: { type: logAxes.y ? "log" : "linear" } };
 }
 
-/** From the best value to nearly the worst of the trials that did not fail: one that exploded must not
- * flatten all others. A double click shows everything. */
+/** From the best value to nearly the worst of the trials that did not fail, without what lies many times
+ * the middle half's width away: those that exploded must not flatten all others. A double click shows
+ * everything. */
 function usefulRange() {
   const values = [];
   for (const line of lines.values()) {
@@ -90,7 +99,12 @@ function usefulRange() {
   values.sort((a, b) => a - b);
   const last = values.length - 1;
   const cut = Math.max(1, Math.round(last * 0.01));
-  let [low, high] = document.body.dataset.direction === "maximize" ? [values[cut], values[last]] : [values[0], values[last - cut]];
+  const quarter = values[Math.round(last * 0.25)];
+  const threeQuarters = values[Math.round(last * 0.75)];
+  const far = 10 * (threeQuarters - quarter) || Infinity;
+  let [low, high] = document.body.dataset.direction === "maximize"
+    ? [Math.max(values[cut], quarter - far), values[last]]
+    : [values[0], Math.min(values[last - cut], threeQuarters + far)];
   if (logAxes.y) {
     if (low <= 0) return {};
     [low, high] = [Math.log10(low), Math.log10(high)];
@@ -164,6 +178,7 @@ function curveTraces() {
 }
 
 function drawCurves() {
+  if (!lines.size) return Plotly.react("curves", [], layout(unit, metric, NOTHING), CONFIG);
   const axes = axisTypes();
   Object.assign(axes.yaxis, usefulRange());
   return Plotly.react("curves", curveTraces(), layout(unit, metric, { ...axes, ...rungMarks() }), CONFIG);
@@ -172,15 +187,14 @@ function drawCurves() {
 function drawBest() {
   if (!progress) return undefined;
   const points = progress.best_so_far.filter((point) => finite(point.value) !== null);
+  if (!points.length) return Plotly.react("best", [], layout(unit, metric, NOTHING), CONFIG);
   const trained = Math.max(progress.study.savings.trained, points.at(-1)?.fidelity ?? 0);
   const x = points.map((point) => point.fidelity);
   const y = points.map((point) => point.value);
   const numbers = points.map((point) => point.trial);
-  if (points.length) { // it holds until now
-    x.push(trained);
-    y.push(y.at(-1));
-    numbers.push(numbers.at(-1));
-  }
+  x.push(trained); // it holds until now
+  y.push(y.at(-1));
+  numbers.push(numbers.at(-1));
   const traces = [{
     type: "scatter", mode: "lines+markers", name: "best so far", x, y, customdata: numbers,
     line: { shape: "hv", color: colour("--accent"), width: 2 },
@@ -201,7 +215,7 @@ function drawBest() {
 async function loadStudy() {
   const path = `/v1/studies/${encodeURIComponent(study)}`;
   const [curves, summary] = await Promise.all([
-    get(`${path}/curves?max_points=${MAX_POINTS}&max_lines=${MAX_LINES}`),
+    get(`${path}/curves?max_points=${MAX_POINTS}&max_lines=${maxLines}`),
     get(`${path}/summary`),
   ]);
   lines.clear();
@@ -237,6 +251,7 @@ let shown = null; // the trial's answer
 function drawTrial() {
   if (!shown) return undefined;
   const name = document.getElementById("metric").value || metric;
+  if (!shown.curve.length) return Plotly.react("curve", [], layout(unit, name, NOTHING), CONFIG);
   const values = shown.curve.map((point) => finite(point.metrics[name]));
   const steps = shown.curve.map((point) => point.step);
   const gaps = steps.filter((_, i) => values[i] === null && name in shown.curve[i].metrics);

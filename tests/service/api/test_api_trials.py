@@ -23,7 +23,7 @@ def test_ask_report_and_end_make_a_finished_trial_with_its_curve(api: Any) -> No
     token = api.ask(study)["token"]
     for step, loss in ((5, 0.5), (10, 0.25)):
         assert api.report(token, step // 5, step, loss) in ("continue", "stop")
-    assert api.end(token, 10) == {"accepted": True, "trial_state": "completed"}
+    assert api.end(token, 10) == {"accepted": True, "trial_state": "completed", "assignments": []}
     assert api.end(token, 10)["accepted"] is False
     assert api.report(token, 9, 11, 0.1) == "lost"
 
@@ -157,7 +157,8 @@ def test_imports_are_all_or_nothing(api: Any) -> None:
     assert api.post(path, {"trials": good}, 201)["numbers"] == [1, 2, 3]
     assert api.post(path, {"trials": good[:1]}, 201)["numbers"] == [4]
     detail = api.get(f"/studies/{study}")
-    assert detail["best"] == {"number": 3, "value": 0.5, "step": 1, "params": ADAMW, "label": None}
+    best = {"number": 3, "value": 0.5, "step": 1, "params": ADAMW, "scaled": {}, "label": None}
+    assert detail["best"] == best
     assert detail["budget"][0]["used"] == 0
     assert detail["savings"]["full"] == 0
     trial = api.get(f"/studies/{study}/trials/1")

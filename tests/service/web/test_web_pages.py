@@ -111,6 +111,19 @@ def test_why_search_could_not_decide_is_shown(client: Any, seed: Any, make_spec:
     )
 
 
+def test_why_a_study_failed_stands_out(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("one", make_spec(), state="failed", state_reason="every trial crashed: no module torch")
+    text = Elements(client().get("/studies/one", headers=HTML).text).text
+    assert "The study failed. every trial crashed: no module torch" in text
+    assert text.count("every trial crashed") == 1
+
+
+def test_an_error_page_names_what_is_wrong(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("one", make_spec())
+    text = Elements(client().get("/studies/one/trials/abc", headers=HTML).text).text
+    assert "/path/number input should be a valid integer" in text
+
+
 def test_a_failed_trial_shows_kind_message_and_output(client: Any, seed: Any) -> None:
     seed.asha()
     answer = client().get("/studies/gptstudy/trials/13")

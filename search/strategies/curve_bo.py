@@ -1,43 +1,50 @@
 """``curve-bo``: Bayesian optimisation of whole learning curves, by freezing and thawing trials.
 
-A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end, trained
-a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial trained on for
-one of several stretches, or one of a thousand new configurations trained for one of several first stretches.
-A move's worth is what it may gain, divided by the steps it costs:
+A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end,
+trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial trained on
+for one of several stretches, or one of a thousand new configurations trained for one of several first
+stretches. A move's worth is what it may gain, divided by the steps it costs:
 
 - what it may teach: the expected improvement of the configuration's *predicted end* over the best predicted
   end of all others, once the stretch has been seen (the knowledge gradient of one arm; Frazier, Powell,
   Dayanik, 2009). It is the larger, the more the stretch tells about the end;
-- what it may bring at once: the expected improvement of the *measurement* at the end of the stretch over the
-  best measurement so far;
+- what it may bring at once: the expected improvement of the *measurement* at the end of the stretch over
+  the best measurement so far;
 
 both times the chance that the configuration trains at all (:mod:`search.surrogates.feasibility`).
 
-Before it has seen long curves a model cannot know what short ones are worth. So a fixed share of the trials is
-always taken further, whatever the model says: one in five from each rung to the next, the one that promises
-most. Trials that are under way count as if they had come out as predicted, so that several workers do not all
-try the same thing.
+A model can be wrong about what it has not seen, above all about late learners while it has seen short
+curves only. So a third of the training is not its to give: explorers, points of a Sobol sequence that are
+promoted by asynchronous successive halving among themselves (:mod:`search.strategies.rungs`). They start
+the study, and the model learns from them, too. An explorer is known by its first target, the lowest rung,
+at which the model starts nothing.
+
+Trials that are under way count as if they had come out as predicted, so that several workers do not all try
+the same thing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from search.acquisition import log_expected_improvement, probability_of_improvement
+from search.beliefs import leaning
 from search.decision import Answer, Continue, Decision, Finish, Launch
 from search.features import Features
 from search.sampling import fresh, sobol_points, tried
 from search.space import ParamValue, SearchSpace
-from search.strategies.common import launches_left, wait_or_finish
+from search.strategies.asha import climb_or_finish
+from search.strategies.common import affordable, launches_left, why_done
 from search.strategies.moves import near, spread
 from search.strategies.options import Option, read_options
+from search.strategies.rungs import ladder, promotions, rung_levels
 from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
-from search.surrogates.feasibility import failed, log_feasible
+from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
     Array,
     LossScale,
@@ -50,15 +57,14 @@ from search.surrogates.history import (
 from search.table import Table
 from search.view import Fidelity, StudyView
 
-_START = 1 / 25
-"""Share of a full training that a trial gets first, unless the study's least fidelity is more."""
-_FIRST_TARGETS = (1, 2, 4)
-"""A model's choice for the first stretch of a new trial, in units of the first."""
+_FIRST_TARGETS = (0.04, 0.08, 0.16)
+"""The model's choice for the first stretch of a new trial, as shares of a full training."""
 _STRETCHES = (1.5, 3.0, math.inf)
 """Factors by which a trial may be trained on; the last one is: to the end."""
-_RUNG_RATIO = 3
+_ETA = 3
+"""One in as many explorers goes on from a rung to the next."""
 _EXPLORED = 1 / 3
-"""Of as many trials that have come to a rung, one goes on to the next, whatever the model says."""
+"""The explorers' share of all training."""
 _MODEL_POINTS = 300
 _LEAST_SPREAD = 0.3
 _HOPELESS = 0.01
@@ -109,37 +115,53 @@ class CurveBO:
         return cls(int(given.get("initial_trials", default)))
 
     def first_target(self, fidelity: Fidelity) -> int:
-        return _measured(fidelity, max(fidelity.min, _START * fidelity.max))
+        return rung_levels(fidelity, _ETA)[0]
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-        start = self.first_target(view.fidelity)
-        seen = tried(view)
-        exhausted = view.space.cardinality is not None and len(seen) >= view.space.cardinality
-        decisions: list[Decision] = []
-        units = view.budget.fidelity
-
-        told = sum(bool(trial.values) or failed(trial) or trial.active for trial in view.trials)
-        place = sum(trial.origin == "strategy" for trial in view.trials)
-        design = sobol_points(len(view.space.dimensions), place, view.seed)
         usable = sum(math.isfinite(best_loss(view, trial)) for trial in view.trials)
-        while len(decisions) < slots and not exhausted and launches_left(view, start, units, len(decisions)) != 0:
-            if told < self.initial_trials:
-                reason = f"Sobol design, {told + 1} of {self.initial_trials}"
-            elif usable < 2:
-                reason = f"Sobol design goes on: {usable} trials with finite values are too few for a model"
-            else:
-                break
-            params = fresh(view.space, seen, design, rng)
+        if len(view.trials) < self.initial_trials or usable < 2:
+            reason = f"of the first {self.initial_trials} trials, or with less than two finite results"
+            answer = Explorers(view).decide(slots, rng, f"no model yet: {reason}")
+            if answer.decisions or slots == 0 or usable < 2:
+                return answer
+        return _Round(view, rng).answer(slots)
+
+
+class Explorers:
+    """The trials that do not depend on a model: asynchronous successive halving of Sobol points."""
+
+    def __init__(self, view: StudyView) -> None:
+        self.view = view
+        self.levels = rung_levels(view.fidelity, _ETA)
+        self.trials = [trial for trial in view.trials if trial.first_target == self.levels[0]]
+
+    def promotions(self) -> Iterator[Continue]:
+        rungs = ladder(self.view, self.trials, self.levels)
+        return promotions(rungs, self.levels, _ETA, self.view.fidelity.unit)
+
+    def points(self) -> Iterator[Array]:
+        """Of the sequence, from the first that was not launched."""
+        place = sum(trial.origin == "strategy" for trial in self.trials)
+        sequence = sobol_points(len(self.view.space.dimensions), place, self.view.seed)
+        return leaning(self.view.space, sequence, place)
+
+    def decide(self, slots: int, rng: np.random.Generator, reason: str) -> Answer:
+        """What there is to do without a model."""
+        view, start = self.view, self.levels[0]
+        going_on, units = affordable(view, self.promotions(), slots, view.budget.fidelity)
+        seen, points = tried(view), self.points()
+        left = launches_left(view, start, units)
+        wanted = slots - len(going_on)
+        launches: list[Launch] = []
+        exhausted = False
+        while len(launches) < (wanted if left is None else min(wanted, left)) and not exhausted:
+            params = fresh(view.space, seen, points, rng)
             exhausted = params is None
             if params is not None:
-                decisions.append(Launch(params, start, reason))
-                units = None if units is None else units - start
-                told += 1
-        if len(decisions) == slots:
-            return Answer(tuple(decisions))
-        if usable < 2:
-            return _without_model(view, start, exhausted, tuple(decisions))
-        return _Round(view, start, rng, units, decisions, exhausted).answer(slots)
+                launches.append(Launch(params, start, f"explorer; {reason}"))
+        if going_on or launches or slots == 0:
+            return Answer((*going_on, *launches))
+        return climb_or_finish(view, self.levels, slots, exhausted, {})
 
 
 def _measured(fidelity: Fidelity, step: float) -> int:
@@ -147,54 +169,41 @@ def _measured(fidelity: Fidelity, step: float) -> int:
     return min(fidelity.max, math.ceil(step / fidelity.report_every - 1e-9) * fidelity.report_every)
 
 
-def _without_model(
-    view: StudyView, start: int, exhausted: bool, decisions: tuple[Decision, ...]
-) -> Answer:
-    """With less than two usable curves: what is paused goes on, then waiting or being done."""
-    if decisions:
-        return Answer(decisions)
-    for trial in view.trials:
-        cost = view.fidelity.max - trial.step
-        pays = view.budget.fidelity is None or cost <= view.budget.fidelity
-        if trial.status == "paused" and trial.resumable and cost > 0 and pays:
-            reason = "too few trials with finite values for a model: what there is goes on to the end"
-            return Answer((Continue(trial.number, view.fidelity.max, reason),))
-    return wait_or_finish(view, start, exhausted)
+def _first_targets(fidelity: Fidelity, levels: Sequence[int]) -> list[int]:
+    """To which steps the model may train a new trial first; not the lowest rung, if there are more."""
+    if len(levels) == 1:
+        return [fidelity.max]
+    least = _measured(fidelity, levels[0] + 1)
+    return sorted({max(least, _measured(fidelity, share * fidelity.max)) for share in _FIRST_TARGETS})
 
 
 class _Round:
     """One decision: the model, and the moves it weighs."""
 
-    def __init__(
-        self,
-        view: StudyView,
-        start: int,
-        rng: np.random.Generator,
-        units: int | None,
-        decisions: list[Decision],
-        exhausted: bool,
-    ) -> None:
-        self.view, self.start, self.rng, self.units = view, start, rng, units
-        self.decisions, self.exhausted = decisions, exhausted
+    def __init__(self, view: StudyView, rng: np.random.Generator) -> None:
+        self.view, self.rng, self.units = view, rng, view.budget.fidelity
         self.space, self.fidelity = view.space, view.fidelity
+        self.decisions: list[Decision] = []
+        self.explorers = Explorers(view)
+        self.design = self.explorers.points()
+        self.first_targets = _first_targets(view.fidelity, self.explorers.levels)
         self.columns = Features.of(view.space)
         self.progress = Progress.of(view.fidelity)
         self.seen = tried(view)
-        self.seen.update(view.space.key(d.params) for d in decisions if isinstance(d, Launch))
+        self.exhausted = view.space.cardinality is not None and len(self.seen) >= view.space.cardinality
         self.features = self.columns.encode([trial.params for trial in view.trials])
         """A row for each trial, then for each launch of this answer."""
         self.bests = np.array([best_loss(view, trial) for trial in view.trials])
         self.reached = np.array([max(t.step, t.target if t.active else 0) for t in view.trials], dtype=int)
         """How far each trial will be trained, once what is under way has ended."""
+        self.exploring = np.array([t.first_target == self.explorers.levels[0] for t in view.trials])
+        """Which of them are explorers."""
+        self.places = {trial.number: place for place, trial in enumerate(view.trials)}
         self.open = [
             i
             for i, t in enumerate(view.trials)
             if t.status == "paused" and t.resumable and t.step < view.fidelity.max and t.values
         ]
-        points = sobol_points(len(self.space.dimensions), 0, view.seed)
-        planned = {self.space.key(self.space.decode(next(points))) for _ in range(len(view.trials) + 20)}
-        self.explorers = [i for i, t in enumerate(view.trials) if self.space.key(t.params) in planned]
-        self.design = sobol_points(len(self.space.dimensions), len(self.explorers), view.seed)
         self.scale = LossScale.of(
             self.bests.tolist(), [view.loss(value) for trial in view.trials for value in trial.values]
         )
@@ -209,9 +218,6 @@ class _Round:
         under_way = [i for i, trial in enumerate(view.trials) if trial.active and trial.step < trial.target]
         if under_way:
             self._believe(under_way, [view.trials[i].target for i in under_way])
-        for decision in decisions:
-            if isinstance(decision, Launch):
-                self._launched(decision)
 
     def answer(self, slots: int) -> Answer:
         while len(self.decisions) < slots:
@@ -219,32 +225,22 @@ class _Round:
             if move is None:
                 break
             self._make(move)
-        if self.decisions:
+        if self.decisions or slots == 0 or any(trial.active for trial in self.view.trials):
             return Answer(tuple(self.decisions), self.diagnostics)
-        if any(trial.active for trial in self.view.trials):
-            return Answer((), self.diagnostics)
-        if self.open and launches_left(self.view, self.start, self.units) != 0:
-            reason = f"no paused trial has more than {_HOPELESS:.0%} of chance to become the best"
-        else:
-            reason = ""
-        finish = wait_or_finish(self.view, self.start, self.exhausted)
+        why = why_done(self.view, self.explorers.levels[0], self.exhausted)
         if self.open:
-            why = ", ".join(d.reason for d in finish.decisions if isinstance(d, Finish))
-            reason = f"{why}; no paused trial has more than {_HOPELESS:.0%} of chance to become the best"
-            return Answer((Finish(reason),), self.diagnostics)
-        return Answer(finish.decisions, self.diagnostics)
+            why += f"; no paused trial has more than {_HOPELESS:.0%} of chance to become the best"
+        return Answer((Finish(why),), self.diagnostics)
 
     def _best_move(self) -> Move | None:
         made = sum(isinstance(decision, Launch) for decision in self.decisions)
-        may_launch = not self.exhausted and launches_left(self.view, self.start, self.units, made) != 0
         everyone = self._outlook(list(range(len(self.features))))
-        forced = self._due(everyone, may_launch)
-        if forced is not None:
-            return forced
+        left = launches_left(self.view, self.explorers.levels[0], self.units, made)
+        may_launch = not self.exhausted and left != 0
+        if may_launch and (move := self._explorer(everyone)) is not None:
+            return move
         thaw = self._thaw(everyone, may_launch)
-        if not may_launch:
-            return thaw
-        new = self._new(everyone)
+        new = self._new(everyone) if may_launch else None
         if new is None or (thaw is not None and thaw.worth >= new.worth):
             return thaw
         return new
@@ -266,37 +262,30 @@ class _Round:
                 targets.append(target)
         return kept, np.array(targets, dtype=np.float64)
 
-    def _due(self, everyone: Outlook, may_launch: bool) -> Move | None:
-        """What the explorers do, if it is their turn: successive halving among themselves."""
-        mine = self.reached[self.explorers].sum()
-        if mine >= _EXPLORED * self.reached.sum():
+    def _explorer(self, everyone: Outlook) -> Move | None:
+        """The explorers' next move, if it is their turn."""
+        levels = self.explorers.levels
+        mine = self.reached[self.exploring].sum()
+        if len(levels) == 1 or mine >= _EXPLORED * self.reached.sum():
             return None
-        rungs = [self.start]
-        while rungs[-1] < self.fidelity.max:
-            rungs.append(_measured(self.fidelity, rungs[-1] * _RUNG_RATIO))
-        for below, rung in reversed(list(zip(rungs[:-1], rungs[1:], strict=True))):
-            come = [i for i in self.explorers if i < len(self.view.trials) and self.reached[i] >= below]
-            come.sort(key=lambda i: (self._loss_at(i, below), i))
-            for place in come[: len(come) // _RUNG_RATIO]:
-                trial = self.view.trials[place]
-                if place in self.open and trial.step < rung and self.reached[place] < rung:
-                    kept, targets = self._affordable([place], np.array([float(rung)]))
-                    if kept and targets[0] == rung:
-                        why = f"explorer, in the best third of {len(come)} at {below} {self.fidelity.unit}"
-                        return self._continuing(everyone, place, rung, 0.0, why)
-        if not may_launch:
-            return None
+        for candidate in self.explorers.promotions():
+            place = self.places[candidate.trial]
+            cost = candidate.target - self.view.trials[place].step
+            if place in self.open and (self.units is None or cost <= self.units):
+                return self._continuing(
+                    everyone, place, candidate.target, 0.0, f"explorer; {candidate.reason}"
+                )
         params = fresh(self.space, self.seen, self.design, self.rng)
         if params is None:
+            self.exhausted = True
             return None
+        return self._untried(params, levels[0], "explorer; the next point of the Sobol sequence")
+
+    def _untried(self, params: Mapping[str, ParamValue], target: int, why: str) -> Move:
+        """The move of starting a configuration that was not weighed."""
         features = self.columns.encode([params])
         outlook = self.model.outlook(features, np.array([-1], dtype=np.intp))
-        return self._move(outlook, 0, self.start, 0.0, params, features[0], "explorer: the next Sobol point")
-
-    def _loss_at(self, place: int, step: int) -> float:
-        trial = self.view.trials[place]
-        losses = [self.view.loss(v) for s, v in zip(trial.steps, trial.values, strict=True) if s >= step]
-        return losses[0] if losses else math.inf
+        return self._move(outlook, 0, target, 0.0, params, features[0], why)
 
     def _thaw(self, everyone: Outlook, may_launch: bool) -> Move | None:
         """The best of going on with a paused trial."""
@@ -328,9 +317,9 @@ class _Round:
         elite = self.space.layout.read(
             [self._params(int(i)) for i in order[:_ELITE]],
         )
-        targets = sorted({_measured(self.fidelity, self.start * factor) for factor in _FIRST_TARGETS})
-        if self.units is not None:
-            targets = [target for target in targets if target <= self.units]
+        targets = [t for t in self.first_targets if self.units is None or t <= self.units]
+        if not targets:
+            return None
         pool = Table.concat(
             [
                 spread(self.space, _SPREAD, self.rng),
@@ -346,7 +335,10 @@ class _Round:
             worths = np.stack(
                 [
                     self._worth(
-                        outlook, np.zeros(len(pool)), np.full(len(pool), float(target)), np.full(len(pool), rival)
+                        outlook,
+                        np.zeros(len(pool)),
+                        np.full(len(pool), float(target)),
+                        np.full(len(pool), rival),
                     )
                     for target in targets
                 ]
@@ -360,16 +352,18 @@ class _Round:
             (params,) = self.space.layout.write(pool.take(slice(top, top + 1)))
             if self.space.key(params) not in self.seen:
                 return self._move(
-                    outlook, top, targets[int(np.argmax(worths[:, top]))], float(worth[top]), params, features[top]
+                    outlook,
+                    top,
+                    targets[int(np.argmax(worths[:, top]))],
+                    float(worth[top]),
+                    params,
+                    features[top],
                 )
-        params_or_none = fresh(self.space, self.seen, iter(self.rng.random((256, len(self.space.dimensions)))), self.rng)
-        if params_or_none is None:
+        anywhere = fresh(self.space, self.seen, self.design, self.rng)
+        if anywhere is None:
             self.exhausted = True
             return None
-        features = self.columns.encode([params_or_none])
-        outlook = self.model.outlook(features, np.array([-1], dtype=np.intp))
-        why = "what the model would try has been tried: drawn at random"
-        return self._move(outlook, 0, targets[0], 0.0, params_or_none, features[0], why)
+        return self._untried(anywhere, targets[0], "what the model would try has been tried")
 
     def _worth(self, outlook: Outlook, steps: Array, targets: Array, rivals: Array) -> Array:
         """Logarithm of the expected gain per step of training to ``targets``; each of shape (m,)."""
@@ -408,7 +402,16 @@ class _Round:
         mean, sd = outlook.mean[row : row + 1], outlook.sd[row : row + 1]
         chance = probability_of_improvement(mean, sd, self.best)
         return Move(
-            worth, target, trial, params, features, step, float(mean[0]), float(sd[0]), float(chance[0]), forced
+            worth,
+            target,
+            trial,
+            params,
+            features,
+            step,
+            float(mean[0]),
+            float(sd[0]),
+            float(chance[0]),
+            forced,
         )
 
     def _make(self, move: Move) -> None:
@@ -430,6 +433,7 @@ class _Round:
     def _launched(self, launch: Launch) -> None:
         self.features = np.concatenate([self.features, self.columns.encode([launch.params])])
         self.reached = np.append(self.reached, launch.target)
+        self.exploring = np.append(self.exploring, launch.target == self.explorers.levels[0])
         self._believe([len(self.features) - 1], [launch.target])
 
     def _believe(self, places: list[int], targets: list[int]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.domains import Choice
-from search.sampling import candidate_table, legalised
+from search.legal import legalised
+from search.sampling import candidate_table
 from search.space import SearchSpace
-from search.table import Array, Table
+from search.table import Table
 
 _TO_THE_END = 0.04
 """How often a coordinate goes to an end of its range: optima often lie on the boundary."""

@@ -116,7 +116,7 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
         likelihood = -0.5 * white.square().sum() - factor.diagonal().log().sum()
         prior = -0.5 * ((theta - centre) / scale).square().sum()
         objective = -(likelihood + prior)
-        objective.backward()  # type: ignore[no-untyped-call]
+        objective.backward()
         assert theta.grad is not None
         return float(objective.detach()), theta.grad.numpy()
 
@@ -174,9 +174,7 @@ class Outlook:
         self._model = model
         # Two configurations that were never trained share no curve, whatever their place.
         own = torch.as_tensor(np.where(owner < 0, -1, owner))
-        self._parts = _parts(
-            model._theta, torch.as_tensor(features), model._features, own, model._owner
-        )
+        self._parts = _parts(model._theta, torch.as_tensor(features), model._features, own, model._owner)
         self._linear = torch.as_tensor(((features - 0.5) ** 2).sum(axis=1))
         end = np.ones(len(features))
         self._end_root = self._projected(end)
@@ -281,7 +279,8 @@ def _cholesky(matrix: Array) -> Array:
     jitter = 0.0
     while True:
         try:
-            return np.linalg.cholesky(matrix + jitter * np.eye(len(matrix)))
+            factor: Array = np.linalg.cholesky(matrix + jitter * np.eye(len(matrix))).astype(np.float64)
+            return factor
         except np.linalg.LinAlgError:
             jitter = max(1e-8, 10 * jitter)
             if jitter > 1.0:

@@ -62,7 +62,7 @@ class LossScale:
 
     @classmethod
     def of(cls, bests: Sequence[float], measured: Sequence[float]) -> LossScale:
-        """From the best loss of each trial, and from all that was measured; what is not finite is left out."""
+        """From the best loss of each trial and all that was measured; non-finite ones are left out."""
         finite = np.clip([loss for loss in bests if math.isfinite(loss)], -_HUGE, _HUGE)
         if not len(finite):
             return cls(0.0, 1.0)
@@ -100,9 +100,7 @@ class Points:
         return len(self.values)
 
     def take(self, places: Indices) -> Points:
-        return Points(
-            self.features[places], self.progress[places], self.owner[places], self.values[places]
-        )
+        return Points(self.features[places], self.progress[places], self.owner[places], self.values[places])
 
     def plus(self, other: Points) -> Points:
         return Points(

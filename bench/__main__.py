@@ -1,6 +1,7 @@
 """``python -m bench [overhead|reports|big_study ...]``: run benchmarks and print their tables.
 
-``python -m bench search [options]`` takes hours and has options of its own (``--help``); it runs only if named.
+``python -m bench search [options]`` takes hours and has options of its own (``--help``): it runs only if it
+is named.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The engines of others: each in an environment of its own, as a child that talks JSON lines.
 
-An environment is made the first time it is needed, under ``.bench`` in the repository's root, from the pinned
-requirements beside the peer's script in ``peers/``; it needs nothing of ours. ``peers/wire.py`` says what is
-said.
+An environment is made the first time it is needed, under ``.bench`` in the repository's root, from the
+pinned requirements beside the peer's script in ``peers/``; it needs nothing of ours. ``peers/wire.py``
+says what is said.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def python_of(package: str, cache: Path = CACHE) -> Path:
         return python
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+    options = ("--quiet", "--disable-pip-version-check", "-r", str(requirements))
+    install = [str(python), "-m", "pip", "install", *options]
     done = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise PeerError(f"{package} cannot be installed:\n{done.stdout[-2000:]}")
@@ -80,9 +81,9 @@ def python_of(package: str, cache: Path = CACHE) -> Path:
 class PeerEngine:
     """A peer in a child process; use it as a context manager.
 
-    A training that diverges is answered, for the epochs it was to have, with the value of an untrained model:
-    at once, and paid by nobody. Finite values worse than that are told as that: an engine is not to be ruined
-    by one loss of 1e7, and a careful user would cut it too.
+    A training that diverges is answered, for the epochs it was to have, with the value of an untrained
+    model: at once, and paid by nobody. Finite values worse than that are told as that: an engine is not to
+    be ruined by one loss of 1e7, and a careful user would cut it too.
     """
 
     def __init__(self, name: str, problem: Problem, workers: int, seed: int) -> None:

@@ -4,17 +4,18 @@ Both are read from the folder that ``TRIMTAB_BENCH_DATA`` names, by default ``..
 repository; its README says where the data comes from.
 
 **LCBench**: a network trained on Zimmer et al.'s curves answers any configuration of 7 parameters with 52
-epochs of validation accuracy (percent, maximised) and the training time. Regret is measured between the best
-and the worst accuracy known of the data set.
+epochs of validation accuracy (percent, maximised) and the training time. Regret is measured between the
+best and the worst accuracy known of the data set.
 
-**TaskSet**: 1,000 recorded trainings of one task with Adam's 8 parameters, 50 epochs each (the 51st point is
-the loss before training), validation loss, minimised. The table has no other configurations: *the nearest
-recorded one answers*, by Euclidean distance in the unit cube of the space. Both betas are given as 1 - beta on
-a log scale, as they were drawn. A training that diverged has NaN from there on. Regret is measured between the
-table's least loss and the loss of an untrained model (the median over the recorded trainings), clipped to
-[0, 1]. With it, random search has 0.55 / 0.47 / 0.37 after 5 / 10 / 20 full trainings, near to what others saw
-on other tasks of TaskSet (0.62 / 0.47 / 0.40); measured on log losses it would be 0.61 / 0.53 / 0.42, and with
-ln 2, the loss of always answering "one half", as the worst 0.86 / 0.75 / 0.60.
+**TaskSet**: 1,000 recorded trainings of one task with Adam's 8 parameters, 50 epochs each (the 51st point
+is the loss before training), validation loss, minimised. The table has no other configurations: *the
+nearest recorded one answers*, by Euclidean distance in the unit cube of the space. Both betas are given as
+1 - beta on a log scale, as they were drawn. A training that diverged has NaN from there on. Regret is
+measured between the table's least loss and the loss of an untrained model (the median over the recorded
+trainings), clipped to [0, 1]. With it, random search has 0.55 / 0.47 / 0.37 after 5 / 10 / 20 full
+trainings, near to what others saw on other tasks of TaskSet (0.62 / 0.47 / 0.40); measured on log losses
+it would be 0.61 / 0.53 / 0.42, and with ln 2, the loss of always answering "one half", as the worst 0.86 /
+0.75 / 0.60.
 """
 
 from __future__ import annotations
@@ -201,7 +202,8 @@ _TASKSET = (
     Dimension("exponential_decay", 1e-6, 1e-3, log=True),
 )
 """The ranges that the recorded configurations were drawn from: uniformly on log scales, as their quantiles
-show (Metz et al., "Using a thousand optimization tasks to learn hyperparameter search strategies", 2020)."""
+show (Metz et al., "Using a thousand optimization tasks to learn hyperparameter search strategies",
+2020)."""
 
 
 def _taskset(folder: Path) -> list[Problem]:

@@ -2,10 +2,10 @@
 
 A free worker asks the engine what to train next; after each epoch the engine is told the value and says
 whether the trial goes on. Every epoch is paid once: a trial that was paused and goes on pays only its new
-epochs, whatever the engine thinks it costs. The incumbent is the best value observed so far, at any epoch of
-any trial. Each epoch takes the problem's own seconds, and deciding takes none: with several workers, results
-come in the order in which they would. A study ends when its epochs are spent; engines are not told how many
-there will be.
+epochs, whatever the engine thinks it costs. The incumbent is the best value observed so far, at any epoch
+of any trial. Each epoch takes the problem's own seconds, and deciding takes none: with several workers,
+results come in the order in which they would. A study ends when its epochs are spent; engines are not told
+how many there will be.
 """
 
 from __future__ import annotations
@@ -123,19 +123,18 @@ class _Study:
         self.scheduled += 1
         heapq.heappush(self.clock, (self.now + trial.curve.seconds[trial.epoch], self.scheduled, trial))
 
-    def advance(self) -> float:
-        """Let the next epoch end, and tell the engine. Its value."""
+    def advance(self) -> tuple[float, bool]:
+        """Let the next epoch end, and tell the engine. Its value, and whether a job has ended with it."""
         self.now, _, trial = heapq.heappop(self.clock)
         trial.epoch += 1
         value = trial.curve.values[trial.epoch - 1]
         begin = time.perf_counter()
         verdict = self.engine.report(trial.number, trial.epoch, value)
         self.seconds += time.perf_counter() - begin
-        if verdict == "continue" and trial.epoch < trial.target and math.isfinite(value):
+        trial.running = verdict == "continue" and trial.epoch < trial.target and math.isfinite(value)
+        if trial.running:
             self.schedule(trial)
-        else:
-            trial.running = False
-        return value
+        return value, not trial.running
 
 
 def run_study(
@@ -153,10 +152,11 @@ def run_study(
     study = _Study(problem, engine, workers)
     incumbent: float | None = None
     regrets: dict[int, float] = {}
-    paid = 0
+    paid, ended = 0, True
     while paid < epochs and study.seconds < limit_seconds:
-        study.fill()
-        value = study.advance()
+        if ended:
+            study.fill()
+        value, ended = study.advance()
         paid += 1
         if problem.better(value, incumbent):
             incumbent = value

@@ -81,8 +81,8 @@ class Rows:
 def table(title: str, rows: Sequence[Row], budgets: Sequence[int] = BUDGETS) -> Table:
     """Mean regret and its standard error over problems and seeds, mean rank, and time, for each engine.
 
-    An engine's rank at a budget is its place among the engines that have a row for the same problem and seed,
-    by regret, ties shared; the mean is over problems, seeds and budgets. The best mean of a column is bold.
+    The mean rank is over the studies and budgets that all engines have come to. A number in brackets says
+    how many studies came to a budget, where not all did. The best mean of a column is bold.
     """
     engines = sorted({row.engine for row in rows})
     means = {
@@ -133,16 +133,17 @@ def mean_and_error(values: Iterable[float]) -> tuple[float, float, int]:
 
 
 def mean_ranks(rows: Sequence[Row], budgets: Sequence[int] = BUDGETS) -> dict[str, float]:
-    """The mean rank of each engine over problems, seeds and budgets; 1 is the best."""
-    places: dict[str, list[float]] = {}
+    """The mean rank of each engine, 1 is the best; empty if there is nothing to compare all of them on.
+
+    Engines are ranked by regret, ties shared, at each budget of each problem and seed, but only where every
+    engine has come to: a rank among fewer would flatter.
+    """
+    engines = sorted({row.engine for row in rows})
+    by_key = {(row.problem, row.seed, row.engine): row.regrets for row in rows}
+    places: list[list[float]] = []
     for problem, seed in sorted({(row.problem, row.seed) for row in rows}):
-        for budget in budgets:
-            there = [
-                row
-                for row in rows
-                if (row.problem, row.seed) == (problem, seed) and str(budget) in row.regrets
-            ]
-            ranks = rankdata([row.regrets[str(budget)] for row in there]) if there else np.array([])
-            for row, rank in zip(there, ranks.tolist(), strict=True):
-                places.setdefault(row.engine, []).append(rank)
-    return {engine: statistics.fmean(ranks) for engine, ranks in places.items()}
+        for budget in map(str, budgets):
+            regrets = [by_key.get((problem, seed, engine), {}).get(budget) for engine in engines]
+            if None not in regrets:
+                places.append(rankdata(regrets).tolist())
+    return dict(zip(engines, np.mean(places, axis=0).tolist(), strict=True)) if places else {}

@@ -1,7 +1,7 @@
 """Optuna: TPE with the Hyperband pruner, and its Gaussian process sampler on full trainings.
 
-With several workers TPE takes the running trials into account (``constant_liar``), as its documentation says
-for that case. A finished trial is told with its best value, a pruned one with the values it reported.
+With several workers TPE takes the running trials into account (``constant_liar``), as its documentation
+says for that case. A finished trial is told with its best value, a pruned one with the values it reported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """SMAC3's multi-fidelity facade: Hyperband with a random forest, through ask and tell.
 
 The number of trials, from which it sizes its initial design, is what Hyperband needs for 2,000 epochs, by
-SMAC's own function. Its budgets are rounded to whole epochs; a configuration at a higher budget goes on where
-it was paused, and is told with its best value so far.
+SMAC's own function. Its budgets are rounded to whole epochs; a configuration at a higher budget goes on
+where it was paused, and is told with its best value so far.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Syne Tune 0.13: asynchronous successive halving, and the model-based searchers built on it.
 
-ASHA of both types, BOHB (kernel densities), MOBSTER (one Gaussian process over configurations and rungs) and
-Hyper-Tune (a process for each rung, and a learned distribution over brackets). The model-based ones are of the
-promotion type, and Hyper-Tune has 4 brackets, as in Syne Tune's own benchmarks of them; everything else is as
-Syne Tune has it by default. Values are told epoch by epoch; it reads those at its rungs.
+ASHA of both types, BOHB (kernel densities), MOBSTER (one Gaussian process over configurations and rungs)
+and Hyper-Tune (a process for each rung, and a learned distribution over brackets). The model-based ones
+are of the promotion type, and Hyper-Tune has 4 brackets, as in Syne Tune's own benchmarks of them;
+everything else is as Syne Tune has it by default. Values are told epoch by epoch; it reads those at its
+rungs.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Syne:
             return None
         if suggestion.spawn_new_trial_id:
             number, config = len(self.trials), suggestion.config
-            now = datetime.datetime.now()  # noqa: DTZ005, it is only kept
+            now = datetime.datetime.now()
             self.trials[number] = Trial(trial_id=number, config=config, creation_time=now)
             self.scheduler.on_trial_add(self.trials[number])
         else:

@@ -70,7 +70,9 @@ def test_a_verdict_and_a_divergence_end_a_trial_early() -> None:
 def test_four_workers_report_in_the_order_of_the_virtual_clock() -> None:
     seconds = {0.0: 5.0, 1.0: 1.0, 2.0: 2.0, 3.0: 100.0}
     problem = hand_made({float(x): [0.5] * EPOCHS for x in range(4)}, seconds)
-    engine = Script([Job(1, A, 1), Job(2, B, 2), Job(3, C, 3), Job(4, D, 1), None, Job(2, B, 6), None])
+    engine = Script(
+        [Job(1, A, 1), Job(2, B, 2), Job(3, C, 3), Job(4, D, 1), None, Job(2, B, 6)] + [None] * 2
+    )
     outcome = run_study(problem, engine, 4, 8)
     # B at 1 and 2, C at 2, 4 and 6, A at 5; B goes on when A has ended at 5, not before: its epochs 3, 4.
     assert [(trial, epoch) for trial, epoch, _ in engine.told] == [

@@ -93,6 +93,8 @@ class PeerEngine:
         self.targets: dict[int, int] = {}
         self.diverged: set[int] = set()
         self.trained: dict[int, int] = {}
+        self.seconds = 0.0
+        """Processor time of the child at its last answer."""
         spec = PEERS[name]
         single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the child
@@ -152,6 +154,9 @@ class PeerEngine:
         told = max(value, worst) if self.problem.maximize else min(value, worst)
         return self._tell(trial, epoch, told)
 
+    def processor_seconds(self) -> float:
+        return self.seconds
+
     def _tell(self, trial: int, epoch: int, value: float) -> Verdict:
         verdict: Verdict = self._say({"report": [trial, epoch, value]})
         if verdict not in ("continue", "stop", "pause"):
@@ -181,4 +186,5 @@ class PeerEngine:
         if not line:
             self.log.seek(0)
             raise PeerError(f"{self.name} broke down:\n{self.log.read()[-2000:]}")
-        return json.loads(line)
+        answer, self.seconds = json.loads(line)
+        return answer

@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--first-seed", type=int, default=0)
     add("--workers", type=_split, default=["1", "4"], help="numbers, by commas")
     add("--epochs", type=int, default=BUDGETS[-1], help="what a study may spend")
-    add("--limit", type=float, default=math.inf, help="seconds an engine may take for a study")
+    add("--limit", type=float, default=math.inf, help="processor seconds an engine may take for a study")
     add("--rows", type=Path, default=CACHE / "search.jsonl", help="where rows are kept")
     add("--fresh", action="store_true", help="run again what is in the cache")
     add("--table", action="store_true", help="run nothing, print what is in the cache")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +70,9 @@ class TrimtabEngine:
             jobs = [job for job in map(self.apply, decisions) if job is not None]
             if jobs or not decisions:
                 return jobs[0] if jobs else None
+
+    def processor_seconds(self) -> float:
+        return time.process_time()
 
     def view(self) -> StudyView:
         """The study as search sees it now."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -46,6 +45,10 @@ class Engine(Protocol):
         """Take one result. A trial ends at its target and after a non-finite value in any case."""
         ...
 
+    def processor_seconds(self) -> float:
+        """Processor time used so far, by whichever process does the thinking."""
+        ...
+
 
 class EngineError(Exception):
     """An engine broke the rules of the comparison."""
@@ -65,7 +68,7 @@ class Outcome:
     decisions: int
     """Times that the engine was asked."""
     seconds: float
-    """Real time spent in the engine: asking it and telling it results."""
+    """Processor time of the engine, asking it and telling it results: waiting for a core does not count."""
     clock: float
     """The virtual time at the end, seconds."""
 
@@ -96,9 +99,9 @@ class _Study:
     def fill(self) -> None:
         """Give every free worker something to do, unless the engine wants to wait."""
         while len(self.clock) < self.workers:
-            begin = time.perf_counter()
+            begin = self.engine.processor_seconds()
             job = self.engine.ask()
-            self.seconds += time.perf_counter() - begin
+            self.seconds += self.engine.processor_seconds() - begin
             self.decisions += 1
             if job is None:
                 if not self.clock:
@@ -128,9 +131,9 @@ class _Study:
         self.now, _, trial = heapq.heappop(self.clock)
         trial.epoch += 1
         value = trial.curve.values[trial.epoch - 1]
-        begin = time.perf_counter()
+        begin = self.engine.processor_seconds()
         verdict = self.engine.report(trial.number, trial.epoch, value)
-        self.seconds += time.perf_counter() - begin
+        self.seconds += self.engine.processor_seconds() - begin
         trial.running = verdict == "continue" and trial.epoch < trial.target and math.isfinite(value)
         if trial.running:
             self.schedule(trial)
@@ -145,7 +148,7 @@ def run_study(
     budgets: Sequence[int] = BUDGETS,
     limit_seconds: float = math.inf,
 ) -> Outcome:
-    """Run one study until ``epochs`` are paid or the engine has taken ``limit_seconds`` of real time.
+    """Run one study until ``epochs`` are paid or the engine has taken ``limit_seconds`` of processor time.
 
     Raises :class:`EngineError` if the engine breaks the rules.
     """

@@ -35,7 +35,7 @@ class Row:
     duplicates: int
     decisions: int
     seconds: float
-    """Real time in the engine."""
+    """Processor time of the engine."""
 
     @classmethod
     def of(cls, problem: Problem, engine: str, workers: int, seed: int, outcome: Outcome) -> Row:

@@ -47,6 +47,9 @@ class Script:
         self.told.append((trial, epoch, value))
         return self.verdicts.get((trial, epoch), "continue")
 
+    def processor_seconds(self) -> float:
+        return float(len(self.told))
+
 
 A, B, C, D = ({"x": float(x)} for x in range(4))
 
@@ -58,6 +61,7 @@ def test_a_paused_trial_pays_only_its_new_epochs() -> None:
     assert engine.told == [(1, 1, 0.9), (1, 2, 0.8), (2, 1, 0.6), (1, 3, 0.7), (1, 4, 0.2)]
     assert outcome.regrets == {1: 0.9, 3: 0.6, 5: 0.2}
     assert (outcome.epochs, outcome.trials, outcome.decisions, outcome.clock) == (5, 2, 3, 5.0)
+    assert outcome.seconds == 5.0  # one for each report
 
 
 def test_a_verdict_and_a_divergence_end_a_trial_early() -> None:
@@ -140,7 +144,7 @@ class Conversation(PeerEngine):
     def __init__(self, problem: Problem, answers: list[object]) -> None:
         self.name, self.problem = "played", problem
         self.targets, self.trained, self.diverged = {}, {}, set()
-        self.answers, self.said = iter(answers), []
+        self.answers, self.said, self.seconds = iter(answers), [], 0.0
 
     def _say(self, message: Mapping[str, object]) -> object:
         self.said.append(message)

@@ -4,10 +4,11 @@ Questions come on stdin; answers go to the file descriptor named by the script's
 library prints to stdout what it has to say.
 
 The scripts beside this file run in the peers' own environments: they know nothing of Trimtab but this file.
-The first line is the setup; every further one is a question, answered by one line:
+The first line is the setup; every further one is a question. It is answered by one line, the answer and the
+processor seconds used so far:
 
-    {"ask": true}                             -> {"trial": 3, "params": {...}, "target": 9}, or null: wait
-    {"report": [trial, epoch, value]}         -> "continue", "stop" or "pause"
+    {"ask": true}                      -> [{"trial": 3, "params": {...}, "target": 9}, 1.5]; [null, 1.5]: wait
+    {"report": [trial, epoch, value]}  -> ["continue", 1.5], or "stop", or "pause"
 
 Values are finite: what diverged comes as the value of an untrained model, for all its epochs.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -77,7 +79,9 @@ def serve(make: Callable[[Setup], Peer]) -> None:
     replies = os.fdopen(int(sys.argv[1]), "w")
 
     def reply(answer: object) -> None:
-        replies.write(json.dumps(answer, default=lambda number: number.item()) + "\n")
+        replies.write(
+            json.dumps([answer, time.process_time()], default=lambda number: number.item()) + "\n"
+        )
         replies.flush()
 
     peer = make(Setup(**json.loads(sys.stdin.readline())))

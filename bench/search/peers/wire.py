@@ -7,7 +7,7 @@ The scripts beside this file run in the peers' own environments: they know nothi
 The first line is the setup; every further one is a question. It is answered by one line, the answer and the
 processor seconds used so far:
 
-    {"ask": true}                      -> [{"trial": 3, "params": {...}, "target": 9}, 1.5]; [null, 1.5]: wait
+    {"ask": true}                     -> [{"trial": 3, "params": {...}, "target": 9}, 1.5], or [null, ...]
     {"report": [trial, epoch, value]}  -> ["continue", 1.5], or "stop", or "pause"
 
 Values are finite: what diverged comes as the value of an untrained model, for all its epochs.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.search import command
-from bench.search.children import PEERS, SCRIPTS, PeerEngine
+from bench.search import children, command
+from bench.search.children import PEERS, SCRIPTS, PeerEngine, PeerError, python_of
 from bench.search.ours import TrimtabEngine
 from bench.search.problems import Curve, Dimension, NoDataError, Params, Problem, _table, problems
 from bench.search.protocol import EngineError, Job, Verdict, run_study
@@ -164,6 +165,59 @@ def test_a_diverged_trial_is_answered_for_a_peer_and_paid_by_nobody() -> None:
     assert (outcome.epochs, outcome.trials) == (3, 2)
 
 
+TOY = """
+from wire import FullTrainings, serve
+
+class Toy(FullTrainings):
+    trials = 0
+
+    def suggest(self):
+        print("libraries like to talk")
+        if self.trials == 2:
+            raise SystemExit("out of ideas")
+        self.trials += 1
+        return self.trials, {"x": self.trials - 1 + 0.0}
+
+    def complete(self, trial, value):
+        assert value == 0.25, value
+
+serve(Toy)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A peer that needs no packages, in a folder of its own instead of the real ones."""
+    scripts = tmp_path / "peers"
+    scripts.mkdir()
+    (scripts / "toy.txt").write_text("nowhere @ file:///nowhere.whl\n")
+    (scripts / "toy_peer.py").write_text(TOY)
+    (scripts / "wire.py").write_text((SCRIPTS / "wire.py").read_text())
+    monkeypatch.setattr(children, "SCRIPTS", scripts)
+    monkeypatch.setattr(children, "PEERS", {"toy": children.PeerSpec("toy")})
+    return scripts
+
+
+def test_a_peer_talks_through_pipes_and_its_end_is_explained(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "python_of", lambda package: Path(sys.executable))
+    problem = hand_made({0.0: [0.5, 0.25, 0.75] + [0.5] * 7, 1.0: [0.25] * EPOCHS})
+    with PeerEngine("toy", problem, 1, 0) as peer:
+        outcome = run_study(problem, peer, 1, 20, budgets=(1, 20))
+        assert outcome.regrets == {1: 0.5, 20: 0.25}
+        assert outcome.trials == 2
+        assert 0 < outcome.seconds < 10
+        with pytest.raises(PeerError, match=r"(?s)toy broke down.*out of ideas"):
+            peer.ask()
+
+
+def test_a_peer_that_cannot_be_installed_is_an_error(toy: Path, tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match=r"(?s)toy cannot be installed.*nowhere"):
+        python_of("toy", tmp_path / "cache")
+    assert not (tmp_path / "cache" / "toy" / "requirements.sha256").exists()
+
+
 def test_every_peer_has_a_script_and_pinned_requirements() -> None:
     for spec in PEERS.values():
         assert (SCRIPTS / f"{spec.package}_peer.py").is_file()
@@ -254,13 +308,13 @@ def test_the_command_computes_nothing_twice(data: Path) -> None:
         return out.getvalue()
 
     printed = bench("--epochs", "250")
-    assert printed.count("taskset-tiny random x4 seed 1:") == 1
+    assert printed.count("taskset-tiny random x4 seed 0:") == 1
     assert "taskset, 4 asynchronous workers" in printed
-    assert len(path.read_text().splitlines()) == 8
+    assert len(path.read_text().splitlines()) == 4
     assert "seed" not in bench("--epochs", "250")
     bench("--epochs", "500")  # the longer study takes the shorter one's place
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["epochs"] for line in lines] == [250] * 8 + [500] * 8
+    assert [line["epochs"] for line in lines] == [250] * 4 + [500] * 4
     assert {row.epochs for row in Rows(path).by_key.values()} == {500}
     with pytest.raises(SystemExit):
         bench("--engines", "nobody")

@@ -21,6 +21,9 @@ from bench.search.results import Row, Rows, table
 from search.errors import SearchError
 from search.strategies import names
 
+OURS = ("random", "asha", "hyperband", "bo", "curve-bo")
+"""Our strategies in the table, unless others are named: any strategy can be."""
+
 
 @contextmanager
 def engine_of(name: str, problem: Problem, workers: int, seed: int) -> Iterator[Engine]:
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments, checked: names are known, problems are :class:`Problem`. Exits if they are not."""
-    ours = ("random", "asha", "hyperband", "bo", *(["curve-bo"] if "curve-bo" in names() else []))
+    ours = [name for name in OURS if name in names()]
     parser = argparse.ArgumentParser(prog="python -m bench search", description=__doc__)
     add = parser.add_argument
     add("--engines", type=_split, default=[*ours, *PEERS], help="names, by commas")

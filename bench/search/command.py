@@ -17,7 +17,7 @@ from bench.search.children import CACHE, PEERS, PeerEngine, PeerError
 from bench.search.ours import TrimtabEngine
 from bench.search.problems import NoDataError, Problem, problems
 from bench.search.protocol import BUDGETS, Engine, EngineError, run_study
-from bench.search.results import Row, Rows, table
+from bench.search.results import Row, Rows, common, table
 from search.errors import SearchError
 from search.strategies import names
 
@@ -52,6 +52,8 @@ def main(arguments: Sequence[str], console: Console) -> int:
                 and row.workers == workers
                 and row.problem in problems_of_family
             ]
+            if given.common:
+                own = common(own)
             if own:
                 who = "1 worker" if workers == 1 else f"{workers} asynchronous workers"
                 console.print(table(f"{family}, {who}: regret after epochs", own))
@@ -73,6 +75,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--rows", type=Path, default=CACHE / "search.jsonl", help="where rows are kept")
     add("--fresh", action="store_true", help="run again what is in the cache")
     add("--table", action="store_true", help="run nothing, print what is in the cache")
+    add("--common", action="store_true", help="print only the studies that all of the engines have")
     given = parser.parse_args(arguments)
     unknown = [name for name in given.engines if name not in PEERS and name not in names()]
     if unknown:

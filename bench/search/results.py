@@ -123,6 +123,15 @@ def table(title: str, rows: Sequence[Row], budgets: Sequence[int] = BUDGETS) -> 
     return printed
 
 
+def common(rows: Sequence[Row]) -> list[Row]:
+    """The rows of those problems and seeds that every engine has been run on."""
+    engines = {row.engine for row in rows}
+    ran: dict[tuple[str, int], set[str]] = {}
+    for row in rows:
+        ran.setdefault((row.problem, row.seed), set()).add(row.engine)
+    return [row for row in rows if ran[row.problem, row.seed] == engines]
+
+
 def mean_and_error(values: Iterable[float]) -> tuple[float, float, int]:
     """Mean, standard error of the mean, and count; infinity and NaN where they are not defined."""
     known = list(values)

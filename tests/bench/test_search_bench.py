@@ -18,7 +18,7 @@ from bench.search.children import PEERS, SCRIPTS, PeerEngine, PeerError, python_
 from bench.search.ours import TrimtabEngine
 from bench.search.problems import Curve, Dimension, NoDataError, Params, Problem, _table, problems
 from bench.search.protocol import EngineError, Job, Verdict, run_study
-from bench.search.results import Row, Rows, mean_and_error, mean_ranks, table
+from bench.search.results import Row, Rows, common, mean_and_error, mean_ranks, table
 
 EPOCHS = 10
 
@@ -246,6 +246,7 @@ def test_ranks_count_only_where_all_engines_have_come() -> None:
     rows = [row("a", 0, at250=0.5, at500=0.1), row("b", 0, at250=0.5, at500=0.2), row("a", 1, at250=0.9)]
     assert mean_ranks(rows, (250, 500)) == {"a": 1.25, "b": 1.75}
     assert mean_ranks([row("a", 0, at250=1.0), row("b", 1, at250=1.0)], (250,)) == {}
+    assert common(rows) == rows[:2]
     assert mean_and_error([1.0, 3.0]) == (2.0, 1.0, 2)
     out = io.StringIO()
     Console(file=out, width=150).print(table("t", rows, (250, 500)))

@@ -47,6 +47,7 @@ PEERS: Mapping[str, PeerSpec] = {
     "syne-bohb": PeerSpec("syne", "bohb"),
     "syne-mobster": PeerSpec("syne", "mobster"),
     "syne-hypertune": PeerSpec("syne", "hypertune"),
+    "syne-hypertune-1": PeerSpec("syne", "hypertune-1"),
     "smac-hb": PeerSpec("smac"),
     "hebo": PeerSpec("hebo"),
 }

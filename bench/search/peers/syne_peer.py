@@ -2,9 +2,9 @@
 
 ASHA of both types, BOHB (kernel densities), MOBSTER (one Gaussian process over configurations and rungs)
 and Hyper-Tune (a process for each rung, and a learned distribution over brackets). The model-based ones
-are of the promotion type, and Hyper-Tune has 4 brackets, as in Syne Tune's own benchmarks of them;
-everything else is as Syne Tune has it by default. Values are told epoch by epoch; it reads those at its
-rungs.
+are of the promotion type, as in Syne Tune's own benchmarks of them. Hyper-Tune runs twice: with the 4
+brackets that it is made for, and with the scheduler's default of one (``hypertune-1``). Everything else is
+as Syne Tune has it by default. Values are told epoch by epoch; it reads those at its rungs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "bohb": (BOHB, {"type": "promotion"}),
     "mobster": (MOBSTER, {"type": "promotion"}),
     "hypertune": (HyperTune, {"type": "promotion", "brackets": 4}),
+    "hypertune-1": (HyperTune, {"type": "promotion"}),
 }
 EPOCHS = "epochs"
 

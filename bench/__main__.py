@@ -1,4 +1,8 @@
-"""``python -m bench [overhead|reports|big_study ...]``: run benchmarks and print their tables."""
+"""``python -m bench [overhead|reports|big_study ...]``: run benchmarks and print their tables.
+
+``python -m bench search [options]`` takes hours and has options of its own (``--help``): it runs only if it
+is named.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from rich.console import Console  # noqa: E402
 
 from bench import big_study, overhead, reports  # noqa: E402
+from bench.search import command as search  # noqa: E402
 
 BENCHMARKS = ("overhead", "reports", "big_study")
 
@@ -22,9 +27,11 @@ def main(names: list[str]) -> int:
     """Run the named benchmarks, or all."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
     console = Console()
+    if names[:1] == ["search"]:
+        return search.main(names[1:], Console(width=max(console.width, 150)))
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
+        console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}, search")
         return 2
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for name in names or BENCHMARKS:

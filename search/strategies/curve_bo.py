@@ -1,9 +1,9 @@
 """``curve-bo``: Bayesian optimisation of whole learning curves, by freezing and thawing trials.
 
 A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end,
-trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial trained on
-for one of several stretches, or one of a thousand new configurations trained for one of several first
-stretches. A move's worth is what it may gain, divided by the steps it costs:
+trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial
+trained on for one of several stretches, or one of a thousand new configurations trained for one of several
+first stretches. A move's worth is what it may gain, divided by the steps it costs:
 
 - what it may teach: the expected improvement of the configuration's *predicted end* over the best predicted
   end of all others, once the stretch has been seen (the knowledge gradient of one arm; Frazier, Powell,

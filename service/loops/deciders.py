@@ -19,7 +19,7 @@ from search.decide import decide
 from search.decision import Answer
 from search.view import StudyView
 
-FITS_MODELS = frozenset({"bo", "bohb", "cmaes", "tpe"})
+FITS_MODELS = frozenset({"bo", "bohb", "cmaes", "curve-bo", "tpe"})
 """Strategies that decide in the slow process."""
 
 

@@ -34,12 +34,13 @@ PLANE: dict[str, Any] = {
 OPTIONS: Mapping[str, Mapping[str, ParamValue]] = {
     "bo": {"initial_trials": 3},
     "cmaes": {"population": 4},
+    "curve-bo": {"initial_trials": 4},
     "tpe": {"initial_trials": 3},
 }
 TO_THE_END = ("bo", "cmaes", "random", "sobol", "tpe")
 """Strategies that pause nothing."""
-# Each launch from a model of bo takes a second.
-MANY: Mapping[str, int] = {"bo": 4}
+# Each launch from a model of bo takes a second, each move of curve-bo about a tenth of one.
+MANY: Mapping[str, int] = {"bo": 4, "curve-bo": 7}
 SLOTS: Mapping[str, int] = {"bo": 1}
 
 every_strategy = pytest.mark.parametrize("strategy", names())

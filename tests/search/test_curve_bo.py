@@ -65,7 +65,8 @@ def _trial(number: int, lr: float, momentum: float, steps: int, **known: Any) ->
 def _studied(count: int = 12) -> tuple[TrialView, ...]:
     rng = np.random.default_rng(0)
     return tuple(
-        _trial(i, 10 ** rng.uniform(-5, 0), rng.uniform(), int(rng.choice([2, 6, 27]))) for i in range(1, count + 1)
+        _trial(i, 10 ** rng.uniform(-5, 0), rng.uniform(), int(rng.choice([2, 6, 27])))
+        for i in range(1, count + 1)
     )
 
 
@@ -73,7 +74,9 @@ def test_it_starts_with_explorers_on_the_lowest_rung() -> None:
     answer = decide(_view(), 3, seed=0)
     assert [type(decision) for decision in answer.decisions] == [Launch] * 3
     assert all(decision.target == 1 for decision in answer.decisions if isinstance(decision, Launch))
-    assert all("explorer" in decision.reason for decision in answer.decisions if not isinstance(decision, Finish))
+    assert all(
+        "explorer" in decision.reason for decision in answer.decisions if not isinstance(decision, Finish)
+    )
 
 
 def test_a_third_of_the_training_is_the_explorers(history: History) -> None:
@@ -86,12 +89,18 @@ def test_a_third_of_the_training_is_the_explorers(history: History) -> None:
 
 def test_it_finds_what_starts_slowly_and_ends_well(history: History) -> None:
     best = history.best[-1]
-    ends = sorted(crossing({"lr": lr, "momentum": m}, 27) for lr in np.logspace(-5, 0, 40) for m in np.linspace(0, 1, 40))
+    ends = sorted(
+        crossing({"lr": lr, "momentum": m}, 27)
+        for lr in np.logspace(-5, 0, 40)
+        for m in np.linspace(0, 1, 40)
+    )
     assert best.value <= ends[len(ends) // 100]
 
 
 def test_reasons_say_what_is_predicted_and_at_what_cost(history: History) -> None:
-    said = [e.reason for e in history.events if e.kind in ("launch", "continue") and "explorer" not in e.reason]
+    said = [
+        e.reason for e in history.events if e.kind in ("launch", "continue") and "explorer" not in e.reason
+    ]
     assert said
     for reason in said:
         assert "predicted to end at" in reason
@@ -120,7 +129,9 @@ def test_runs_under_way_are_not_tried_again() -> None:
 
 def test_where_trials_diverge_fewer_are_started() -> None:
     def cliff(params: Params, step: int) -> float:
-        return math.nan if float(params["lr"]) > 1e-3 else 1 - 0.2 * math.log10(float(params["lr"])) ** 2 / 9
+        return (
+            math.nan if float(params["lr"]) > 1e-3 else 1 - 0.2 * math.log10(float(params["lr"])) ** 2 / 9
+        )
 
     history = _simulate(Budget(fidelity=150), curve=cliff, seed=3)
     later = [trial for trial in history.trials if trial.first_target != 1]
@@ -160,14 +171,19 @@ def test_a_fidelity_of_one_step_is_plain_bayesian_optimisation() -> None:
     )
     assert len(history.trials) == 30
     assert all(trial.step == 1 for trial in history.trials)
-    ends = sorted(crossing({"lr": lr, "momentum": m}, 27) for lr in np.logspace(-5, 0, 40) for m in np.linspace(0, 1, 40))
+    ends = sorted(
+        crossing({"lr": lr, "momentum": m}, 27)
+        for lr in np.logspace(-5, 0, 40)
+        for m in np.linspace(0, 1, 40)
+    )
     assert history.best[-1].value <= ends[len(ends) // 50]
 
 
 @pytest.mark.parametrize("values", [(1e300, -1e300), (0.0, 0.0), (5.0,)])
 def test_odd_losses_are_survived(values: tuple[float, ...]) -> None:
     trials = tuple(
-        _trial(i, 10.0**-i, i / 6, 1, values=(values[i % len(values)],), first_target=1) for i in range(1, 6)
+        _trial(i, 10.0**-i, i / 6, 1, values=(values[i % len(values)],), first_target=1)
+        for i in range(1, 6)
     )
     trials += (_trial(6, 0.5, 0.5, 1, values=(math.nan,), status="failed", failure="diverged"),)
     answer = decide(_view(*trials), 1, seed=0)
@@ -180,7 +196,10 @@ def test_it_beats_successive_halving_where_curves_cross() -> None:
     least = min(crossing({"lr": lr, "momentum": 0.7}, 27) for lr in np.logspace(-5, 0, 400))
     regrets = {
         strategy: np.mean(
-            [_simulate(Budget(fidelity=270), strategy=strategy, seed=seed).best[-1].value - least for seed in range(8)]
+            [
+                _simulate(Budget(fidelity=270), strategy=strategy, seed=seed).best[-1].value - least
+                for seed in range(8)
+            ]
         )
         for strategy in ("curve-bo", "asha", "random")
     }

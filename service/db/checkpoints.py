@@ -49,6 +49,18 @@ def save(
     now: datetime,
 ) -> None:
     """Register a checkpoint of a running run: its next attempt starts there. Repeating it is harmless."""
+    if not add(session, study, trial, token, saved, now):
+        return
+    start = newest(session, trial.id, at_most=run.target_step)
+    run.checkpoint_id = start.id if start is not None else None
+    session.flush()
+    recount(session, trial)
+
+
+def add(
+    session: Session, study: StudyRow, trial: TrialRow, token: int, saved: SavedCheckpoint, now: datetime
+) -> bool:
+    """Register a checkpoint whose references the caller counts anew. False if it was known already."""
     known = session.scalar(
         select(CheckpointRow.id).where(
             CheckpointRow.trial_id == trial.id,
@@ -57,32 +69,24 @@ def save(
         )
     )
     if known is not None:
-        return
-    checkpoint = CheckpointRow(
-        study_id=study.id,
-        trial_id=trial.id,
-        token=token,
-        step=saved.step,
-        uri=saved.uri,
-        bytes=saved.bytes,
-        state=CheckpointState.READY.value,
-        refs=0,
-        at=now,
+        return False
+    session.add(
+        CheckpointRow(
+            study_id=study.id,
+            trial_id=trial.id,
+            token=token,
+            step=saved.step,
+            uri=saved.uri,
+            bytes=saved.bytes,
+            state=CheckpointState.READY.value,
+            refs=0,
+            at=now,
+        )
     )
-    session.add(checkpoint)
     session.flush()
-    start = newest(session, trial.id, at_most=run.target_step)
-    run.checkpoint_id = start.id if start is not None else None
-    session.flush()
-    recount(session, trial)
-    events.append(
-        session,
-        study,
-        "checkpoint.saved",
-        trial=trial.number,
-        data={"step": saved.step, "bytes": saved.bytes},
-        now=now,
-    )
+    data = {"step": saved.step, "bytes": saved.bytes}
+    events.append(session, study, "checkpoint.saved", trial=trial.number, data=data, now=now)
+    return True
 
 
 def recount(session: Session, trial: TrialRow) -> None:

@@ -29,7 +29,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.db import budget, events, facts, reports, runs
+from service.db import budget, checkpoints, events, facts, reports, runs
 from service.db.models import AttemptRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import move, move_study
 from service.errors import InvalidError
@@ -56,12 +56,11 @@ def end(session: Session, request: EndRequest, now: datetime) -> EndResponse:
     if attempt.state != AttemptState.ACTIVE:
         trial = session.get_one(TrialRow, attempt.trial_id)
         return EndResponse(accepted=False, trial_state=trial.state)
-    if request.measurements or request.checkpoint:
+    if request.measurements:
         report = Report(
             token=request.token,
             seq=request.seq if request.seq is not None else attempt.last_seq + 1,
             measurements=request.measurements,
-            checkpoint=request.checkpoint,
         )
         try:
             reports.record(session, ReportsRequest(reports=[report]), now)
@@ -74,6 +73,8 @@ def end(session: Session, request: EndRequest, now: datetime) -> EndResponse:
                 ],
             ) from None
     study, run, trial = _load(session, attempt)
+    if request.checkpoint is not None:
+        checkpoints.add(session, study, trial, attempt.token, request.checkpoint, now)
     if request.step < attempt.start_step == attempt.last_step:  # it had to start from nothing
         attempt.start_step = attempt.last_step = 0
     if request.step > attempt.last_step:

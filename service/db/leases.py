@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from service.db import ends, events, facts, processes
 from service.db.attempts import expiry
@@ -162,6 +162,7 @@ def _candidates(session: Session, *, limit: int, study_id: int | None = None) ->
         select(StudyRow)
         .where(StudyRow.state == StudyState.RUNNING.value, has_queued)
         .order_by(StudyRow.id)
+        .options(defer(StudyRow.spec))  # long, and known already: see facts
         .execution_options(populate_existing=True)
     )
     query = query.where(~StudyRow.external) if study_id is None else query.where(StudyRow.id == study_id)
@@ -213,9 +214,8 @@ def _start(
     if not run_ids:
         return []
     rows = session.execute(
-        select(RunRow, TrialRow, StudyRow, CheckpointRow)
+        select(RunRow, TrialRow, CheckpointRow)
         .join(TrialRow, TrialRow.id == RunRow.trial_id)
-        .join(StudyRow, StudyRow.id == RunRow.study_id)
         .outerjoin(CheckpointRow, CheckpointRow.id == RunRow.checkpoint_id)
         .where(RunRow.id.in_(run_ids))
         .execution_options(populate_existing=True)
@@ -223,12 +223,12 @@ def _start(
     by_id = {row[0].id: row for row in rows}
     attempts = []
     for run_id in run_ids:
-        run, trial, study, _ = by_id[run_id]
+        run, trial, _ = by_id[run_id]
         move(run, RunState.RUNNING)
         move(trial, TrialState.RUNNING, run.reason)
         attempts.append(
             AttemptRow(
-                study_id=study.id,
+                study_id=run.study_id,
                 trial_id=trial.id,
                 run_id=run.id,
                 state=AttemptState.ACTIVE.value,
@@ -247,7 +247,8 @@ def _start(
     news = []
     assignments = []
     for attempt, run_id in zip(attempts, run_ids, strict=True):
-        run, trial, study, checkpoint = by_id[run_id]
+        run, trial, checkpoint = by_id[run_id]
+        study = session.get_one(StudyRow, run.study_id)  # read with the candidates
         data = {"run": run.number, "token": attempt.token, "worker": worker, "target_step": run.target_step}
         news.append(events.NewEvent(study.id, study.key, "trial.running", trial.number, data))
         assignments.append(_assignment(session, attempt, run, trial, study, checkpoint))

@@ -122,6 +122,7 @@ def queue_run(
     trial.target_step = target
     study.version += 1
     run = _add_run(session, trial, start=start, target=target, reason=reason, now=now)
+    checkpoints.recount(session, trial)
     _queued_event(session, study, trial, run, reason, now)
     return run
 
@@ -133,6 +134,7 @@ def split_run(
     move(trial, TrialState.QUEUED, reason)
     start = checkpoints.newest(session, trial.id, at_most=run.target_step)
     rest = _add_run(session, trial, start=start, target=run.target_step, reason=run.reason, now=now)
+    checkpoints.recount(session, trial)
     _queued_event(session, study, trial, rest, reason, now)
 
 
@@ -170,6 +172,10 @@ def wish(session: Session, trial: TrialRow, verdict: Verdict, reason: str, now: 
         if run is not None:
             strengthen(run, verdict.value, reason)
     elif verdict is Verdict.STOP:
+        queued = unfinished(session, trial)
+        if queued is not None:
+            move(queued, RunState.CANCELLED)
+            queued.ended_at = now
         end_trial(session, study, trial, TrialState.STOPPED, reason=reason, now=now)
 
 
@@ -213,10 +219,7 @@ def end_trial(
     now: datetime,
     failure: Failure | None = None,
 ) -> None:
-    """Bring a trial to one of its ends; a queued run of it is cancelled. The study must be locked.
-
-    A trial that is trained at this moment is not ended from outside but by a wish.
-    """
+    """Bring a trial whose runs have all ended to one of its ends. The study must be locked."""
     move(trial, state, reason)
     trial.ended_at = now
     data: dict[str, Any] = {"reason": reason, "step": trial.step, "best_value": trial.best_value}
@@ -225,10 +228,6 @@ def end_trial(
         trial.failure_message = failure.message
         trial.failure_output = failure.output_tail
         data["failure"] = failure.kind.value
-    queued = unfinished(session, trial)
-    if queued is not None and queued.state == RunState.QUEUED:
-        move(queued, RunState.CANCELLED)
-        queued.ended_at = now
     study.version += 1
     session.flush()
     checkpoints.recount(session, trial)
@@ -268,8 +267,6 @@ def _add_run(
     )
     session.add(run)
     session.flush()
-    if start is not None:
-        checkpoints.recount(session, trial)
     return run
 
 

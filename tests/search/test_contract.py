@@ -6,6 +6,7 @@ checks that all configurations, targets and budgets were legal.
 
 from __future__ import annotations
 
+import importlib
 import math
 import pickle
 import random
@@ -202,6 +203,9 @@ def test_a_fresh_process_decides_the_same() -> None:
 @every_strategy
 def test_global_random_states_are_left_alone(strategy: str) -> None:
     import torch
+
+    # Ax draws random numbers while it is imported, which bo does at its first use.
+    importlib.import_module("search.strategies.ax_model")
 
     def states() -> tuple[Any, ...]:
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()

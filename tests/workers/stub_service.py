@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,12 +42,11 @@ class Heard:
     curve: dict[int, dict[str, float]] = field(default_factory=dict)
     seconds: dict[int, float | None] = field(default_factory=dict)
     seqs: list[int] = field(default_factory=list)
-    arrived: list[float] = field(default_factory=list)
-    """When each new measurement arrived."""
     checkpoints: list[SavedCheckpoint] = field(default_factory=list)
     end: EndRequest | None = None
-    leased_at: float = 0.0
-    ended_at: float = 0.0
+    leased: bool = False
+    came_with_end_of: int | None = None
+    """The token of the attempt whose end brought it, if no lease call did."""
 
 
 class StubService:
@@ -191,11 +189,12 @@ class StubService:
             self.lock.wait_for(lambda: self._fitting(request), request.wait_seconds)
             return LeaseResponse(assignments=self._give(request))
 
-    def _give(self, request: LeaseRequest) -> list[Assignment]:
+    def _give(self, request: LeaseRequest, end_of: int | None = None) -> list[Assignment]:
         given = self._fitting(request)
         for assignment in given:
             self.queue.remove(assignment)
-            self.heard[assignment.token].leased_at = time.monotonic()
+            heard = self.heard[assignment.token]
+            heard.leased, heard.came_with_end_of = True, end_of
         return given
 
     def _fitting(self, request: LeaseRequest) -> list[Assignment]:
@@ -226,9 +225,8 @@ class StubService:
             heard = self.heard[request.token]
             self._store(heard, request)
             heard.end = request
-            heard.ended_at = time.monotonic()
             self.lock.notify_all()
-            following = [] if request.lease is None else self._give(request.lease)
+            following = [] if request.lease is None else self._give(request.lease, request.token)
             self.lock.wait_for(lambda: False, self.slow_end)
             return EndResponse(accepted=True, trial_state="completed", assignments=following)
 
@@ -240,7 +238,6 @@ class StubService:
             assert measurement.step not in heard.curve, "a step was measured twice under one token"
             heard.curve[measurement.step] = dict(measurement.metrics)
             heard.seconds[measurement.step] = measurement.seconds
-            heard.arrived.append(time.monotonic())
         if said.checkpoint is not None:
             heard.checkpoints.append(said.checkpoint)
 

@@ -41,11 +41,11 @@ def test_all_news_arrive_once_and_in_order(batches: list[tuple[int, int, bool]],
     attempt.take([Ended("finished", step, last)], 0.0)
     heard: list[Message] = []
     seqs = []
-    while (end := attempt.end()) is None:
+    while (end := attempt.end(None)) is None:
         report = attempt.report(0.0)
         assert report is not None
         assert attempt.report(0.0) == report, "unanswered, it is sent again as it was"
-        assert attempt.end() is None, "the end waits for the answer"
+        assert attempt.end(None) is None, "the end waits for the answer"
         assert len(report.measurements) <= limits.MAX_POINTS_PER_REPORT
         heard += [*report.measurements, *([report.checkpoint] if report.checkpoint else [])]
         seqs.append(report.seq)

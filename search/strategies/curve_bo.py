@@ -11,7 +11,9 @@ first stretches. A move's worth is what it may gain, divided by the steps it cos
 - what it may bring at once: the expected improvement of the *measurement* at the end of the stretch over
   the best measurement so far;
 
-both times the chance that the configuration trains at all (:mod:`search.surrogates.feasibility`).
+both times the chance that the configuration trains at all (:mod:`search.surrogates.feasibility`). Among
+new configurations what the user believes (:mod:`search.beliefs`) counts, less with every trial (piBO,
+Hvarfner et al., 2022).
 
 A model can be wrong about what it has not seen, above all about late learners while it has seen short
 curves only. So a third of the training is not its to give: it goes to explorers
@@ -31,6 +33,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from search.acquisition import log_expected_improvement, probability_of_improvement
+from search.beliefs import log_prior_of, weight
 from search.decision import Answer, Continue, Decision, Finish, Launch
 from search.features import Features
 from search.sampling import fresh, tried
@@ -297,7 +300,8 @@ class _Round:
             none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
             worths = np.stack([self._worth(outlook, none, np.full(len(pool), t), rivals) for t in targets])
             worth = worths.max(axis=0) + feasible
-            ranked = np.argsort(-worth, kind="stable")
+            believed = weight(len(self.view.trials)) * log_prior_of(self.space, pool)
+            ranked = np.argsort(-(worth + believed), kind="stable")
             if scales:
                 pool = pool.take(ranked[:10])
                 pool = Table.concat([pool, near(self.space, pool, _REFINED, scales, self.rng)])

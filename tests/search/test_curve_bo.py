@@ -63,11 +63,10 @@ def _trial(number: int, lr: float, momentum: float, steps: int, **known: Any) ->
 
 
 def _studied(count: int = 12) -> tuple[TrialView, ...]:
+    """All of them explorers, so that it is the model's turn."""
     rng = np.random.default_rng(0)
-    return tuple(
-        _trial(i, 10 ** rng.uniform(-5, 0), rng.uniform(), int(rng.choice([2, 6, 27])))
-        for i in range(1, count + 1)
-    )
+    points = [(10 ** rng.uniform(-5, 0), rng.uniform(), int(rng.choice([2, 6, 27]))) for _ in range(count)]
+    return tuple(_trial(i, *point, first_target=1) for i, point in enumerate(points, start=1))
 
 
 def test_it_starts_with_explorers_on_the_lowest_rung() -> None:
@@ -177,6 +176,38 @@ def test_a_fidelity_of_one_step_is_plain_bayesian_optimisation() -> None:
         for m in np.linspace(0, 1, 40)
     )
     assert history.best[-1].value <= ends[len(ends) // 50]
+
+
+def _believing(near: float) -> dict[str, Any]:
+    return PLANE | {"lr": PLANE["lr"] | {"belief": {"near": near, "factor": 2}}}
+
+
+def test_new_configurations_lean_to_a_belief() -> None:
+    def distance(document: dict[str, Any]) -> float:
+        view = StudyView(space(document), FIDELITY, False, "curve-bo", {}, _studied())
+        decisions = [d for seed in range(3) for d in decide(view, 4, seed).decisions]
+        new = [d for d in decisions if isinstance(d, Launch) and "explorer" not in d.reason]
+        assert new
+        return float(np.mean([abs(math.log10(float(d.params["lr"])) + 1) for d in new]))
+
+    assert distance(_believing(0.1)) < 0.7 * distance(PLANE)
+
+
+@pytest.mark.slow
+def test_a_right_belief_helps_and_a_wrong_one_is_no_trap() -> None:
+    def found(document: dict[str, Any], units: int) -> float:
+        runs = [
+            simulate(
+                space(document), FIDELITY, crossing, Budget(fidelity=units), strategy="curve-bo", seed=s
+            )
+            for s in range(3)
+        ]
+        return float(np.mean([run.best[-1].value for run in runs]))
+
+    least = min(crossing({"lr": lr, "momentum": 0.7}, 27) for lr in np.logspace(-5, 0, 400))
+    assert found(_believing(1e-3), 60) - least < 0.7 * (found(PLANE, 60) - least)
+    # At 0.5 the best end is 0.73 above the least.
+    assert found(_believing(0.5), 270) - least < 0.1
 
 
 @pytest.mark.parametrize("values", [(1e300, -1e300), (0.0, 0.0), (5.0,)])

@@ -285,7 +285,8 @@ def test_conditional_spaces_work_or_are_refused_at_submission(strategy: str) -> 
     if strategy in ("bo", "cmaes"):
         with pytest.raises(SearchError, match="cannot model conditional parameters") as caught:
             create(strategy, {}, found, FIDELITY)
-        assert "asha, bohb, hyperband, random, sobol or tpe" in caught.value.mistakes[0].suggestion
+        others = "asha, bohb, curve-bo, hyperband, random, sobol or tpe"
+        assert others in caught.value.mistakes[0].suggestion
     else:
         optimizers = {trial.params["optimizer"] for trial in _simulate(strategy, CONDITIONAL).trials}
         assert len(optimizers) > 1

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from ax.api.client import Client
 from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 from ax.exceptions.core import SearchSpaceExhausted
 
 from search.domains import Choice, Fixed, ParamValue, Real, RealGrid, Whole, value_at
 from search.space import SearchSpace
+from search.threads import one_thread
 
 Params = Mapping[str, ParamValue]
 AxParams = dict[str, float | int | str]
@@ -247,15 +247,13 @@ def _from_ax(space: SearchSpace, names: Mapping[str, str], point: Mapping[str, A
 
 @contextmanager
 def _quiet_and_single_threaded() -> Iterator[None]:
-    """One torch thread (sums in one order, no fight for cores), and no log line for every trial."""
+    """One thread, and no log line for every trial."""
     logger = logging.getLogger("ax.api.client")
-    threads, level = torch.get_num_threads(), logger.level
-    torch.set_num_threads(1)
+    level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.set_num_threads(threads)
         logger.setLevel(level)

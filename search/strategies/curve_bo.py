@@ -54,6 +54,7 @@ from search.surrogates.history import (
     points_of,
 )
 from search.table import Table
+from search.threads import one_thread
 from search.view import Fidelity, StudyView
 
 _FIRST_TARGETS = (0.04, 0.08, 0.16)
@@ -128,7 +129,8 @@ class CurveBO:
             answer = Explorers(view).decide(slots, rng, f"explorer, before there is a model ({why})")
             if answer.decisions or slots == 0 or usable < 2:
                 return answer
-        return _Round(view, rng).answer(slots)
+        with one_thread():
+            return _Round(view, rng).answer(slots)
 
 
 def _measured(fidelity: Fidelity, step: float) -> int:

@@ -85,7 +85,6 @@ class Move:
     trial: int | None
     """Place of the trial to go on with, or None for a new one."""
     params: Mapping[str, ParamValue]
-    features: Array
     step: int
     mean: float
     """Of the scaled loss at the end, as ``sd``."""
@@ -254,7 +253,7 @@ class _Round:
         """The move of starting a configuration that was not weighed."""
         features = self.columns.encode([params])
         outlook = self.model.outlook(features, np.array([-1], dtype=np.intp))
-        return self._move(outlook, 0, target, 0.0, params, features[0], why)
+        return self._move(outlook, 0, target, 0.0, params, why)
 
     def _thaw(self, everyone: Outlook, may_launch: bool) -> Move | None:
         """The best of going on with a paused trial."""
@@ -311,7 +310,7 @@ class _Round:
             (params,) = self.space.layout.write(pool.take(slice(top, top + 1)))
             if self.space.key(params) not in self.seen:
                 target = targets[int(np.argmax(worths[:, top]))]
-                return self._move(outlook, top, target, float(worth[top]), params, features[top])
+                return self._move(outlook, top, target, float(worth[top]), params)
         anywhere = fresh(self.space, self.seen, self.design, self.rng)
         if anywhere is None:
             self.exhausted = True
@@ -336,9 +335,7 @@ class _Round:
         self, everyone: Outlook, place: int, target: int, worth: float, forced: str = ""
     ) -> Move:
         trial = self.view.trials[place]
-        return self._move(
-            everyone, place, target, worth, trial.params, self.features[place], forced, place, trial.step
-        )
+        return self._move(everyone, place, target, worth, trial.params, forced, place, trial.step)
 
     def _move(
         self,
@@ -347,7 +344,6 @@ class _Round:
         target: int,
         worth: float,
         params: Mapping[str, ParamValue],
-        features: Array,
         forced: str = "",
         trial: int | None = None,
         step: int = 0,
@@ -355,7 +351,7 @@ class _Round:
         mean, sd = outlook.mean[row : row + 1], outlook.sd[row : row + 1]
         chance = probability_of_improvement(mean, sd, self.best)
         said = float(mean[0]), float(sd[0]), float(chance[0])
-        return Move(worth, target, trial, params, features, step, *said, forced)
+        return Move(worth, target, trial, params, step, *said, forced)
 
     def _make(self, move: Move) -> None:
         """Turn the move into a decision, and let the model believe in its outcome."""

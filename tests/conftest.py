@@ -1,4 +1,4 @@
-"""For all tests: numerical libraries get one thread each, as in workers' processes, sockets get a folder."""
+"""For all tests: numerical libraries get one thread each, as in workers' processes; sockets a folder."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Double, cast, event, insert, literal, select
+from sqlalchemy import Double, cast, event, insert, literal, select, true
 from sqlalchemy.orm import Session
 
 from service.db import views
@@ -49,7 +49,7 @@ def add_trials(session: Session, study: StudyRow, count: int, points: int) -> No
         "metrics": literal({}, MeasurementRow.metrics.type),
         "at": literal(NOW, MeasurementRow.at.type),
     }
-    curves = select(*values.values()).where(TrialRow.study_id == study.id)
+    curves = select(*values.values()).join(steps, true()).where(TrialRow.study_id == study.id)
     session.execute(insert(MeasurementRow).from_select([*values], curves))
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-HEAVY = {"torch", "scipy", "pandas", "optuna", "ax", "cma", "ray"}
+HEAVY = {"torch", "scipy.stats", "scipy.optimize", "pandas", "optuna", "ax", "cma", "ray"}
 """Together ten seconds and half a gigabyte. Deciders load those of a strategy when it first needs them."""
 PROGRAMS = "import service.api, service.loops.deciders, service.loops.rounds"
 

@@ -212,21 +212,6 @@ def test_a_place_beside_free_ones_is_offered_with_them(plain: StubService) -> No
     assert plain.wait_end(plain.add(resources={"cpus": 2})).outcome == "finished"
 
 
-def test_a_run_that_comes_with_an_end_while_shutting_down_is_given_back(
-    start: Start, stub: StubService
-) -> None:
-    dispatcher = start(cpus=1)
-    first = stub.add(params={"seconds_per_step": 0.3}, target_step=2)
-    stub.wait(lambda: first.curve)
-    stub.slow_end = 1.0
-    second = stub.add()
-    stub.wait(lambda: second.leased)
-    finish(dispatcher)
-    assert first.end is not None
-    assert second.end is not None
-    assert (first.end.outcome, second.end.outcome) == ("finished", "released")
-
-
 def script(service: StubService, name: str, **changes: object) -> Heard:
     trainer = {"script": str(SCRIPTS / name), "settings": {"width": 8}}
     return service.add(**({"trainer": trainer, "params": {"lr": 0.5}} | changes))
@@ -300,14 +285,25 @@ def grown_family(dispatcher: Process, service: StubService, *attempts: Heard) ->
     return dispatcher.family()
 
 
-def test_sigterm_saves_and_releases_what_is_running(start: Start, stub: StubService) -> None:
-    dispatcher = start()
+def test_sigterm_saves_and_releases_what_is_running_and_what_comes_meanwhile(
+    start: Start, stub: StubService
+) -> None:
+    dispatcher = start(cpus=3)
     built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
     scripted = script(stub, "train.py", params={"lr": 0.5, "pause": 0.05}, target_step=1000, max_step=1000)
-    family = grown_family(dispatcher, stub, built_in, scripted)
+    grown_family(dispatcher, stub, built_in, scripted)
+    ending = stub.add(params={"seconds_per_step": 0.3}, target_step=2)
+    family = grown_family(dispatcher, stub, ending)
+    stub.slow_end = 1.0
+    coming = stub.add()
+    stub.wait(lambda: coming.leased)
+    assert coming.came_with_end_of == ending.assignment.token
     began = time.monotonic()
     finish(dispatcher)
     assert time.monotonic() - began < 10
+    assert ending.end is not None
+    assert coming.end is not None
+    assert (ending.end.outcome, coming.end.outcome) == ("finished", "released")
     for heard in (built_in, scripted):
         assert heard.end is not None
         assert heard.end.outcome == "released"

@@ -186,9 +186,9 @@ def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -
 
     compose.wait("ray-head", lambda: "Ray runtime started" in compose.log("ray-head"))
     compose.start("ray-worker")
-    compose.wait("api", api_up)
-    compose.start("dispatcher")
     compose.wait("ray-worker", lambda: "Ray runtime started" in compose.log("ray-worker"))
+    compose.wait("api", api_up)
+    compose.start("dispatcher")  # one node of the cluster after the other: they are on one host here
     headers = {"Authorization": f"Bearer {compose.variables['TRIMTAB_TOKEN']}"}
 
     def ready() -> bool:

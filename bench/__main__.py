@@ -19,7 +19,6 @@ from rich.console import Console  # noqa: E402
 
 from bench import big_study, latency, overhead, reports  # noqa: E402
 from bench.search import command as search  # noqa: E402
-from bench.stack import ensure_runtime_folder  # noqa: E402
 
 BENCHMARKS = ("overhead", "reports", "big_study", "latency")
 
@@ -30,7 +29,6 @@ def main(names: list[str]) -> int:
     console = Console()
     if names[:1] == ["search"]:
         return search.main(names[1:], Console(width=max(console.width, 150)))
-    ensure_runtime_folder()
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}, search")

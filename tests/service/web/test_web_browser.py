@@ -299,8 +299,9 @@ def test_whoever_is_no_longer_known_logs_in_again(seed: Any, serve: Any, open_pa
 def test_no_page_is_wider_than_a_phone(seed: Any, serve: Any, open_page: Any, width: int) -> None:
     seed.asha()
     url = serve(seed.database)
+    page = open_page(url, width=width)
     for path in ("/", "/studies/gptstudy", "/studies/gptstudy/trials/13"):
-        page = open_page(url + path, width=width)
+        page.goto(url + path)
         if path != "/":
             drawn(page, "curve" if "trials" in path else "curves")
         assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -327,9 +328,11 @@ def test_accessibility_sanity(seed: Any, serve: Any, open_page: Any, scheme: str
     url = serve(seed.database)
     locked = serve(seed.database, token=TOKEN)
     pages = ("/", "/studies/gptstudy", "/studies/stuck", "/studies/gptstudy/trials/13")
-    for address in (*(url + path for path in pages), f"{locked}/login"):
-        page = open_page(address, color_scheme=scheme)
-        assert page.evaluate(SANITY) == [], address
+    page = open_page(f"{locked}/login", color_scheme=scheme)
+    assert page.evaluate(SANITY) == []
+    for path in pages:
+        page.goto(url + path)
+        assert page.evaluate(SANITY) == [], path
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ new configurations what the user believes (:mod:`search.beliefs`) counts, less w
 Hvarfner et al., 2022).
 
 A model can be wrong about what it has not seen, above all about late learners while it has seen short
-curves only. So a third of the training is not its to give: it goes to explorers
-(:mod:`search.strategies.explorers`). They start the study, and the model learns from them, too.
+curves only. So at least a third of the training is not its to give: it goes to explorers
+(:mod:`search.strategies.explorers`), and nine tenths where what the model starts is no better than they
+are. They start the study, and the model learns from them, too.
 
 Trials that are under way count as if they had come out as predicted, so that several workers do not all try
 the same thing.
@@ -60,8 +61,6 @@ _FIRST_TARGETS = (0.04, 0.08, 0.16)
 """The model's choice for the first stretch of a new trial, as shares of a full training."""
 _STRETCHES = (1.5, 3.0, math.inf)
 """Factors by which a trial may be trained on; the last one is: to the end."""
-_EXPLORED = 1 / 3
-"""The explorers' share of all training."""
 _MODEL_POINTS = 300
 _LEAST_SPREAD = 0.3
 """Least standard deviation by which scaled losses are divided for the model, so that noise is not blown up
@@ -122,6 +121,7 @@ class _Round:
         self.decisions: list[Decision] = []
         self.explorers = Explorers(view)
         self.design = self.explorers.points()
+        self.share = self.explorers.share()
         self.first_targets = _first_targets(view.fidelity, self.explorers.levels)
         self.columns = Features.of(view.space)
         self.progress = Progress.of(view.fidelity)
@@ -150,7 +150,7 @@ class _Round:
         self.hyperparameters = fit(told, rng)
         self.model = CurveGP(told, self.hyperparameters)
         self.best = float(self.scale.scale(self.bests.min())) / self.spread
-        self.diagnostics: dict[str, Any] = report(self.model)
+        self.diagnostics: dict[str, Any] = {**report(self.model), "explorers_share": round(self.share, 3)}
         under_way = [i for i, trial in enumerate(view.trials) if trial.active and trial.step < trial.target]
         if under_way:
             self._believe(under_way, [view.trials[i].target for i in under_way])
@@ -202,7 +202,7 @@ class _Round:
         """The explorers' next move, if it is their turn."""
         levels = self.explorers.levels
         mine = self.reached[self.exploring].sum()
-        if len(levels) == 1 or mine >= _EXPLORED * self.reached.sum():
+        if len(levels) == 1 or mine >= self.share * self.reached.sum():
             return None
         for candidate in self.explorers.due():
             place = self.places[candidate.trial]

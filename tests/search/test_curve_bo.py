@@ -12,6 +12,7 @@ import pytest
 from search.decide import decide
 from search.decision import Continue, Finish, Launch
 from search.simulator import Budget, History, Params, simulate
+from search.strategies.explorers import Explorers
 from search.strategies.rungs import rung_levels
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
 from tests.search.support import space
@@ -62,6 +63,22 @@ def _trial(number: int, lr: float, momentum: float, steps: int, **known: Any) ->
     )
 
 
+def _once(number: int, loss: float, first_target: int) -> TrialView:
+    """Trained to its first target, always with this loss."""
+    status, failure = ("paused", None) if math.isfinite(loss) else ("failed", "diverged")
+    values, lr = (loss,) * first_target, 10 ** -(1 + number / 20)
+    return _trial(
+        number,
+        lr,
+        0.5,
+        first_target,
+        values=values,
+        status=status,
+        failure=failure,
+        first_target=first_target,
+    )
+
+
 def _studied(count: int = 12) -> tuple[TrialView, ...]:
     """All of them explorers, so that it is the model's turn."""
     rng = np.random.default_rng(0)
@@ -78,12 +95,31 @@ def test_it_starts_with_explorers_on_the_lowest_rung() -> None:
     )
 
 
-def test_a_third_of_the_training_is_the_explorers(history: History) -> None:
+def test_a_third_of_the_training_at_least_is_the_explorers(history: History) -> None:
     explorers = [trial for trial in history.trials if trial.first_target == rung_levels(FIDELITY, 3)[0]]
     share = sum(trial.step for trial in explorers) / history.units
     # Good explorers are taken up by the model, too, so that the share may be more.
     assert 0.28 <= share < 0.8
     assert len(explorers) < len(history.trials)
+
+
+@pytest.mark.parametrize(
+    ("loss", "share"),
+    [(0.05, 1 / 3), (0.5, 0.9), (math.inf, 0.9)],
+    ids=["better than all", "among the middle", "diverged"],
+)
+def test_explorers_get_what_the_model_does_not_earn(loss: float, share: float) -> None:
+    """Explorers came to 0.1, 0.2, ..., 2.0 at the lowest rung."""
+    explorers = [_once(number, number / 10, first_target=1) for number in range(1, 21)]
+    assert Explorers(_view(*explorers)).share() == pytest.approx(1 / 3), "nothing is known: trusted"
+    chosen = [_once(number, loss, first_target=2) for number in range(21, 61)]
+    assert Explorers(_view(*explorers, *chosen)).share() == pytest.approx(share, abs=0.02)
+
+
+def test_a_hairs_breadth_on_a_plateau_is_no_success() -> None:
+    plateau = [_once(number, 0.7 + number * 1e-3, first_target=1) for number in range(1, 21)]
+    chosen = [_once(number, 0.70199, first_target=2) for number in range(21, 61)]
+    assert Explorers(_view(*plateau, *chosen)).share() == pytest.approx(0.9, abs=0.02)
 
 
 def test_it_finds_what_starts_slowly_and_ends_well(history: History) -> None:

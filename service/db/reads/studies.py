@@ -103,6 +103,15 @@ def study_detail(session: Session, key: str, now: datetime) -> StudyDetail:
     )
 
 
+def version(session: Session, key: str) -> int:
+    """What moves whenever a trial is made, a run ends or the budget changes.
+
+    Raises:
+        NotFoundError: there is no such study.
+    """
+    return find_study(session, key).version
+
+
 def summary(session: Session, key: str, now: datetime) -> StudySummary:
     """A study with its best-so-far curve and the configuration it is compared with.
 

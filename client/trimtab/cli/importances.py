@@ -1,0 +1,122 @@
+"""The command ``trimtab importances``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from trimtab.cli.output import Json, Study, Token, Url, out, print_json
+from trimtab.client import Client
+from trimtab.figures import integer, percent
+from trimtab.wire.importances import (
+    Importance,
+    ImportanceBasis,
+    ImportanceMethod,
+    ImportancesResponse,
+    Ranking,
+)
+
+TITLES = {
+    ImportanceMethod.PED_ANOVA: "PED-ANOVA",
+    ImportanceMethod.FANOVA: "fANOVA",
+    ImportanceMethod.SOBOL: "Sobol",
+}
+MEANINGS = {
+    ImportanceMethod.PED_ANOVA: "what tells the best trials from all",
+    ImportanceMethod.FANOVA: "share of the variance over the whole space",
+    ImportanceMethod.SOBOL: "the same by a Gaussian process; ░ with interactions",
+}
+NAME_WIDTH = 24
+FIGURES_WIDTH = 11
+"""Of ``56% / 61%``."""
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def importances(
+    study: Study,
+    method: Annotated[
+        ImportanceMethod | None, typer.Option("--method", "-m", help="One method alone.")
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Show how much each parameter matters, from the trials so far.
+
+    Example: trimtab importances gpt-lr --method sobol
+    """
+    with Client(url, token) as client:
+        found = client.find(study)
+        answer = client.importances(found.id, method)
+    if as_json:
+        print_json(answer)
+        return
+    out.print(f"[bold]{escape(found.name)}[/]  what matters for {escape(found.metric)}", soft_wrap=True)
+    out.print(f"[dim]from {_basis(answer.basis)}[/]\n")
+    rankings = [ranking for ranking in answer.rankings if ranking.importances]
+    if rankings:
+        out.print(_table(rankings, out.width))
+    for ranking in answer.rankings:
+        title = TITLES[ranking.method]
+        if ranking.importances:
+            out.print(f"\n[bold]{title}[/] [dim]{MEANINGS[ranking.method]}{_explained(ranking)}[/]")
+        for note in ranking.notes:
+            out.print(
+                f"  [yellow]{escape(note)}[/]" if ranking.importances else f"[yellow]{escape(note)}[/]"
+            )
+
+
+def _table(rankings: list[Ranking], width: int) -> Table:
+    """A row for each parameter, the most important first; a column of bars for each method."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    names = [row.parameter for row in rankings[0].importances]
+    by_method = [{row.parameter: row for row in ranking.importances} for ranking in rankings]
+    names.sort(key=lambda name: -sum(_weight(rows[name]) for rows in by_method))
+    longest = min(NAME_WIDTH, max(len(name) for name in names))
+    bars = (width - longest - 2) // len(rankings) - FIGURES_WIDTH - 3
+    table.add_column("", width=longest, no_wrap=True, overflow="ellipsis")
+    for ranking in rankings:
+        table.add_column(Text(TITLES[ranking.method], style="bold"), no_wrap=True)
+    for name in names:
+        table.add_row(escape(name), *(_cell(rows[name], max(3, min(30, bars))) for rows in by_method))
+    return table
+
+
+def _cell(row: Importance, width: int) -> Text:
+    figures = percent(row.importance)
+    if row.total is not None:
+        figures += f" / {percent(row.total)}"
+    return Text.assemble((bar(row.importance, row.total, width), "cyan"), f" {figures}")
+
+
+def bar(alone: float, total: float | None, width: int) -> str:
+    """A bar of ``width`` columns: full blocks for ``alone``, pale ones from there to ``total``."""
+    eighths = round(alone * width * 8)
+    drawn = "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
+    pale = max(0, round((total or 0.0) * width) - len(drawn))
+    return (drawn + "░" * pale).ljust(width)
+
+
+def _weight(row: Importance) -> float:
+    return row.importance if row.total is None else row.total
+
+
+def _basis(basis: ImportanceBasis) -> str:
+    parts = [f"{integer(basis.measured)} trial{'' if basis.measured == 1 else 's'} trained to the end"]
+    if basis.predicted:
+        parts.append(f"{integer(basis.predicted)} whose end is predicted")
+    if basis.worst:
+        parts.append(f"{integer(basis.worst)} that failed and count as the worst")
+    if basis.left_out:
+        parts.append(f"{integer(basis.left_out)} without a result left out")
+    return ", ".join(parts)
+
+
+def _explained(ranking: Ranking) -> str:
+    if ranking.explained is None:
+        return ""
+    return f"; it predicts {percent(ranking.explained)} of the differences between unseen trials"

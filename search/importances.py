@@ -30,7 +30,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from search.ends import Basis, EndModel, Ends
 from search.space import SearchSpace
 from search.surrogates.history import Array
 from search.view import StudyView
+
+if TYPE_CHECKING:
+    from optuna.importance import BaseImportanceEvaluator
 
 Method = Literal["ped-anova", "fanova", "sobol"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -200,7 +203,7 @@ def _evaluated(
     points: Sequence[Array],
     active: Sequence[set[str]],
     losses: Array,
-    evaluator: object,
+    evaluator: BaseImportanceEvaluator,
 ) -> dict[str, float]:
     """What an evaluator of Optuna's says of a study that is made for it in memory.
 

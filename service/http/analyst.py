@@ -9,6 +9,7 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
@@ -106,7 +107,7 @@ class Analyst:
             return reads.version(session, study)
 
 
-async def _child(question: dict[str, object]) -> dict[str, object]:
+async def _child(question: dict[str, object]) -> dict[str, Any]:
     """What :mod:`service.importances` answers in a process of its own.
 
     Raises :class:`UnavailableError` if it takes too long, :class:`RuntimeError` if it fails.
@@ -140,5 +141,5 @@ async def _child(question: dict[str, object]) -> dict[str, object]:
             await child.wait()
     if child.returncode != 0:
         raise RuntimeError(f"service.importances ended with {child.returncode}: {errors.decode()[-4000:]}")
-    document: dict[str, object] = json.loads(output)
+    document: dict[str, Any] = json.loads(output)
     return document

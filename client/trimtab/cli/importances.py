@@ -16,7 +16,6 @@ from trimtab.wire.importances import (
     Importance,
     ImportanceBasis,
     ImportanceMethod,
-    ImportancesResponse,
     Ranking,
 )
 
@@ -31,8 +30,7 @@ MEANINGS = {
     ImportanceMethod.SOBOL: "the same by a Gaussian process; ░ with interactions",
 }
 NAME_WIDTH = 24
-FIGURES_WIDTH = 11
-"""Of ``56% / 61%``."""
+SHORTEST_BAR, LONGEST_BAR = 4, 30
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -77,20 +75,24 @@ def _table(rankings: list[Ranking], width: int) -> Table:
     by_method = [{row.parameter: row for row in ranking.importances} for ranking in rankings]
     names.sort(key=lambda name: -sum(_weight(rows[name]) for rows in by_method))
     longest = min(NAME_WIDTH, max(len(name) for name in names))
-    bars = (width - longest - 2) // len(rankings) - FIGURES_WIDTH - 3
+    figures = (max(len(_figures(row)) for row in ranking.importances) for ranking in rankings)
+    room = (width - longest - sum(figures)) // len(rankings) - 3
+    bars = max(SHORTEST_BAR, min(LONGEST_BAR, room))
     table.add_column("", width=longest, no_wrap=True, overflow="ellipsis")
     for ranking in rankings:
         table.add_column(Text(TITLES[ranking.method], style="bold"), no_wrap=True)
     for name in names:
-        table.add_row(escape(name), *(_cell(rows[name], max(3, min(30, bars))) for rows in by_method))
+        table.add_row(Text(name), *(_cell(rows[name], bars) for rows in by_method))
     return table
 
 
 def _cell(row: Importance, width: int) -> Text:
-    figures = percent(row.importance)
-    if row.total is not None:
-        figures += f" / {percent(row.total)}"
-    return Text.assemble((bar(row.importance, row.total, width), "cyan"), f" {figures}")
+    return Text.assemble((bar(row.importance, row.total, width), "cyan"), f" {_figures(row)}")
+
+
+def _figures(row: Importance) -> str:
+    alone = f"{percent(row.importance):>4}"
+    return alone if row.total is None else f"{alone} /{percent(row.total):>4}"
 
 
 def bar(alone: float, total: float | None, width: int) -> str:

@@ -96,6 +96,10 @@ class StudyPage(Page):
     first_url: str | None
     next_url: str | None
     decisions: tuple[DecisionView, ...]
+    results: int
+    """Trials that are neither queued nor running."""
+    least_results: int
+    """With fewer, importances are not asked for."""
 
     @property
     def spec(self) -> StudySpec:

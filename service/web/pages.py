@@ -39,6 +39,8 @@ TRIALS_PER_PAGE = 50
 DECISIONS_SHOWN = 12
 CURVES_SHOWN = 300
 PARAMETERS_RANKED = 20
+LEAST_RESULTS = 10
+"""Importances are not asked for with fewer; search refuses, too, but after seconds."""
 TRIALS_PER_EXPORT_READ = 500
 ACTIVE = (StudyState.RUNNING, StudyState.PAUSED)
 """In these states trials can be stopped."""
@@ -113,6 +115,8 @@ def study(
         first_url=_url(path, **kept) if cursor else None,
         next_url=_url(path, **kept, cursor=trials.next_cursor) if trials.next_cursor else None,
         decisions=tuple(decisions.items),
+        results=detail.trials.total - detail.trials.queued - detail.trials.running,
+        least_results=LEAST_RESULTS,
     )
 
 

@@ -239,6 +239,8 @@ class Life:
         for call in (reads.study_detail, reads.summary):
             self.read(call, "main", self.now)
         self.read(reads.best, "main")
+        self.read(reads.version, "main")
+        self.read(views.of_study, "main")
         self.read(reads.curves, "main", max_points=10)
         self.read(reads.curves, "main", max_points=10, max_lines=4)
         for sort in get_args(TrialSort):

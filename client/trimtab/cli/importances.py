@@ -63,9 +63,7 @@ def importances(
         if ranking.importances:
             out.print(f"\n[bold]{title}[/] [dim]{MEANINGS[ranking.method]}{_explained(ranking)}[/]")
         for note in ranking.notes:
-            out.print(
-                f"  [yellow]{escape(note)}[/]" if ranking.importances else f"[yellow]{escape(note)}[/]"
-            )
+            out.print(f"[yellow]{title}: {escape(note)}[/]")
 
 
 def _table(rankings: list[Ranking], width: int) -> Table:
@@ -74,7 +72,7 @@ def _table(rankings: list[Ranking], width: int) -> Table:
     names = [row.parameter for row in rankings[0].importances]
     by_method = [{row.parameter: row for row in ranking.importances} for ranking in rankings]
     names.sort(key=lambda name: -sum(_weight(rows[name]) for rows in by_method))
-    longest = min(NAME_WIDTH, max(len(name) for name in names))
+    longest = min(NAME_WIDTH, width // 4, max(len(name) for name in names))
     figures = (max(len(_figures(row)) for row in ranking.importances) for ranking in rankings)
     room = (width - longest - sum(figures)) // len(rankings) - 3
     bars = max(SHORTEST_BAR, min(LONGEST_BAR, room))

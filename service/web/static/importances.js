@@ -15,7 +15,7 @@ const results = () => document.getElementById("results").dataset;
 
 function wanted() {
   const now = results();
-  if (!visible || document.hidden || busy) return false;
+  if (!visible || document.hidden || busy || Number(now.results) < Number(panel.dataset.least)) return false;
   if (shown < 0 || now.over !== over) return true;
   return Number(now.results) >= GROWTH * shown && Number(now.results) > shown && performance.now() - last > PAUSE_MS;
 }
@@ -24,7 +24,7 @@ async function show() {
   if (!wanted()) return;
   busy = true;
   const now = { ...results() };
-  if (shown < 0) panel.querySelector("[role=status]").textContent = "Being computed…";
+  if (shown < 0) panel.querySelector("[role=status]").textContent = "Being computed, for some seconds…";
   try {
     const answer = await fetch(panel.dataset.from, { headers: { Accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -66,7 +66,7 @@ class Importance:
     importance: float
     """In [0, 1]."""
     total: float | None = None
-    """Only of ``sobol``: with its interactions; at least about ``importance``."""
+    """Only of ``sobol``: with its interactions; at least ``importance``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,18 +241,29 @@ def _sobol(
     rng: np.random.Generator,
     notes: list[str],
 ) -> Ranking:
-    """Indices of the model's mean, over the cube."""
-    from scipy.stats import sobol_indices, uniform
+    """Indices of the model's mean, over the cube.
+
+    From two independent sets of points and, for each parameter, the first set with that parameter's
+    coordinates from the second; the estimators that Saltelli et al. recommend (their table 2, b and f).
+    """
+    from scipy.stats import qmc  # heavy: only when a sequence is drawn
 
     d = len(space.dimensions)
-    n = 2 ** int(np.clip(np.log2(_EVALUATIONS / (d + 2)), 6, 11))
-
-    def predicted(points: Array) -> Array:
-        return model.of(space.layout.decode(points.T))
-
-    indices = sobol_indices(func=predicted, n=n, dists=[uniform()] * d, rng=rng)
-    first = dict(zip(space.dimensions, np.clip(indices.first_order, 0, 1).tolist(), strict=True))
-    total = dict(zip(space.dimensions, np.clip(indices.total_order, 0, 1).tolist(), strict=True))
+    n = 2 ** int(np.clip(np.log2(_EVALUATIONS / (len(names) + 2)), 6, 11))
+    both = qmc.Sobol(2 * d, scramble=True, rng=rng).random(n)
+    one, other = both[:, :d], both[:, d:]
+    ends, others = (model.of(space.layout.decode(points)) for points in (one, other))
+    centre = float(np.concatenate([ends, others]).mean())
+    ends, others = ends - centre, others - centre
+    variance = max(float(np.concatenate([ends, others]).var()), 1e-12)
+    first, total = {}, {}
+    for name in names:
+        mixed = one.copy()
+        place = space.dimensions.index(name)
+        mixed[:, place] = other[:, place]
+        changed = model.of(space.layout.decode(mixed)) - centre
+        first[name] = float(np.clip(np.mean(others * (changed - ends)) / variance, 0, 1))
+        total[name] = float(np.clip(np.mean((ends - changed) ** 2) / (2 * variance), first[name], 1))
     if space.constrained:
         notes.append("constraints are not regarded: the model was asked about illegal configurations, too")
     explained = model.explained
@@ -261,7 +272,4 @@ def _sobol(
             f"the model predicts {explained:.0%} of the differences between trials it was not told of: "
             "take its indices for a guess"
         )
-    ranking = _ranked(
-        "sobol", {name: first[name] for name in names}, {name: total[name] for name in names}, notes
-    )
-    return replace(ranking, explained=explained)
+    return replace(_ranked("sobol", first, total, notes), explained=explained)

@@ -34,7 +34,6 @@ from search.surrogates.history import (
     points_of,
 )
 from search.table import Table
-from search.threads import one_thread
 from search.view import StudyView, TrialView
 
 _MODEL_POINTS = 300
@@ -66,6 +65,7 @@ class EndModel:
         """Fit it. At least one trial of ``view`` must have a finite measurement."""
         # Importing torch takes a second: only where something must be predicted.
         from search.surrogates.curve_gp import CurveGP, fit
+        from search.threads import one_thread
 
         self._columns = Features.of(view.space)
         self._features = self._columns.encode([trial.params for trial in view.trials])
@@ -93,6 +93,7 @@ class EndModel:
         newest point; against a straight line through the losses over their progress.
         """
         from search.surrogates.curve_gp import CurveGP
+        from search.threads import one_thread
 
         points = self._model.points
         newest = np.append(points.owner[1:] != points.owner[:-1], True)
@@ -116,6 +117,8 @@ class EndModel:
         return max(0.0, 1.0 - float(((values - predicted[newest]) ** 2).sum()) / total)
 
     def _ends(self, features: Array, owners: Indices) -> Array:
+        from search.threads import one_thread
+
         found = []
         with one_thread():
             for start in range(0, len(features), _CHUNK):

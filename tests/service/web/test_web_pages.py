@@ -118,7 +118,7 @@ def test_why_a_study_failed_stands_out(client: Any, seed: Any, make_spec: Any) -
     assert text.count("every trial crashed") == 1
 
 
-def test_what_matters_has_a_page_of_its_own(client: Any, seed: Any, make_spec: Any) -> None:
+def test_what_matters_has_a_page_of_its_own(client: Any, seed: Any) -> None:
     seed.asha()
     shown = page(client().get("/studies/gptstudy/importances"))
     headings = [attributes.get("scope") for attributes in shown.all("th")]
@@ -128,9 +128,12 @@ def test_what_matters_has_a_page_of_its_own(client: Any, seed: Any, make_spec: A
     assert "whose end a model of all curves predicts" in shown.text
     assert "2 that diverged or ran out of memory" not in shown.text  # three did: one ran out of memory
     assert "3 that diverged or ran out of memory" in shown.text
+    assert page(client().get("/studies/none/importances"), 404)
+
+
+def test_what_is_missing_to_tell_what_matters(client: Any, seed: Any, make_spec: Any) -> None:
     seed.study("empty", make_spec())
     assert "so far no trial has one" in page(client().get("/studies/empty/importances")).text
-    assert page(client().get("/studies/none/importances"), 404)
 
 
 def test_an_error_page_names_what_is_wrong(client: Any, seed: Any, make_spec: Any) -> None:

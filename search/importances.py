@@ -269,7 +269,6 @@ def _sobol(
     explained = model.explained
     if explained < 0.3:
         notes.append(
-            f"the model predicts {explained:.0%} of the differences between trials it was not told of: "
-            "take its indices for a guess"
+            "the model hardly predicts trials that it was not told of: take its indices for a guess"
         )
     return replace(_ranked("sobol", first, total, notes), explained=explained)

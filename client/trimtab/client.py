@@ -149,6 +149,14 @@ class Client:
             "POST", f"/v1/studies/{study}/extend", views.StudyDetail, body=limits, safe=True
         )
 
+    def prune(self, study: str) -> views.StudyDetail:
+        """Let parts of its space be left out, as ``prune: true`` in its file."""
+        return self._post(f"/v1/studies/{study}/prune", views.StudyDetail)
+
+    def unprune(self, study: str) -> views.StudyDetail:
+        """Search its whole space again, and leave nothing out from now on."""
+        return self._post(f"/v1/studies/{study}/unprune", views.StudyDetail)
+
     def summary(self, study: str) -> views.StudySummary:
         return self._get(f"/v1/studies/{study}/summary", views.StudySummary)
 

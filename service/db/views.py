@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
+from search.pruning import Pruning
 from search.view import StudyView, TrialView
 from service import specs
 from service.db import budget
@@ -117,6 +118,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             for row in rows
         ),
         budget=budget.left(session, study),
+        pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )
 
 

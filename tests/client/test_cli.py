@@ -152,6 +152,21 @@ def test_list_show_and_best(server: Stub) -> None:
     assert json.loads(best.stdout)["params"] == {"lr": 0.1}
 
 
+def test_pruning_is_allowed_taken_back_and_shown(server: Stub) -> None:
+    pruned = {
+        "results": 40, "frozen": {"depth": 3}, "ranges": {"lr": [0.01, 0.1]},
+        "reasons": {"depth": "frozen", "lr": "narrowed"},
+    }  # fmt: skip
+    server.on("POST /v1/studies/abc123/prune", (200, study()))
+    server.on("POST /v1/studies/abc123/unprune", (200, study()))
+    server.on("GET /v1/studies/abc123/summary", (200, summary(pruning=pruned)))
+    assert trimtab("prune", "demo", "--url", server.url).stdout == "demo may leave out parts of its space\n"
+    done = trimtab("prune", "demo", "--undo", "--url", server.url)
+    assert done.stdout == "demo searches its whole space\n"
+    shown = " ".join(trimtab("show", "demo", "--url", server.url).stdout.split())
+    assert "pruned lr 0.01 to 0.1 depth = 3" in shown
+
+
 RANKINGS = [
     {
         "method": method,
@@ -295,6 +310,7 @@ def test_version_and_usage() -> None:
         "show",
         "best",
         "importances",
+        "prune",
         "pause",
         "resume",
         "stop",

@@ -231,6 +231,8 @@ class Life:
         self.write(trials.retry, "main", queued, self.now)
         self.write(trials.train_on, "main", 1, ContinueRequest(target_step=20), self.now)
         self.write(studies.extend, "spent", ExtendRequest(fidelity=500), self.now)
+        self.write(studies.prune, "spent", self.now)
+        self.write(studies.unprune, "spent", self.now)
 
     def look(self) -> None:
         for wanted in ({}, {"state": StudyState.RUNNING}, {"name": "other"}, {"tag": "old"}):

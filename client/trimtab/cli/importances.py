@@ -66,6 +66,31 @@ def importances(
             out.print(f"[yellow]{title}: {escape(note)}[/]")
 
 
+def prune(
+    study: Study,
+    undo: Annotated[bool, typer.Option("--undo", help="Search the whole space again.")] = False,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Let a study leave out parts of its space, or take that back.
+
+    As `prune: true` in its file: parameters that do not matter are frozen, ranges narrowed to the good
+    region. `trimtab show STUDY` says which; the study's page says why, too.
+
+    Example: trimtab prune gpt-lr --undo
+    """
+    with Client(url, token) as client:
+        found = client.find(study)
+        detail = client.unprune(found.id) if undo else client.prune(found.id)
+    if as_json:
+        print_json(detail)
+    elif undo:
+        out.print(f"{escape(detail.name)} searches its whole space", soft_wrap=True)
+    else:
+        out.print(f"{escape(detail.name)} may leave out parts of its space", soft_wrap=True)
+
+
 def _table(rankings: list[Ranking], width: int) -> Table:
     """A row for each parameter, the most important first; a column of bars for each method."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from trimtab.wire.base import FiniteFloat, Wire
+from trimtab.wire.base import FiniteFloat, ParamValue, Wire
 
 
 class ImportanceMethod(StrEnum):
@@ -54,6 +54,19 @@ class ImportanceBasis(Wire):
     """Diverged or out of memory: the worst of the others."""
     left_out: int
     """Without a result."""
+
+
+class Pruning(Wire):
+    """What of a space is searched, in a study that says `prune: true`."""
+
+    results: int
+    """So many results it was made from."""
+    frozen: dict[str, ParamValue]
+    """Parameters that do not matter, with the value they keep."""
+    ranges: dict[str, tuple[ParamValue, ParamValue]]
+    """The first and the last value of parameters that were narrowed."""
+    reasons: dict[str, str]
+    """In words, by parameter; for those that cannot be pruned, too."""
 
 
 class ImportancesResponse(Wire):

@@ -35,10 +35,11 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         answer = Answer(tuple(going_on))
         verify(view, slots, answer)
         return answer
+    strategy = create(view.strategy, view.options, view.space, view.fidelity)
     # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
     # same draws twice.
     rng = np.random.default_rng([seed, len(view.trials)])
-    answer = _pruned(view, slots, rng) if view.prune else _whole(view, slots, rng)
+    answer = _pruned(view, slots, rng) if view.prune else strategy.decide(view, slots, rng)
     verify(view, slots, answer)
     return answer
 
@@ -60,11 +61,11 @@ def _pruned(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
         # What is left may be exhausted long before the whole.
         if not any(isinstance(decision, Finish) for decision in answer.decisions):
             return replace(answer, pruning=changed)
+    turn = pruning.whole_turn(view)
+    why = f"one in {pruning.WHOLE_EVERY}" if turn else "what is left of it has been tried"
     answer = _whole(view, min(slots, 1), rng)
     marked = (
-        replace(d, reason=f"{d.reason}; from the whole space, one in {pruning.WHOLE_EVERY}")
-        if isinstance(d, Launch)
-        else d
+        replace(d, reason=f"{d.reason}; from the whole space, {why}") if isinstance(d, Launch) else d
         for d in answer.decisions
     )
     return replace(answer, decisions=tuple(marked), pruning=changed)

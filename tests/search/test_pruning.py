@@ -16,6 +16,7 @@ from search.decision import Launch
 from search.domains import Fixed
 from search.pruning import Pruning
 from search.sampling import candidates
+from search.simulator import Budget, simulate
 from search.space import ParamValue, SearchSpace
 from search.strategies import names
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
@@ -224,3 +225,41 @@ def test_a_frozen_parameter_takes_no_dimension() -> None:
     assert {trial.params["x5"] for trial in left.trials} == {0.25}
     assert [trial.values for trial in left.trials] == [trial.values for trial in view.trials]
     assert math.isfinite(left.trials[0].values[0])
+
+
+LIVE = ((0, 3.0, 0.31), (1, 2.0, 0.72), (2, 1.5, 0.55))
+EVERY = tuple((axis, 3.0 - 0.4 * axis, 0.2 + 0.1 * axis) for axis in range(6))
+
+
+def regrets(strategy: str, axes: Any, dimensions: int, trials: int, prune: bool) -> list[float]:
+    """The best of ``trials`` results of noisy bowls along ``axes``, by seed; the optimum is 0."""
+    space = SearchSpace.from_json(
+        {f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(dimensions)}
+    )
+
+    def curve(params: Mapping[str, ParamValue], step: int) -> float:
+        bowl = sum(weight * (float(params[f"x{axis}"]) - best) ** 2 for axis, weight, best in axes)
+        # Noise that repeats: a function of the configuration.
+        noise = 0.01 * math.sin(1e5 * sum(float(value) for value in params.values()))
+        return bowl + noise
+
+    budget = Budget(trials=trials)
+    return [
+        simulate(
+            space, Fidelity(1, 1, 1), curve, budget, strategy=strategy, seed=seed, workers=2, prune=prune
+        )
+        .best[-1]
+        .value
+        for seed in range(6)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["random", "tpe"])
+def test_pruning_helps_where_little_matters_and_does_no_harm_where_all_does(strategy: str) -> None:
+    """Measured: see bench/RESULTS.md."""
+    for axes, dimensions, most in ((LIVE, 20, 0.9), (EVERY, 6, 1.1)):
+        plain = regrets(strategy, axes, dimensions, 120, False)
+        pruned = regrets(strategy, axes, dimensions, 120, True)
+        print(strategy, dimensions, np.round(plain, 4), np.round(pruned, 4))
+        assert np.mean(pruned) + 0.02 <= most * (np.mean(plain) + 0.02)

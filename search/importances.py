@@ -50,8 +50,8 @@ LEAST_TRIALS = 10
 _BEST_SHARE = 0.1
 _LEAST_BEST = 5
 """PED-ANOVA compares the best tenth with all, but no fewer than five."""
-_FOREST_TRIALS = 1_000
-"""The forest is grown on so many trials at most, drawn at random."""
+_FOREST_TRIALS = 400
+"""The forest is grown on so many trials at most, drawn at random: its analysis takes a square of them."""
 _FEW_PER_PARAMETER = 5
 """With fewer trials per parameter than this, a note says so."""
 _EVALUATIONS = 2**15

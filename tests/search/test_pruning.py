@@ -255,11 +255,13 @@ def regrets(strategy: str, axes: Any, dimensions: int, trials: int, prune: bool)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["random", "tpe"])
-def test_pruning_helps_where_little_matters_and_does_no_harm_where_all_does(strategy: str) -> None:
-    """Measured: see bench/RESULTS.md."""
-    for axes, dimensions, most in ((LIVE, 20, 0.9), (EVERY, 6, 1.1)):
+@pytest.mark.parametrize(("strategy", "most"), [("random", 0.8), ("tpe", 1.0)])
+def test_pruning_helps_where_little_matters_and_does_no_harm_where_all_does(
+    strategy: str, most: float
+) -> None:
+    """The figures of bench/RESULTS.md; the noise is at least -0.01."""
+    for axes, dimensions, share in ((LIVE, 20, most), (EVERY, 6, 1.05)):
         plain = regrets(strategy, axes, dimensions, 120, False)
         pruned = regrets(strategy, axes, dimensions, 120, True)
         print(strategy, dimensions, np.round(plain, 4), np.round(pruned, 4))
-        assert np.mean(pruned) + 0.02 <= most * (np.mean(plain) + 0.02)
+        assert np.mean(pruned) + 0.01 <= share * (np.mean(plain) + 0.01)

@@ -26,7 +26,8 @@ from trimtab.wire.importances import ImportanceBasis, ImportancesResponse, Ranki
 
 SECONDS = 120
 """It ends itself after so long, should nobody wait any more."""
-_NICENESS = 10
+_NICENESS = 3
+"""Training comes first, but where it fills every core somebody still waits for this answer."""
 
 
 def answer(key: str, view: StudyView, methods: list[Method], now: datetime) -> ImportancesResponse:

@@ -180,7 +180,7 @@ class Client:
             ImportancesResponse,
             query={"method": method},
             safe=True,
-            wait_seconds=60.0,
+            wait_seconds=100.0,
         )
 
     # Trials

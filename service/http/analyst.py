@@ -18,7 +18,7 @@ from service.db.engine import Database
 from service.errors import ConflictError, NotFoundError, UnavailableError
 from trimtab.wire.importances import ImportanceMethod, ImportancesResponse
 
-SECONDS = 60.0
+SECONDS = 100.0
 """What one computation may take, from the start of its process."""
 MAX_WAITING = 8
 """Computations that may wait for their turn: there is one process at a time."""

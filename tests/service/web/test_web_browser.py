@@ -301,7 +301,8 @@ def test_what_matters_is_computed_when_it_comes_into_view(seed: Any, serve: Any,
     page = open_page(f"{url}/studies/gptstudy", width=390)
     expect(page.locator("#importances")).to_contain_text("from 10 results on")
     page.locator("#importances").scroll_into_view_if_needed()
-    expect(page.locator("#importances tbody tr")).to_have_count(4)
+    # A process is started that imports torch, Optuna and scikit-learn.
+    expect(page.locator("#importances tbody tr")).to_have_count(4, timeout=60_000)
     expect(page.locator("#importances tbody tr").first).to_contain_text("learning_rate")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.evaluate(SANITY) == []

@@ -133,6 +133,11 @@ def _ranking(
         notes.append("all trials came to the same: no parameter can be told to matter")
         nothing = dict.fromkeys(names, 0.0)
         return _ranked(method, nothing, nothing if method == "sobol" else None, notes)
+    if method == "ped-anova" and view.pruning is not None and view.pruning.frozen:
+        frozen = ", ".join(view.pruning.frozen)
+        notes.append(
+            f"search froze {frozen}: the best trials share these values, which only seem to matter"
+        )
     if method == "sobol":
         assert ends.model is not None, "asked for, and there are results"
         return _sobol(view.space, ends.model, names, rng, notes)

@@ -14,6 +14,7 @@ from search import pruning
 from search.decide import decide
 from search.decision import Launch
 from search.domains import Fixed
+from search.importances import importances
 from search.pruning import Pruning
 from search.sampling import candidates
 from search.simulator import Budget, simulate
@@ -212,6 +213,14 @@ def test_what_is_left_may_be_exhausted_before_the_whole() -> None:
     assert "whole space" in launch.reason
 
 
+def test_what_was_frozen_is_named_where_it_seems_to_matter() -> None:
+    made = Pruning(40, frozen={"x3": 0.5})
+    view = study(SearchSpace.from_json(FLOATS), steep, 40, pruning=made)
+    ped, sobol = importances(view, ("ped-anova", "sobol"), np.random.default_rng(0)).rankings
+    assert "search froze x3" in ped.notes[0]
+    assert sobol.notes == ()
+
+
 def test_pruning_goes_through_json() -> None:
     one = Pruning(3, {"a": True, "b": "x"}, {"c": (1, 2.5)}, {"a": "why"})
     assert Pruning.from_json(one.to_json()) == one
@@ -255,6 +264,7 @@ def regrets(strategy: str, axes: Any, dimensions: int, trials: int, prune: bool)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("strategy", "most"), [("random", 0.8), ("tpe", 1.0)])
 def test_pruning_helps_where_little_matters_and_does_no_harm_where_all_does(
     strategy: str, most: float

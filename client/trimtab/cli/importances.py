@@ -58,10 +58,11 @@ def importances(
     rankings = [ranking for ranking in answer.rankings if ranking.importances]
     if rankings:
         out.print(_table(rankings, out.width))
+        out.print()
     for ranking in answer.rankings:
         title = TITLES[ranking.method]
         if ranking.importances:
-            out.print(f"\n[bold]{title}[/] [dim]{MEANINGS[ranking.method]}{_explained(ranking)}[/]")
+            out.print(f"[bold]{title}[/] [dim]{MEANINGS[ranking.method]}{_explained(ranking)}[/]")
         for note in ranking.notes:
             out.print(f"[yellow]{title}: {escape(note)}[/]")
 

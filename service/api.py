@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let go of listeners and long polls, then end the calls that are under way."""
-        await self._app.state.context.tail.close()
+        await self._app.state.context.close()
         await super().shutdown(sockets)
 
 

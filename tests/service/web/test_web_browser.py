@@ -295,6 +295,19 @@ def test_whoever_is_no_longer_known_logs_in_again(seed: Any, serve: Any, open_pa
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
 
 
+def test_what_matters_is_computed_when_it_comes_into_view(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha()
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gptstudy", width=390)
+    expect(page.locator("#importances")).to_contain_text("from 10 results on")
+    page.locator("#importances").scroll_into_view_if_needed()
+    # A process is started that imports torch, Optuna and scikit-learn.
+    expect(page.locator("#importances tbody tr")).to_have_count(4, timeout=60_000)
+    expect(page.locator("#importances tbody tr").first).to_contain_text("learning_rate")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate(SANITY) == []
+
+
 @pytest.mark.parametrize("width", [360, 390])
 def test_no_page_is_wider_than_a_phone(seed: Any, serve: Any, open_page: Any, width: int) -> None:
     seed.asha()

@@ -134,6 +134,41 @@ def test_why_a_study_failed_stands_out(client: Any, seed: Any, make_spec: Any) -
     assert text.count("every trial crashed") == 1
 
 
+def test_what_matters_has_a_page_of_its_own(client: Any, seed: Any) -> None:
+    seed.asha()
+    shown = page(client().get("/studies/gptstudy/importances"))
+    headings = [attributes.get("scope") for attributes in shown.all("th")]
+    assert headings.count("col") == 4
+    assert headings.count("row") == 4
+    assert "learning_rate" in shown.text
+    assert "whose end a model of all curves predicts" in shown.text
+    assert "2 that diverged or ran out of memory" not in shown.text  # three did: one ran out of memory
+    assert "3 that diverged or ran out of memory" in shown.text
+    assert page(client().get("/studies/none/importances"), 404)
+
+
+def test_what_is_pruned_is_shown_with_its_reasons(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("free", make_spec(prune=True))
+    assert "Parts of the space may be left out; none are yet" in page(client().get("/studies/free")).text
+    pruned = {
+        "results": 40,
+        "frozen": {"warmup": 0.1},
+        "ranges": {"learning_rate": [0.001, 0.01]},
+        "reasons": {"warmup": "frozen: 0.1%", "learning_rate": "narrowed to 33%", "width": "left as it is"},
+    }
+    seed.study("less", make_spec(prune=True), pruning=pruned)
+    text = page(client().get("/studies/less")).text
+    assert "1 frozen, 1 narrowed" in text
+    assert "warmup 0.1: frozen: 0.1%" in text
+    assert "learning_rate 0.001 to 0.01: narrowed to 33%" in text
+    assert "width left as it is" in text
+
+
+def test_what_is_missing_to_tell_what_matters(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("empty", make_spec())
+    assert "so far no trial has one" in page(client().get("/studies/empty/importances")).text
+
+
 def test_an_error_page_names_what_is_wrong(client: Any, seed: Any, make_spec: Any) -> None:
     seed.study("one", make_spec())
     text = Elements(client().get("/studies/one/trials/abc", headers=HTML).text).text

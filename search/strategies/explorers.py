@@ -34,8 +34,8 @@ _SKILLED = 0.4
 """Share of successes from which on the explorers get no more than their least."""
 _RECENT = 30
 """The model's choices that are counted: the newest."""
-_DOUBT = 2
-"""Successes and failures that are taken for granted before there are any."""
+_BEFORE = (2, 4)
+"""Successes, and trials, that are taken for granted before there are any."""
 
 
 def lowest_rung(fidelity: Fidelity) -> int:
@@ -63,7 +63,7 @@ class Explorers:
         """
         bars = [self._bar(ranked) for ranked in ladder(self.view, self.trials, self.levels)]
         rivals = [trial for trial in self.view.trials if trial.origin == "strategy" and not self.are(trial)]
-        successes, told = _DOUBT, 2 * _DOUBT
+        successes, told = _BEFORE
         for trial in rivals[-_RECENT:]:
             success = None
             for rung, bar in enumerate(bars):

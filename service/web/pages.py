@@ -231,7 +231,8 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
 def rungs(spec: StudySpec) -> tuple[int, ...]:
     """The steps below the full fidelity at which the strategy weighs trials against each other."""
     eta = spec.strategy.options.get("eta", 3)
-    if spec.strategy.name not in ("asha", "bohb", "hyperband") or not isinstance(eta, int | float):
+    halving = spec.strategy.name in ("asha", "bohb", "curve-bo", "hyperband")
+    if not halving or not isinstance(eta, int | float):
         return ()
     return rung_levels(specs.fidelity(spec), eta)[:-1]
 

@@ -107,7 +107,7 @@ class BudgetSpec(Wire):
 class StrategySpec(Wire):
     """How configurations are chosen and how long each is trained."""
 
-    name: Identifier = "asha"
+    name: Identifier = "curve-bo"
     options: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=64)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
 from search.strategies import create
-from search.strategies.common import affordable
+from search.strategies.common import affordable, launches_left
 from search.view import StudyView
 
 
@@ -21,7 +21,8 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
     """What to do next in the study: at most ``slots`` launches and continuations.
 
     Trials that were interrupted when the study's budget was spent go on before anything else, whatever the
-    strategy: what was begun is finished first. It is asked when they are under way.
+    strategy: what was begun is finished first. Then the best configurations of earlier studies start, if the
+    view names any (:mod:`search.transfer`). The strategy is asked when they are under way.
 
     The same view, slots and seed give the same answer, in any process. Raises
     :class:`~search.errors.SearchError` if the view's strategy or options are not valid, and
@@ -35,6 +36,10 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         verify(view, slots, answer)
         return answer
     strategy = create(view.strategy, view.options, view.space, view.fidelity)
+    if view.sources and (first := _first(view, strategy.first_target(view.fidelity), slots)):
+        answer = Answer(tuple(first))
+        verify(view, slots, answer)
+        return answer
     # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
     # same draws twice.
     rng = np.random.default_rng([seed, len(view.trials)])
@@ -95,6 +100,20 @@ def _interrupted(view: StudyView) -> Iterator[Continue]:
             f"it was interrupted at {trial.step} when the budget was spent: "
             f"on to its target, {trial.target} {view.fidelity.unit}",
         )
+
+
+def _first(view: StudyView, target: int, slots: int) -> list[Launch]:
+    """The configurations of earlier studies that are due, each to ``target`` first."""
+    from search.threads import one_thread  # heavy: only where there are earlier studies
+    from search.transfer import portfolio
+
+    left = launches_left(view, target, view.budget.fidelity)
+    with one_thread():
+        due = portfolio(view)[: slots if left is None else min(slots, left)]
+    return [
+        Launch(first.params, target, f"{first.reason}; to {target} {view.fidelity.unit} first")
+        for first in due
+    ]
 
 
 def _check_target(view: StudyView, decision: Decision, step: int, target: int, promised: int = 0) -> None:

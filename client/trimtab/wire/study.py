@@ -214,6 +214,19 @@ class QueuedConfig(Wire):
     """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
 
 
+class WarmStart(Wire):
+    """What is known before the first trial: earlier studies, and a function of the user's own."""
+
+    studies: list[Name] = Field(default_factory=list, max_length=limits.MAX_SOURCES)
+    """Earlier studies of the same server, by id; the client takes a name that only one study has, too. The
+    best of them is tried first, and a strategy with a model of all curves learns how far to follow them."""
+    function: str | None = Field(
+        default=None, max_length=limits.MAX_NAME_CHARS, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+    )
+    """``MODULE:FUNCTION``, relative to the study file: names configurations to be tried first. The client
+    runs it when the study is submitted, and sends what it names under ``enqueue``."""
+
+
 class StudySpec(Wire):
     """One tuning problem, whole. The same model reads a YAML file and a request."""
 
@@ -237,6 +250,7 @@ class StudySpec(Wire):
     """A run that reports nothing for so long is killed as hung."""
     checkpoints: CheckpointSpec = CheckpointSpec()
     seeds: SeedSpec = SeedSpec()
-    enqueue: list[QueuedConfig] = Field(default_factory=list, max_length=1_000)
+    enqueue: list[QueuedConfig] = Field(default_factory=list, max_length=limits.MAX_ENQUEUED)
+    warm_start: WarmStart = WarmStart()
     tags: list[Name] = Field(default_factory=list, max_length=limits.MAX_TAGS)
     notes: str = Field(default="", max_length=limits.MAX_TEXT_CHARS)

@@ -4,9 +4,9 @@
 
 The source is a study of one LCBench data set, the target another one of the same space. The misleading
 source is the same study with its values negated: what was best is reported as worst. All studies are
-``curve-bo``'s, with one worker. Cost is measured as the epochs that a study needs to come to the mean regret
-which studies without a source have after 250 and 500 epochs; the goal is at most 10 % more. A study runs to
-600 epochs, so that this can be seen.
+``curve-bo``'s, with one worker. Cost is measured as the epochs that studies need to come to the mean regret
+that studies without a source have after 250 and 500 epochs; the goal is at most 10 % more. They run to 600
+epochs, so that this can be seen.
 """
 
 from __future__ import annotations

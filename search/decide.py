@@ -21,8 +21,8 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
     """What to do next in the study: at most ``slots`` launches and continuations.
 
     Trials that were interrupted when the study's budget was spent go on before anything else, whatever the
-    strategy: what was begun is finished first. Then the best configurations of earlier studies start, if the
-    view names any (:mod:`search.transfer`). The strategy is asked when they are under way.
+    strategy: what was begun is finished first. Then, if the view names earlier studies, the best of them
+    start (:mod:`search.transfer`). The strategy is asked when they are under way.
 
     The same view, slots and seed give the same answer, in any process. Raises
     :class:`~search.errors.SearchError` if the view's strategy or options are not valid, and

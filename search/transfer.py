@@ -205,7 +205,7 @@ class _Past:
         return float(ends.mean()), max(float(ends.std()), 1e-6)
 
     def expected(self, features: Array) -> Array:
-        """What the source expects of configurations, standardised; ``features`` are this study's, (m, w)."""
+        """What the source expects of ``features`` (m, width of this study's encoding), standardised."""
         mean, sd = self._scale
         expected: Array = np.clip((self.ends(features[:, self.columns]) - mean) / sd, -_CLIPPED, _CLIPPED)
         return expected

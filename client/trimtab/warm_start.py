@@ -102,8 +102,11 @@ def load(name: str, folder: Path) -> Function:
 
 
 def card(spec: StudySpec, earlier: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """What is tuned, as plain data: name, notes, trainer with its settings, metric with its direction,
-    fidelity, budget, constraints, forbidden combinations, what is enqueued already, and ``earlier`` studies.
+    """The task card: what is tuned, as plain data.
+
+    It has the fields of the study file that say so (name, notes, trainer with its settings, metric with its
+    direction, fidelity, budget, parallelism, constraints, forbid, enqueue), and ``earlier``: for each earlier
+    study its name, metric, direction and best trials.
     """
     told = {
         "name",

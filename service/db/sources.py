@@ -46,9 +46,7 @@ def check(session: Session, spec: StudySpec) -> None:
     """Raise :class:`InvalidError` naming every source from which nothing can be learned, and why."""
     problems = list(_problems(session, spec))
     if problems:
-        raise InvalidError(
-            "The study cannot be warm-started like this; errors names each mistake.", problems
-        )
+        raise InvalidError("The study cannot learn from what its warm start names.", problems)
 
 
 def _problems(session: Session, spec: StudySpec) -> Iterator[FieldProblem]:

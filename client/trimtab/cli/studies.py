@@ -64,7 +64,7 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Submit nothing if the warm-starter fails or names what is illegal."),
+        typer.Option("--strict", help="Submit nothing if the warm-starter fails or anything is dropped."),
     ] = False,
     url: Url = None,
     token: Token = None,
@@ -72,8 +72,8 @@ def submit(
 ) -> None:
     """Submit a study file to the server.
 
-    Paths of a script of your own are meant relative to the study file, and so is the module of a warm-starter:
-    it runs here, now, and what it names is checked and enqueued.
+    Paths of a script of your own are meant relative to the study file. A warm-starter (a module beside the
+    study file) runs here and now; what it names is checked and enqueued.
 
     Example: trimtab submit study.yaml --watch
     """

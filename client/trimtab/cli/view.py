@@ -79,9 +79,7 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
         grid.add_row("early stops", _savings(study))
     grid.add_row("time", _time(study))
     if study.sources:
-        names = [
-            f"{source.id} (deleted)" if source.name is None else source.name for source in study.sources
-        ]
+        names = [source.name or f"{source.id} (deleted)" for source in study.sources]
         grid.add_row("learns from", escape(", ".join(names)))
     for at, decision in enumerate(snapshot.decisions[:MOST_DECISIONS]):
         grid.add_row("decisions" if at == 0 else "", _decision(decision))

@@ -216,6 +216,10 @@ class QueuedConfig(Wire):
 
 def _check_function(name: str) -> str:
     module, _, function = name.partition(":")
+    if module.endswith(".py"):
+        raise ValueError(
+            f"say {module.removesuffix('.py')}:{function}: MODULE:FUNCTION, not the file's name"
+        )
     if not all(part.isidentifier() for part in (*module.split("."), function)):
         raise ValueError("say MODULE:FUNCTION, such as first:configurations for first.py beside the file")
     return name

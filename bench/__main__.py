@@ -1,7 +1,7 @@
 """``python -m bench [overhead|reports|big_study|latency ...]``: run benchmarks and print their tables.
 
-``python -m bench search [options]`` and ``python -m bench transfer [options]`` take hours and have options of
-their own (``--help``): they run only if they are named.
+``python -m bench search [options]`` and ``python -m bench transfer [options]`` take hours and have options
+of their own (``--help``): they run only if they are named.
 """
 
 from __future__ import annotations

@@ -38,12 +38,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 PAIRS = (
     ("34539", "126029"),
     ("126029", "167181"),
-    ("167181", "189354"),
-    ("189354", "189862"),
+    ("167181", "189862"),
     ("189862", "189905"),
-    ("189905", "34539"),
+    ("189905", "167152"),
+    ("126029", "146212"),
 )
-"""Source and target: the six hardest data sets in a ring."""
+"""Source and target: the targets on which random search leaves most to be found, each with a data set on which
+4,000 random full trainings come in a similar order (rank correlation 0.6 to 0.8)."""
 SOURCE_EPOCHS, TARGET_EPOCHS, EVERY = 500, 600, 5
 SHOWN = (125, 250, 500)
 """Epochs whose regret is printed."""

@@ -109,7 +109,7 @@ def _first(view: StudyView, target: int, slots: int) -> list[Launch]:
 
     left = launches_left(view, target, view.budget.fidelity)
     with one_thread():
-        due = portfolio(view)[: slots if left is None else min(slots, left)]
+        due = portfolio(view, target)[: slots if left is None else min(slots, left)]
     return [
         Launch(first.params, target, f"{first.reason}; to {target} {view.fidelity.unit} first")
         for first in due

@@ -36,12 +36,16 @@ from search.space import SearchSpace
 from search.surrogates.curve_gp import CurveGP, fit
 from search.surrogates.history import LossScale, Points, Progress, most_telling
 from search.table import Table
-from search.view import Source, StudyView
+from search.view import Source, StudyView, TrialView
 
 Array = npt.NDArray[np.float64]
 
 FIRST = 5
 """Configurations of the sources that are tried first; one of each source, if there are more sources."""
+OPENERS = 2
+"""So many of them start whatever comes of it."""
+_LATEST = 20
+"""Trials of the strategy after which none of them is started any more."""
 _APART = 0.3
 """Least distance between two of them, in the encoding that models see, while there are such."""
 _TELLING = 4
@@ -51,6 +55,8 @@ _DIVERGED = 3.0
 """The largest scaled loss that a failure counts as."""
 _REFERENCE = 256
 """Configurations, even over the space, whose predicted ends give the scale of a source's column."""
+GAIN = 0.3
+BELIEF = 0.0
 _CLIPPED = 3.0
 """Standard deviations beyond which a source's prediction is cut off."""
 
@@ -63,25 +69,40 @@ class First:
     reason: str
 
 
-def portfolio(view: StudyView, count: int | None = None) -> list[First]:
-    """The configurations of the sources that are still to be tried before the strategy is asked.
+def portfolio(view: StudyView, target: int) -> list[First]:
+    """The configurations of the sources that are due before the strategy is asked.
 
-    The sources take turns, each with the best that is left of its own, by what its model says of the end.
+    ``target`` is the first target of a new trial. The sources take turns, each with the best that is left of
+    its own, by what its model says of the end. Two are due at once, the others as long as those before them
+    are better, in the median, than the strategy's own trials at the target.
     """
-    count = max(FIRST, len(view.sources)) if count is None else count
-    missing = count - sum(trial.origin == "strategy" for trial in view.trials)
-    if missing <= 0:
+    count = max(FIRST, len(view.sources))
+    mine = [trial for trial in view.trials if trial.origin == "strategy"]
+    if len(mine) >= _LATEST:
         return []
     ranked = [_ranked(view, source, count) for source in view.sources]
-    turns = [first for turn in zip_longest(*ranked) for first in turn if first is not None]
+    turns = [first for turn in zip_longest(*ranked) for first in turn if first is not None][:count]
+    keys = [view.space.key(first.params) for first in turns]
     seen = tried(view)
-    chosen: list[First] = []
-    for first in turns[:count]:
-        key = view.space.key(first.params)
-        if key not in seen:
-            seen.add(key)
-            chosen.append(first)
-    return chosen[:missing]
+    due = [first for first, key in zip(turns, keys, strict=True) if key not in seen]
+    started = [trial for trial in mine if view.space.key(trial.params) in keys]
+    others = [trial for trial in mine if view.space.key(trial.params) not in keys]
+    if len(started) < OPENERS:
+        return due[: OPENERS - len(started)]
+    losses, rivals = _measured(view, started, target), _measured(view, others, target)
+    if len(losses) < len(started) or len(rivals) < OPENERS or np.median(losses) > np.median(rivals):
+        return []
+    return due
+
+
+def _measured(view: StudyView, trials: Sequence[TrialView], target: int) -> list[float]:
+    """The best losses up to ``target`` of those trials that have come so far, or failed; 1e300 at most."""
+    losses = []
+    for trial in trials:
+        if trial.step >= target or not (trial.active or trial.status == "paused"):
+            values = [view.loss(v) for s, v in zip(trial.steps, trial.values, strict=True) if s <= target]
+            losses.append(min([*values, 1e300]))
+    return losses
 
 
 class Informed:
@@ -103,8 +124,16 @@ class Informed:
     def encode_table(self, table: Table) -> Array:
         """:meth:`encode` of configurations that are columns already."""
         features = self.own.encode_table(table)
-        columns = [0.5 + past.expected(features) for _, past in self.sources]
+        columns = [0.5 + GAIN * past.expected(features) for _, past in self.sources]
         return np.column_stack([features, *columns])
+
+    def log_belief(self, features: Array, told: Array, ends: Array) -> Array:
+        total = np.zeros(len(features))
+        first = self.own.width
+        for at in range(len(self.sources)):
+            agrees = max(0.0, _rank_correlation(told[:, first + at], ends))
+            total -= BELIEF * agrees * (features[:, first + at] - 0.5) / GAIN / len(self.sources)
+        return total
 
     def agreement(self, features: Array, ends: Array) -> list[dict[str, object]]:
         """For diagnostics: how each source's order of this study's trials agrees with their own.

@@ -54,7 +54,7 @@ class Dropped:
     """Why; pointers are within the configuration."""
 
     def __str__(self) -> str:
-        return f"number {self.number}: " + "; ".join(problem.message for problem in self.problems)
+        return f"number {self.number}: " + "; ".join(map(_words, self.problems))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def _config(draft: Draft, given: Any) -> tuple[QueuedConfig | None, list[FieldPr
     try:
         config = QueuedConfig.model_validate(document)
     except ValidationError as error:
-        return None, explain.problems(error, QueuedConfig, document)
+        found = explain.problems(error, QueuedConfig, document)
+        return None, [p.model_copy(update={"pointer": p.pointer.removeprefix("/params")}) for p in found]
     fixed = {
         name: parameter.value
         for name, parameter in draft.parameters.items()
@@ -207,6 +208,12 @@ def _config(draft: Draft, given: Any) -> tuple[QueuedConfig | None, list[FieldPr
 def _key(params: Mapping[str, ParamValue]) -> frozenset[tuple[str, bool, ParamValue]]:
     """Equal for equal configurations; True is not 1."""
     return frozenset((name, isinstance(value, bool), value) for name, value in params.items())
+
+
+def _words(problem: FieldProblem) -> str:
+    """The message, with the parameter named where it does not name it itself."""
+    name = "/".join(explain.split(problem.pointer))
+    return problem.message if name in problem.message else f"{name} {problem.message}"
 
 
 def _kind(value: Any) -> str:

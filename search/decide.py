@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import numpy as np
 
 from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
 from search.strategies import create
+from search.strategies.base import Strategy
 from search.strategies.common import affordable, launches_left
 from search.view import StudyView
 
@@ -21,8 +23,8 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
     """What to do next in the study: at most ``slots`` launches and continuations.
 
     Trials that were interrupted when the study's budget was spent go on before anything else, whatever the
-    strategy: what was begun is finished first. Then, if the view names earlier studies, the best of them
-    start (:mod:`search.transfer`). The strategy is asked when they are under way.
+    strategy: what was begun is finished first. Then, if the view names earlier studies, what is due of the
+    best of them starts (:mod:`search.transfer`). The strategy is asked when they are under way.
 
     The same view, slots and seed give the same answer, in any process. Raises
     :class:`~search.errors.SearchError` if the view's strategy or options are not valid, and
@@ -36,14 +38,15 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         verify(view, slots, answer)
         return answer
     strategy = create(view.strategy, view.options, view.space, view.fidelity)
-    if view.sources and (first := _first(view, strategy.first_target(view.fidelity), slots)):
-        answer = Answer(tuple(first))
-        verify(view, slots, answer)
-        return answer
-    # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
-    # same draws twice.
-    rng = np.random.default_rng([seed, len(view.trials)])
-    answer = strategy.decide(view, slots, rng)
+    told = _WarmStart((), view, {}) if not view.sources else _warm_start(view, strategy, slots)
+    if told.due:
+        answer = Answer(told.due, told.diagnostics)
+    else:
+        # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
+        # same draws twice.
+        rng = np.random.default_rng([seed, len(told.view.trials)])
+        answer = strategy.decide(told.view, slots, rng)
+        answer = replace(answer, diagnostics={**answer.diagnostics, **told.diagnostics})
     verify(view, slots, answer)
     return answer
 
@@ -102,18 +105,32 @@ def _interrupted(view: StudyView) -> Iterator[Continue]:
         )
 
 
-def _first(view: StudyView, target: int, slots: int) -> list[Launch]:
-    """The configurations of earlier studies that are due, each to ``target`` first."""
-    from search.threads import one_thread  # heavy: only where there are earlier studies
-    from search.transfer import portfolio
+@dataclass(frozen=True, slots=True)
+class _WarmStart:
+    due: tuple[Launch, ...]
+    """As far as slots and budget go."""
+    view: StudyView
+    """What the strategy is to see."""
+    diagnostics: Mapping[str, Any]
 
-    left = launches_left(view, target, view.budget.fidelity)
+
+def _warm_start(view: StudyView, strategy: Strategy, slots: int) -> _WarmStart:
+    from search.threads import one_thread  # heavy: only where there are earlier studies
+    from search.transfer import start
+
     with one_thread():
-        due = portfolio(view, target)[: slots if left is None else min(slots, left)]
-    return [
-        Launch(first.params, target, f"{first.reason}; to {target} {view.fidelity.unit} first")
-        for first in due
-    ]
+        begun = start(view, strategy.first_target(view.fidelity))
+    due: list[Launch] = []
+    units = view.budget.fidelity
+    for launch in begun.due:
+        if len(due) < slots and launches_left(view, launch.target, units, len(due)) != 0:
+            due.append(launch)
+            units = None if units is None else units - launch.target
+    return _WarmStart(
+        tuple(due),
+        begun.view,
+        {"warm_start": [{"source": name, "standing": standing} for name, standing in begun.standings]},
+    )
 
 
 def _check_target(view: StudyView, decision: Decision, step: int, target: int, promised: int = 0) -> None:

@@ -20,32 +20,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import islice, zip_longest
+from itertools import islice
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from search.decision import Launch
 from search.domains import ParamValue
 from search.features import Features
 from search.legal import legal_at
 from search.overlap import placed
-from search.sampling import sobol_points, tried
-from search.space import SearchSpace
+from search.sampling import sobol_points
+from search.space import Key, SearchSpace
+from search.strategies.rungs import rung_levels
 from search.surrogates.curve_gp import CurveGP, fit
 from search.surrogates.history import LossScale, Points, Progress, most_telling
 from search.table import Table
-from search.view import Source, StudyView, TrialView
+from search.view import Fidelity, Source, StudyView, TrialView
 
 Array = npt.NDArray[np.float64]
 
-FIRST = 5
-"""Configurations of the sources that are tried first; one of each source, if there are more sources."""
 OPENERS = 2
-"""So many of them start whatever comes of it."""
-_LATEST = 20
-"""Trials of the strategy after which none of them is started any more."""
+"""Configurations of each source that are tried whatever comes of it."""
+FIRST = 5
+"""Configurations of a source that are tried first if it is followed, the openers among them."""
+_RIVALS = 4
+"""The study's own trials that a source is judged by: the first ones that come as far as the openers."""
+_LATEST = 30
+"""Trials of the strategy after which nothing of a source is started any more."""
+_ETA = 3
+"""Openers are trained to the second rung of this ratio: the very first steps say little of the end."""
 _APART = 0.3
 """Least distance between two of them, in the encoding that models see, while there are such."""
 _TELLING = 4
@@ -56,52 +63,84 @@ _DIVERGED = 3.0
 _REFERENCE = 256
 """Configurations, even over the space, whose predicted ends give the scale of a source's column."""
 GAIN = 0.3
-BELIEF = 0.0
+"""Of a source's column: so much for a standard deviation, about as much as other columns vary."""
 _CLIPPED = 3.0
 """Standard deviations beyond which a source's prediction is cut off."""
 
 
+Standing = Literal["in doubt", "followed", "not followed"]
+
+
 @dataclass(frozen=True, slots=True)
-class First:
-    """A configuration to start with."""
+class Start:
+    """What earlier studies mean for the next decision."""
 
-    params: Mapping[str, ParamValue]
-    reason: str
+    due: tuple[Launch, ...]
+    """What is to be started before the strategy is asked."""
+    view: StudyView
+    """What the strategy is to see."""
+    standings: tuple[tuple[str, Standing], ...]
+    """Of each source, with its name."""
 
 
-def portfolio(view: StudyView, target: int) -> list[First]:
-    """The configurations of the sources that are due before the strategy is asked.
+def start(view: StudyView, first_target: int) -> Start:
+    """Which configurations of the sources are due, and which sources are followed.
 
-    ``target`` is the first target of a new trial. The sources take turns, each with the best that is left of
-    its own, by what its model says of the end. Two are due at once, the others as long as those before them
-    are better, in the median, than the strategy's own trials at the target.
+    ``first_target`` is that of the strategy's own new trials. Each source opens with two trials, trained to
+    the second rung. It is followed if both are better there than the median of the study's own first four
+    that come so far: then more of it is due, and the strategy sees all. While it is in doubt, and if it is
+    not followed, the strategy sees neither the source nor its openers: so a misleading source costs them
+    and nothing else. (Where new trials are trained fully, or the space is finite, openers are not hidden:
+    they would be too dear to lose, or be tried again.)
     """
-    count = max(FIRST, len(view.sources))
+    target = _opening(view.fidelity, first_target)
     mine = [trial for trial in view.trials if trial.origin == "strategy"]
+    picks = [_picks(view, source, target) for source in view.sources]
+    keys = [[view.space.key(pick.params) for pick in own] for own in picks]
+    theirs = {key for own in keys for key in own}
+    rivals = [trial for trial in mine if view.space.key(trial.params) not in theirs]
+    bar = _losses(view, rivals, target)[:_RIVALS]
+    by_key = {view.space.key(trial.params): trial for trial in view.trials}
+    due: dict[Key, Launch] = {}
+    hidden: set[Key] = set()
+    followed: list[Source] = []
+    standings: list[tuple[str, Standing]] = []
+    for source, own, names in zip(view.sources, picks, keys, strict=True):
+        openers = [by_key[key] for key in names[:OPENERS] if key in by_key]
+        losses = _losses(view, openers, target)
+        standing: Standing = "in doubt"
+        if len(losses) >= min(OPENERS, len(own)) > 0 and len(bar) == _RIVALS:
+            standing = "followed" if max(losses) < np.median(bar) else "not followed"
+        standings.append((source.name, standing))
+        if standing == "followed":
+            followed.append(source)
+        elif target < view.fidelity.max and not view.space.finite:
+            hidden.update(names[:OPENERS])
+        wanted = FIRST if standing == "followed" else OPENERS
+        first = list(zip(names, own, strict=True))[:wanted]
+        due |= {key: pick for key, pick in first if key not in by_key}
     if len(mine) >= _LATEST:
-        return []
-    ranked = [_ranked(view, source, count) for source in view.sources]
-    turns = [first for turn in zip_longest(*ranked) for first in turn if first is not None][:count]
-    keys = [view.space.key(first.params) for first in turns]
-    seen = tried(view)
-    due = [first for first, key in zip(turns, keys, strict=True) if key not in seen]
-    started = [trial for trial in mine if view.space.key(trial.params) in keys]
-    others = [trial for trial in mine if view.space.key(trial.params) not in keys]
-    if len(started) < OPENERS:
-        return due[: OPENERS - len(started)]
-    losses, rivals = _measured(view, started, target), _measured(view, others, target)
-    if len(losses) < len(started) or len(rivals) < OPENERS or np.median(losses) > np.median(rivals):
-        return []
-    return due
+        due = {}
+    trials = tuple(
+        t for t in view.trials if t.origin != "strategy" or view.space.key(t.params) not in hidden
+    )
+    seen = replace(view, trials=trials, sources=tuple(followed))
+    return Start(tuple(due.values()), seen, tuple(standings))
 
 
-def _measured(view: StudyView, trials: Sequence[TrialView], target: int) -> list[float]:
-    """The best losses up to ``target`` of those trials that have come so far, or failed; 1e300 at most."""
+def _opening(fidelity: Fidelity, first_target: int) -> int:
+    """To where openers are trained: the second rung, if new trials are not trained further anyway."""
+    levels = rung_levels(fidelity, _ETA)
+    return first_target if len(levels) < 3 else max(first_target, levels[1])
+
+
+def _losses(view: StudyView, trials: Sequence[TrialView], target: int) -> list[float]:
+    """The best losses up to ``target`` of those trials that have come so far, or failed on the way."""
     losses = []
     for trial in trials:
-        if trial.step >= target or not (trial.active or trial.status == "paused"):
-            values = [view.loss(v) for s, v in zip(trial.steps, trial.values, strict=True) if s <= target]
-            losses.append(min([*values, 1e300]))
+        if trial.step >= target or trial.status == "failed":
+            curve = zip(trial.steps, trial.values, strict=True)
+            losses.append(min((view.loss(v) for step, v in curve if step <= target), default=math.inf))
     return losses
 
 
@@ -126,14 +165,6 @@ class Informed:
         features = self.own.encode_table(table)
         columns = [0.5 + GAIN * past.expected(features) for _, past in self.sources]
         return np.column_stack([features, *columns])
-
-    def log_belief(self, features: Array, told: Array, ends: Array) -> Array:
-        total = np.zeros(len(features))
-        first = self.own.width
-        for at in range(len(self.sources)):
-            agrees = max(0.0, _rank_correlation(told[:, first + at], ends))
-            total -= BELIEF * agrees * (features[:, first + at] - 0.5) / GAIN / len(self.sources)
-        return total
 
     def agreement(self, features: Array, ends: Array) -> list[dict[str, object]]:
         """For diagnostics: how each source's order of this study's trials agrees with their own.
@@ -268,24 +299,25 @@ def _model(shape: tuple[int, int], features: bytes, progress: bytes, losses: byt
     return CurveGP(told, fit(told, rng))
 
 
-def _ranked(view: StudyView, source: Source, count: int) -> list[First]:
-    """The best configurations of a source that are legal here, best first."""
+def _picks(view: StudyView, source: Source, target: int) -> list[Launch]:
+    """The best configurations of a source that are legal here and unlike each other, best first."""
     past = _Past.of(view.space, source)
-    order = past.best_first()
+    order = past.best_first().tolist()
     apart: list[int] = []
-    for at in order.tolist():
+    for at in order:
         distances = np.linalg.norm(past.features[apart] - past.features[at], axis=1)
-        if len(apart) < count and (not apart or distances.min() >= _APART):
+        if len(apart) < FIRST and (not apart or distances.min() >= _APART):
             apart.append(at)
-    apart += [at for at in order.tolist() if at not in apart][: count - len(apart)]
-    chosen: list[First] = []
+    apart += [at for at in order if at not in apart][: FIRST - len(apart)]
+    chosen: list[Launch] = []
     bases = sobol_points(len(view.space.dimensions), 0, view.seed)
+    reason = f"number {{}} of the best in the study {source.name!r}, to {target} {view.fidelity.unit} first"
     for rank, at in enumerate(apart, start=1):
         # What the source says nothing of is tried at different places.
         point = np.where(past.known[at], past.points[at], next(bases))
         params = legal_at(view.space, point)
         if params is not None:
-            chosen.append(First(params, f"number {rank} of what was best in the study {source.name!r}"))
+            chosen.append(Launch(params, target, reason.format(rank)))
     return chosen
 
 

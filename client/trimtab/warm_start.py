@@ -142,18 +142,18 @@ def ask(spec: StudySpec, function: Function, earlier: Sequence[dict[str, Any]] =
                     named.append(one)
     except (Exception, SystemExit) as raised:
         error = f"it failed: {_said(raised)}"
-    return _checked(spec, function, named, error)
+    label = getattr(function, "__name__", "warm start")[:100]
+    return _checked(spec, label, named, error)
 
 
 def nothing(spec: StudySpec, error: str) -> Asked:
     """The answer where there was nobody to ask."""
-    return _checked(spec, nothing, [], error)
+    return _checked(spec, "", [], error)
 
 
-def _checked(spec: StudySpec, function: Function, named: list[Any], error: str) -> Asked:
+def _checked(spec: StudySpec, label: str, named: list[Any], error: str) -> Asked:
     draft = Draft.of(spec.model_dump(mode="json", exclude_unset=True))
     room = MAX_ENQUEUED if spec.budget.trials is None else min(MAX_ENQUEUED, spec.budget.trials)
-    label = getattr(function, "__name__", "warm start")[:100]
     labels = {config.label for config in spec.enqueue}
     known = {_key(config.params): "is enqueued in the study already" for config in spec.enqueue}
     added: list[QueuedConfig] = []

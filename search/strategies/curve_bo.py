@@ -54,7 +54,7 @@ from search.surrogates.history import (
 )
 from search.table import Table
 from search.threads import one_thread
-from search.transfer import OPENERS, Informed
+from search.transfer import Informed
 from search.view import Fidelity, StudyView
 
 _FIRST_TARGETS = (0.04, 0.08, 0.16)
@@ -119,8 +119,7 @@ class CurveBO:
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
         usable = sum(math.isfinite(best_loss(view, trial)) for trial in view.trials)
-        initial = self.initial_trials + (OPENERS if view.sources else 0)
-        if len(view.trials) < initial or usable < 2:
+        if len(view.trials) < self.initial_trials or usable < 2:
             why = (
                 f"the first {self.initial_trials}"
                 if usable >= 2 or not view.trials
@@ -305,13 +304,7 @@ class _Round:
             none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
             worths = np.stack([self._worth(outlook, none, np.full(len(pool), t), rivals) for t in targets])
             worth = worths.max(axis=0) + feasible
-            believed = log_prior_of(self.space, pool)
-            if self.columns.sources:
-                known = len(self.view.trials)
-                believed = believed + self.columns.log_belief(
-                    features, self.features[:known], everyone.mean[:known]
-                )
-            believed = weight(len(self.view.trials)) * believed
+            believed = weight(len(self.view.trials)) * log_prior_of(self.space, pool)
             ranked = np.argsort(-(worth + believed), kind="stable")
             if scales:
                 pool = pool.take(ranked[:10])

@@ -16,7 +16,6 @@ from search.decision import Answer, Continue
 from search.sampling import sobol_points
 from search.strategies.asha import halve
 from search.strategies.rungs import ladder, promotions, rung_levels
-from search.transfer import FIRST
 from search.view import Fidelity, StudyView, TrialView
 
 ETA = 3
@@ -48,8 +47,6 @@ class Explorers:
     def points(self) -> Iterator[npt.NDArray[np.float64]]:
         """The Sobol sequence of the study's seed, from the first point that was not launched."""
         place = sum(trial.origin == "strategy" for trial in self.trials)
-        if self.view.sources:  # some of them may be of the sources: what is tried is passed over
-            place = max(0, place - max(FIRST, len(self.view.sources)))
         sequence = sobol_points(len(self.view.space.dimensions), place, self.view.seed)
         return leaning(self.view.space, sequence, place)
 

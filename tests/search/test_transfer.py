@@ -17,7 +17,7 @@ from search.features import Features
 from search.overlap import placed, shared
 from search.space import ParamValue, SearchSpace
 from search.strategies import create, names
-from search.transfer import FIRST, Informed, portfolio
+from search.transfer import FIRST, OPENERS, Informed, start
 from search.view import BudgetLeft, Fidelity, PastTrial, Source, StudyView, TrialView
 from tests.search.support import CONDITIONAL, MIXED, documents
 
@@ -144,66 +144,147 @@ def test_shares_of_a_mixture_come_together_or_not_at_all() -> None:
 # What is tried first
 
 
-def test_the_best_of_a_source_are_tried_first_and_are_unlike_each_other() -> None:
+def ended(number: int, launch: Launch, value: float) -> TrialView:
+    """What becomes of a launch, with the same value at every step."""
+    steps = tuple(range(1, launch.target + 1))
+    return TrialView(
+        number, launch.params, "paused", steps, (value,) * len(steps), launch.target, launch.target,
+        launch.target, True,
+    )  # fmt: skip
+
+
+def others(first: int, value: float, step: int = 3) -> tuple[TrialView, ...]:
+    """The strategy's own trials: four."""
+    launches = [Launch({"lr": 0.5, "momentum": 0.1 * i}, step, "x") for i in range(4)]
+    return tuple(ended(number, each, value) for number, each in enumerate(launches, start=first))
+
+
+def opened(view: StudyView, value: float) -> tuple[TrialView, ...]:
+    due = start(view, 1).due
+    return tuple(ended(number, launch, value) for number, launch in enumerate(due, start=1))
+
+
+def test_a_source_opens_with_its_best_on_the_second_rung() -> None:
     first = launched(plane_view(plane_source()), slots=20)
-    assert len(first) == FIRST
-    assert all(launch.target == 1 for launch in first)
-    values = [bowl(float(p.params["lr"]), float(p.params["momentum"])) for p in first]
+    assert [launch.target for launch in first] == [3] * OPENERS
     everyone = [bowl(float(t.params["lr"]), float(t.params["momentum"])) for t in plane_source().trials]
-    assert values[0] <= np.quantile(everyone, 0.1)
+    for launch in first:
+        value = bowl(float(launch.params["lr"]), float(launch.params["momentum"]))
+        assert value <= np.quantile(everyone, 0.25)
     points = Features.of(SearchSpace.from_json(PLANE)).encode([launch.params for launch in first])
-    apart = [np.linalg.norm(a - b) for i, a in enumerate(points) for b in points[:i]]
-    assert min(apart) >= 0.3
-    assert "the study 'old'" in first[0].reason
+    assert np.linalg.norm(points[0] - points[1]) >= 0.3
+    assert "number 1 of the best in the study 'old'" in first[0].reason
+
+
+def test_a_source_whose_openers_do_well_is_followed() -> None:
+    view = plane_view(plane_source())
+    openers = opened(view, 1.0)
+    told = start(replace(view, trials=openers + others(3, 2.0)), 1)
+    assert told.standings == (("old", "followed"),)
+    assert len(told.due) == FIRST - OPENERS
+    assert told.view.sources == view.sources
+    assert told.view.trials == openers + others(3, 2.0)
+
+
+def test_a_source_that_is_in_doubt_or_misleads_leaves_no_trace() -> None:
+    view = plane_view(plane_source())
+    openers = opened(view, 1.0)
+    for own in ((), others(3, 2.0)[:3], others(3, 2.0, step=1), others(3, 0.5)):
+        told = start(replace(view, trials=openers + own), 1)
+        assert not told.due
+        assert told.view == replace(view, trials=own, sources=())
+    assert told.standings == (("old", "not followed"),)
+    diagnostics = decide(replace(view, trials=openers + others(3, 0.5)), 1, 0).diagnostics
+    assert diagnostics["warm_start"] == [{"source": "old", "standing": "not followed"}]
+
+
+def test_after_a_misleading_source_the_strategy_decides_as_without_one() -> None:
+    view = plane_view(plane_source())
+    openers = opened(view, 10.0)
+    own = tuple(replace(t, number=t.number + OPENERS) for t in plane_trials())
+    with_source = decide(replace(view, trials=openers + own), 3, 0)
+    without = decide(replace(view, trials=own, sources=()), 3, 0)
+    assert with_source.decisions == without.decisions
+
+
+def test_openers_that_diverge_are_not_followed() -> None:
+    view = plane_view(plane_source())
+    openers = opened(view, 1.0)
+    broken = replace(openers[1], status="failed", failure="diverged", steps=(), values=(), step=0)
+    told = start(replace(view, trials=(openers[0], broken, *others(3, 2.0))), 1)
+    assert told.standings == (("old", "not followed"),)
 
 
 @pytest.mark.parametrize("strategy", names())
-def test_every_strategy_starts_with_them(strategy: str) -> None:
+def test_every_strategy_starts_with_the_best_of_the_sources(strategy: str) -> None:
     view = plane_view(plane_source(), strategy=strategy)
     target = create(strategy, {}, view.space, FIDELITY).first_target(FIDELITY)
-    wanted = [first.params for first in portfolio(view)]
-    trials: tuple[TrialView, ...] = ()
-    for number in range(1, FIRST + 1):
-        (launch,) = launched(replace(view, trials=trials))
-        assert (launch.params, launch.target) == (wanted[number - 1], target)
-        trials += (TrialView(number, launch.params, "running", target=target, first_target=target),)
-    assert not portfolio(replace(view, trials=trials))
+    first = launched(view, slots=9)
+    assert len(first) == OPENERS
+    assert {launch.target for launch in first} == {max(3, target)}
+    trials = tuple(ended(number, launch, 1.0) for number, launch in enumerate(first, start=1))
+    seen = start(replace(view, trials=trials), target).view.trials
+    # What was trained fully is too dear to be hidden.
+    assert seen == (trials if target == 27 else ())
     assert "old" not in launched(replace(view, trials=trials))[0].reason
 
 
-def test_sources_take_turns() -> None:
-    far = replace(plane_source(seed=5), name="far")
-    reasons = [first.reason for first in portfolio(plane_view(plane_source(), far))]
-    assert ["far" in reason for reason in reasons] == [False, True, False, True, False]
-    many = [replace(plane_source(seed=i), name=f"number {i}") for i in range(FIRST + 2)]
-    assert len(portfolio(plane_view(*many))) == FIRST + 2
+def test_each_source_is_judged_by_its_own_openers() -> None:
+    view = plane_view(plane_source(), replace(plane_source(seed=5), name="far"))
+    openers = opened(view, 1.0)
+    assert ["far" in launch.reason for launch in start(view, 1).due] == [False, False, True, True]
+    bad = tuple(replace(t, values=(9.0,) * 3) for t in openers[2:])
+    told = start(replace(view, trials=openers[:2] + bad + others(5, 2.0)), 1)
+    assert told.standings == (("old", "followed"), ("far", "not followed"))
+    assert [source.name for source in told.view.sources] == ["old"]
+    assert told.view.trials == openers[:2] + others(5, 2.0)
 
 
-def test_what_was_tried_already_is_not_tried_again() -> None:
-    best = portfolio(plane_view(plane_source()))[0].params
-    tried = TrialView(1, best, "completed", (27,), (0.1,), 27, 27, 27, origin="enqueued")
-    view = plane_view(plane_source(), trials=(tried,))
-    assert best not in [first.params for first in portfolio(view)]
+def test_the_same_source_twice_is_tried_once() -> None:
+    due = start(plane_view(plane_source(), plane_source()), 1).due
+    assert len(due) == len({tuple(launch.params.items()) for launch in due}) == OPENERS
+
+
+def test_what_was_enqueued_already_is_not_tried_again() -> None:
+    best = start(plane_view(plane_source()), 1).due[0]
+    tried = replace(ended(1, best, 1.0), origin="enqueued")
+    told = start(plane_view(plane_source(), trials=(tried,)), 1)
+    assert best.params not in [launch.params for launch in told.due]
+    assert told.view.trials == (tried,)
 
 
 def test_they_stay_within_the_budget() -> None:
-    view = plane_view(plane_source(), strategy="random", budget=BudgetLeft(trials=2))
-    assert len(launched(view, slots=9)) == 2
-    view = plane_view(plane_source(), strategy="random", budget=BudgetLeft(fidelity=27 * 3 + 1))
-    assert len(launched(view, slots=9)) == 3
+    view = plane_view(plane_source(), strategy="random", budget=BudgetLeft(trials=1))
+    assert len(launched(view, slots=9)) == 1
+    view = plane_view(plane_source(), strategy="random", budget=BudgetLeft(fidelity=27 + 1))
+    assert len(launched(view, slots=9)) == 1
 
 
 def test_what_a_source_lacks_is_tried_at_different_places() -> None:
     document = PLANE | {"decay": {"type": "float", "low": 0.0, "high": 1.0}}
-    decays = {first.params["decay"] for first in portfolio(plane_view(plane_source(), document=document))}
-    assert len(decays) == FIRST
+    decays = {
+        launch.params["decay"] for launch in start(plane_view(plane_source(), document=document), 1).due
+    }
+    assert len(decays) == OPENERS
 
 
 def test_only_legal_configurations_are_tried() -> None:
     space = SearchSpace.from_json(PLANE, [{"terms": {"momentum": 1}, "relation": "<=", "bound": 0.5}])
-    view = replace(plane_view(plane_source()), space=space)
-    for first in portfolio(view):
-        assert not space.check(first.params)
+    due = start(replace(plane_view(plane_source()), space=space), 1).due
+    assert due
+    for launch in due:
+        assert not space.check(launch.params)
+
+
+def test_a_finite_space_is_not_tried_twice() -> None:
+    document = {"kind": {"type": "categorical", "choices": ["a", "b", "c"]}}
+    trials = tuple(PastTrial({"kind": kind}, 900, float(i)) for i, kind in enumerate("abc"))
+    view = plane_view(Source("old", OTHER_FIDELITY, False, trials), document=document, strategy="asha")
+    known: tuple[TrialView, ...] = ()
+    while len(known) < 3:
+        (launch,) = launched(replace(view, trials=known))
+        known += (ended(len(known) + 1, launch, 1.0),)
+    assert {trial.params["kind"] for trial in known} == {"a", "b", "c"}
 
 
 # What the model is told
@@ -219,29 +300,39 @@ def test_a_column_says_what_the_source_expects() -> None:
     informed = Informed(plane_view(plane_source(80)))
     good, bad = {"lr": 1e-3, "momentum": 0.7}, {"lr": 1.0, "momentum": 0.0}
     column = informed.encode([good, bad])[:, -1]
-    assert column[0] < 0 < 0.5 < column[1]
+    assert column[0] < 0.25
+    assert column[1] > 0.75
 
 
 def test_how_far_a_source_agrees_is_told() -> None:
-    trials = plane_trials()
+    params = [trial.params for trial in plane_trials()]
+    ends = np.array([bowl(float(p["lr"]), float(p["momentum"])) for p in params])
     agreement = []
     for sign in (1.0, -1.0):
-        view = plane_view(plane_source(80, sign), trials=trials)
-        (told,) = decide(view, 1, 0).diagnostics["sources"]
+        informed = Informed(plane_view(plane_source(80, sign)))
+        (told,) = informed.agreement(informed.encode(params), ends)
         assert (told["source"], told["trials"]) == ("old", 80)
-        agreement.append(told["agreement"])
+        agreement.append(float(str(told["agreement"])))
     assert agreement[0] > 0.7
     assert agreement[1] < -0.7
 
 
 def test_values_of_a_maximised_source_are_turned_round() -> None:
     source = replace(plane_source(sign=-1.0), maximize=True)
-    assert portfolio(plane_view(source)) == portfolio(plane_view(plane_source()))
+    assert start(plane_view(source), 1).due == start(plane_view(plane_source()), 1).due
 
 
 def test_the_same_view_decides_the_same() -> None:
-    view = plane_view(plane_source(), trials=plane_trials())
-    assert decide(view, 3, 0) == decide(view, 3, 0)
+    view = plane_view(plane_source())
+    own = tuple(replace(t, number=t.number + OPENERS) for t in plane_trials())
+    followed = opened(view, -1.0)
+    due = start(replace(view, trials=followed + own), 1).due
+    first = tuple(ended(number, launch, 0.1) for number, launch in enumerate(due, start=20))
+    view = replace(view, trials=followed + own + first)
+    answer = decide(view, 3, 0)
+    assert answer == decide(view, 3, 0)
+    assert answer.diagnostics["warm_start"] == [{"source": "old", "standing": "followed"}]
+    assert answer.diagnostics["sources"][0]["source"] == "old"
 
 
 @pytest.mark.parametrize(
@@ -260,9 +351,13 @@ def test_the_same_view_decides_the_same() -> None:
 )
 def test_odd_sources_do_no_harm(trials: tuple[PastTrial, ...]) -> None:
     source = Source("odd", OTHER_FIDELITY, False, trials)
-    assert launched(plane_view(source), 2)
-    for answer in (decide(plane_view(source, trials=plane_trials()), 2, 0),):
-        assert answer.decisions
+    view = plane_view(source)
+    assert launched(view, 2)
+    informed = Informed(view).encode([trial.params for trial in plane_trials()])
+    assert np.isfinite(informed).all()
+    openers = tuple(t for t in opened(view, -1.0) if t.number <= OPENERS)
+    own = tuple(replace(t, number=t.number + OPENERS) for t in plane_trials())
+    assert decide(replace(view, trials=openers + own), 2, 0).decisions
 
 
 @settings(max_examples=20, deadline=None)
@@ -278,7 +373,7 @@ def test_sources_of_any_space_teach_any_study(there: dict[str, Any], seed: int) 
         space = SearchSpace.from_json(document)
         sources = (Source("any", OTHER_FIDELITY, bool(seed % 2), past),)
         view = StudyView(space, FIDELITY, True, "curve-bo", sources=sources)
-        for first in portfolio(view):
-            assert not space.check(first.params)
+        for launch in start(view, 1).due:
+            assert not space.check(launch.params)
         points = rng.random((20, len(space.dimensions)))
         assert np.isfinite(Informed(view).encode([space.decode(point) for point in points])).all()

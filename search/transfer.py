@@ -1,17 +1,16 @@
-"""Learning from earlier studies: what to try first, and what to expect of a configuration.
+"""Learning from earlier studies: which to follow, what to try first, what to expect of a configuration.
 
 A *source* is an earlier study, perhaps of another task, another metric and another space. Its trials are
 mapped onto this study's space (:mod:`search.overlap`); what the source says nothing of is at its middle.
-They are used twice:
+It is used twice:
 
-- :func:`portfolio`: the best configurations of the sources, unlike each other, are this study's first. With
-  a strategy that starts trials on a low rung, misleading ones cost a few short trainings.
-- :class:`Informed`: what a Gaussian process of the source says of a configuration's end is one more column
-  of the encoding that this study's own model sees. How much of a study's losses it explains, and in which
-  direction, is found by that model: f(x) = rho f_source(x) + delta(x), the autoregressive co-kriging of
-  Kennedy and O'Hagan, "Predicting the output from a complex computer code when fast approximations are
-  available" (2000), with rho integrated out by the model's linear kernel. So a source that has nothing to
-  say of this study is soon not listened to, and there is no weight to be set.
+- :func:`start`: its best configurations, unlike each other, are tried first, two of them whatever comes of
+  it. They say whether the source is followed. One that is not leaves no trace but what these two cost.
+- :class:`Informed`: what a Gaussian process of a source that is followed says of a configuration's end is
+  one more column of the encoding that this study's own model sees. How much of a study's losses it explains
+  is found by that model: f(x) = rho f_source(x) + delta(x), the autoregressive co-kriging of Kennedy and
+  O'Hagan, "Predicting the output from a complex computer code when fast approximations are available"
+  (2000), with rho integrated out by the model's linear kernel.
 
 Nothing is remembered between decisions; the fit of a source, a pure function of its trials, is cached.
 """
@@ -229,9 +228,7 @@ class _Past:
     def columns(self) -> npt.NDArray[np.intp]:
         """The columns of the encoding that belong to parameters of which the source says something."""
         own = Features.of(self.space)
-        names = {
-            name for name, told in zip(self.space.dimensions, self.known.any(axis=0), strict=True) if told
-        }
+        names = {self.space.dimensions[at] for at in np.flatnonzero(self.known.any(axis=0)).tolist()}
         return np.array(
             [at for at, column in enumerate(own.columns) if names.intersection(column.parameters)],
             dtype=np.intp,

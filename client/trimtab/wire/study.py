@@ -234,7 +234,7 @@ class WarmStart(Wire):
 
     studies: list[Name] = Field(default_factory=list, max_length=limits.MAX_SOURCES)
     """Earlier studies of the same server, by id; the client takes a name that only one study has, too. The
-    best of them is tried first, and a strategy with a model of all curves learns how far to follow them."""
+    best two configurations of each are tried first, and it is followed if they do well."""
     function: Function | None = None
     """Names configurations to be tried first; its module stands beside the study file, or is installed. The
     client runs it when the study is submitted, and sends what it names under ``enqueue``."""

@@ -15,13 +15,14 @@ import argparse
 import json
 import statistics
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +32,7 @@ from bench.search.problems import NoDataError, Problem, problems
 from bench.search.protocol import run_study
 from bench.search.results import Row, Rows, mean_and_error
 from search.transfer import OPENERS
-from search.view import PastTrial, Source
+from search.view import Fidelity, PastTrial, Source
 
 Kind = Literal["none", "good", "misleading"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -74,7 +75,7 @@ class Sources:
                     ]
                 )
             )
-        fidelity = TrimtabEngine("curve-bo", problem, 1, 0).fidelity
+        fidelity = Fidelity(1, problem.max_epochs, 1, "epochs")
         trials = tuple(PastTrial(**row) for row in json.loads(path.read_text()))
         return Source(problem.name, fidelity, problem.maximize, trials)
 
@@ -100,15 +101,8 @@ def main(arguments: Sequence[str], console: Console) -> int:
     kinds = [kind for kind in KINDS if kind in given.kinds.split(",")]
     if not given.table:
         for seed, (first, second), kind in product(range(given.seeds), PAIRS, kinds):
-            run(
-                by_name[f"lcbench-{first}"],
-                by_name[f"lcbench-{second}"],
-                kind,
-                seed,
-                rows,
-                sources,
-                console,
-            )
+            pair = by_name[f"lcbench-{first}"], by_name[f"lcbench-{second}"]
+            run(*pair, kind, seed, rows, sources, console)
     console.print(*tables([row for row in rows.by_key.values() if row.seed < given.seeds]))
     return 0
 
@@ -177,7 +171,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     return [printed, ratios]
 
 
-def _ratio(curves: dict[Kind, np.ndarray], kind: Kind, at: int) -> float:
+def _ratio(curves: Mapping[Kind, npt.NDArray[np.float64]], kind: Kind, at: int) -> float:
     logs = [
         np.log(max(one, 1e-4) / max(other, 1e-4))
         for one, other in zip(curves[kind][:, at], curves["none"][:, at], strict=True)

@@ -3,7 +3,8 @@
 ``python -m bench transfer --seeds 3``
 
 The source is a study of one LCBench data set, the target another one of the same space. The misleading
-source is the same study with its values negated: what was best is reported as worst. All studies are
+source is the same study with its values negated: what was best is reported as worst. In an unrelated one
+they are shuffled. There is one source for each data set, and seeds are those of the target. All studies are
 ``curve-bo``'s, with one worker. Cost is measured as the epochs that studies need to come to the mean regret
 that studies without a source have after 250 and 500 epochs; the goal is at most 10 % more. They run to 600
 epochs, so that this can be seen.
@@ -34,7 +35,7 @@ from bench.search.results import Row, Rows, mean_and_error
 from search.transfer import OPENERS
 from search.view import Fidelity, PastTrial, Source
 
-Kind = Literal["none", "good", "misleading"]
+Kind = Literal["none", "good", "misleading", "unrelated"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 PAIRS = (
@@ -60,11 +61,11 @@ class Sources:
 
     folder: Path
 
-    def of(self, problem: Problem, seed: int) -> Source:
-        """The study of ``problem`` with this seed."""
-        path = self.folder / f"{problem.name}-{seed}.json"
+    def of(self, problem: Problem) -> Source:
+        """The study of ``problem``."""
+        path = self.folder / f"{problem.name}.json"
         if not path.is_file():
-            engine = TrimtabEngine("curve-bo", problem, 1, _seed(problem, 1_000 + seed))
+            engine = TrimtabEngine("curve-bo", problem, 1, _seed(problem, 1_000))
             run_study(problem, engine, 1, SOURCE_EPOCHS)
             self.folder.mkdir(parents=True, exist_ok=True)
             path.write_text(
@@ -83,6 +84,13 @@ class Sources:
 def negated(source: Source) -> Source:
     """The same study with its values negated."""
     return replace(source, trials=tuple(replace(trial, value=-trial.value) for trial in source.trials))
+
+
+def shuffled(source: Source, seed: int) -> Source:
+    """The same study with its values at other trials."""
+    values = np.random.default_rng(seed).permutation([trial.value for trial in source.trials]).tolist()
+    trials = zip(source.trials, values, strict=True)
+    return replace(source, trials=tuple(replace(trial, value=value) for trial, value in trials))
 
 
 def main(arguments: Sequence[str], console: Console) -> int:
@@ -113,9 +121,10 @@ def run(
     """One study of the problem ``second``, after one of ``first``; kept in ``rows``."""
     if rows.get((second.name, kind, 1, seed)) is not None:
         return
-    source = () if kind == "none" else (sources.of(first, seed),)
-    if kind == "misleading":
-        source = (negated(source[0]),)
+    source: tuple[Source, ...] = ()
+    if kind != "none":
+        told = sources.of(first)
+        source = ({"good": told, "misleading": negated(told), "unrelated": shuffled(told, seed)}[kind],)
     engine = TrimtabEngine("curve-bo", second, 1, _seed(second, seed), source)
     # The decisions that are not about sources get the same seeds in studies of every kind.
     engine.decided = 0 if source else OPENERS
@@ -165,7 +174,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     ratios.add_column("source")
     for epochs in SHOWN:
         ratios.add_column(str(epochs), justify="right")
-    for kind in ("good", "misleading"):
+    for kind in KINDS[1:]:
         if len(curves[kind]) and len(curves["none"]):
             ratios.add_row(kind, *(f"{_ratio(curves, kind, e // EVERY - 1):.2f}" for e in SHOWN))
     return [printed, ratios]

@@ -47,8 +47,12 @@ def test_a_misleading_source_costs_its_openers_and_no_more(
     Console(file=printed, width=150).print(*transfer.tables(list(rows.by_key.values())))
     assert "misleading" in printed.getvalue()
     # What is kept is not run again.
-    assert sources.of(first, 0) == sources.of(first, 0)
-    assert transfer.negated(transfer.negated(sources.of(first, 0))) == sources.of(first, 0)
+    source = sources.of(first)
+    assert source == sources.of(first)
+    assert transfer.negated(transfer.negated(source)) == source
+    values, others = ([t.value for t in each.trials] for each in (source, transfer.shuffled(source, 0)))
+    assert values != others
+    assert sorted(values) == sorted(others)
 
 
 def test_epochs_to_the_same_regret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ _DIVERGED = 3.0
 """The largest scaled loss that a failure counts as."""
 _REFERENCE = 256
 """Configurations, even over the space, whose predicted ends give the scale of a source's column."""
-GAIN = 0.3
+_GAIN = 0.3
 """Of a source's column: so much for a standard deviation, about as much as other columns vary."""
 _CLIPPED = 3.0
 """Standard deviations beyond which a source's prediction is cut off."""
@@ -102,6 +102,7 @@ def start(view: StudyView, first_target: int) -> Start:
     by_key = {view.space.key(trial.params): trial for trial in view.trials}
     due: dict[Key, Launch] = {}
     hidden: set[Key] = set()
+    shown: set[Key] = set()
     followed: list[Source] = []
     standings: list[tuple[str, Standing]] = []
     for source, own, names in zip(view.sources, picks, keys, strict=True):
@@ -113,13 +114,16 @@ def start(view: StudyView, first_target: int) -> Start:
         standings.append((source.name, standing))
         if standing == "followed":
             followed.append(source)
+            shown.update(names)
         elif target < view.fidelity.max and not view.space.finite:
             hidden.update(names[:OPENERS])
         wanted = FIRST if standing == "followed" else OPENERS
-        first = list(zip(names, own, strict=True))[:wanted]
-        due |= {key: pick for key, pick in first if key not in by_key}
+        for key, pick in list(zip(names, own, strict=True))[:wanted]:
+            if key not in by_key:
+                due.setdefault(key, pick)
     if len(mine) >= _LATEST:
         due = {}
+    hidden -= shown  # two sources may have openers in common
     trials = tuple(
         t for t in view.trials if t.origin != "strategy" or view.space.key(t.params) not in hidden
     )
@@ -162,7 +166,7 @@ class Informed:
     def encode_table(self, table: Table) -> Array:
         """:meth:`encode` of configurations that are columns already."""
         features = self.own.encode_table(table)
-        columns = [0.5 + GAIN * past.expected(features) for _, past in self.sources]
+        columns = [0.5 + _GAIN * past.expected(features) for _, past in self.sources]
         return np.column_stack([features, *columns])
 
     def agreement(self, features: Array, ends: Array) -> list[dict[str, object]]:

@@ -245,6 +245,23 @@ def test_the_same_source_twice_is_tried_once() -> None:
     assert len(due) == len({tuple(launch.params.items()) for launch in due}) == OPENERS
 
 
+def test_an_opener_of_a_source_that_is_followed_is_seen() -> None:
+    """Though a second source, which has it in common, is not followed."""
+    only = plane_source()
+    best = start(plane_view(only), 1).due[0].params
+    bad = tuple(PastTrial({"lr": 10.0**-i, "momentum": 0.0}, 900, 5.0) for i in range(1, 5))
+    common = Source("common", OTHER_FIDELITY, False, (PastTrial(best, 900, -9.0), *bad))
+    view = plane_view(only, common)
+    due = start(view, 1).due
+    assert len(due) == 2 * OPENERS - 1
+    trials = tuple(
+        ended(n, each, 1.0 if "old" in each.reason else 9.0) for n, each in enumerate(due, start=1)
+    )
+    told = start(replace(view, trials=trials + others(9, 2.0)), 1)
+    assert told.standings == (("old", "followed"), ("common", "not followed"))
+    assert told.view.trials == (*(t for t in trials if t.values[0] == 1.0), *others(9, 2.0))
+
+
 def test_what_was_enqueued_already_is_not_tried_again() -> None:
     best = start(plane_view(plane_source()), 1).due[0]
     tried = replace(ended(1, best, 1.0), origin="enqueued")

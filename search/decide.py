@@ -45,10 +45,37 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
         # same draws twice.
         rng = np.random.default_rng([seed, len(told.view.trials)])
-        answer = strategy.decide(told.view, slots, rng)
+        answer = _pruned(told.view, slots, rng) if view.prune else strategy.decide(told.view, slots, rng)
         answer = replace(answer, diagnostics={**answer.diagnostics, **told.diagnostics})
     verify(view, slots, answer)
     return answer
+
+
+def _whole(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+    return create(view.strategy, view.options, view.space, view.fidelity).decide(view, slots, rng)
+
+
+def _pruned(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+    """The strategy's answer in what is left of the space; now and then, in the whole of it."""
+    from search import pruning  # its models are heavy: only where a study prunes
+
+    changed = pruning.prune(view, rng) if pruning.due(view) else None
+    left = changed or view.pruning
+    if left is None or not left.prunes:
+        return replace(_whole(view, slots, rng), pruning=changed)
+    if not pruning.whole_turn(view):
+        answer = _whole(pruning.inside(view, left), min(slots, pruning.until_whole(view)), rng)
+        # What is left may be exhausted long before the whole.
+        if not any(isinstance(decision, Finish) for decision in answer.decisions):
+            return replace(answer, pruning=changed)
+    turn = pruning.whole_turn(view)
+    why = f"one in {pruning.WHOLE_EVERY}" if turn else "what is left of it has been tried"
+    answer = _whole(view, min(slots, 1), rng)
+    marked = (
+        replace(d, reason=f"{d.reason}; from the whole space, {why}") if isinstance(d, Launch) else d
+        for d in answer.decisions
+    )
+    return replace(answer, decisions=tuple(marked), pruning=changed)
 
 
 def verify(view: StudyView, slots: int, answer: Answer) -> None:

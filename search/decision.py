@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.space import ParamValue
+
+if TYPE_CHECKING:
+    from search.pruning import Pruning
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +55,5 @@ class Answer:
     decisions: tuple[Decision, ...]
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able: fit quality, rung populations, what the strategy knew."""
+    pruning: Pruning | None = None
+    """What of the space is searched from now on; None: no change."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -111,16 +111,20 @@ def simulate(
     enqueue: Sequence[Params] = (),
     seconds_per_unit: Callable[[Params], float] = lambda params: 1.0,
     seed: int = 0,
+    prune: bool = False,
 ) -> History:
     """Run a study until its strategy finishes or its budget of time is spent."""
+    options = options or {}
     study = _Study(
-        StudyView(space, fidelity, maximize, strategy, options or {}, parallelism=workers, seed=seed),
+        StudyView(
+            space, fidelity, maximize, strategy, options, parallelism=workers, seed=seed, prune=prune
+        ),
         curve,
         budget,
         tuple(rules),
         seconds_per_unit,
     )
-    first_target = create(strategy, options or {}, space, fidelity).first_target(fidelity)
+    first_target = create(strategy, options, space, fidelity).first_target(fidelity)
     for params in enqueue:
         study.launch(Launch(params, first_target, "enqueued"), "enqueued")
     return study.run(workers, seed)
@@ -202,6 +206,8 @@ class _Study:
                 return
             answer = decide(self._view(), free, _decision_seed(seed, self.decided))
             self.decided += 1
+            if answer.pruning is not None:
+                self.frame = replace(self.frame, pruning=answer.pruning)
             for decision in answer.decisions:
                 self._apply(decision)
             if not any(isinstance(decision, Launch | Continue) for decision in answer.decisions):
@@ -308,22 +314,15 @@ class _Study:
 
     def _view(self) -> StudyView:
         """The study as search sees it now."""
-        frame = self.frame
         promised = sum(t.target - t.step for t in self.trials if t.active)
         trials, fidelity = self.budget.trials, self.budget.fidelity
-        return StudyView(
-            frame.space,
-            frame.fidelity,
-            frame.maximize,
-            frame.strategy,
-            frame.options,
-            tuple(_seen(trial) for trial in self.trials),
-            BudgetLeft(
+        return replace(
+            self.frame,
+            trials=tuple(_seen(trial) for trial in self.trials),
+            budget=BudgetLeft(
                 None if trials is None else max(0, trials - len(self.trials)),
                 None if fidelity is None else max(0, fidelity - self.units - promised),
             ),
-            frame.parallelism,
-            frame.seed,
         )
 
     def _note(

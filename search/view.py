@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from search.space import ParamValue, SearchSpace
+
+if TYPE_CHECKING:
+    from search.pruning import Pruning
 
 TrialStatus = Literal["queued", "running", "paused", "completed", "stopped", "failed"]
 ACTIVE: frozenset[TrialStatus] = frozenset({"queued", "running"})
@@ -111,6 +114,10 @@ class StudyView:
     """The study's own seed, the same for all its decisions: it scrambles sequences that outlast one."""
     sources: tuple[Source, ...] = ()
     """Earlier studies to learn from; see :mod:`search.transfer`."""
+    prune: bool = False
+    """Whether parts of the space may be left out (:mod:`search.pruning`)."""
+    pruning: Pruning | None = None
+    """What was left out so far."""
 
     def loss(self, value: float) -> float:
         """``value`` as a loss (lower is better); NaN and both infinities become +infinity."""

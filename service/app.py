@@ -12,7 +12,8 @@ from fastapi import FastAPI, Request, Response
 from sqlalchemy.exc import OperationalError
 
 from service.db.engine import Database
-from service.http import health, problems, stream, studies, trials, work
+from service.http import health, importances, problems, stream, studies, trials, work
+from service.http.analyst import Analyst
 from service.http.context import Context
 from service.http.guard import Guard
 from service.http.tail import Tail
@@ -57,12 +58,12 @@ def create_app(
         clock: the present moment, with its time zone.
         new_key: makes new public ids: letters and digits, at most 32 of them, never the same twice.
     """
-    context = Context(settings, database, clock, new_key, Tail(database))
+    context = Context(settings, database, clock, new_key, Tail(database), Analyst(database))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        await context.tail.close()
+        await context.close()
 
     app = FastAPI(
         title="Trimtab",
@@ -94,9 +95,9 @@ def create_app(
     app.add_exception_handler(OperationalError, unavailable)
     app.add_middleware(Guard, settings=settings, answers=answers, new_key=new_key)
     # Routes are tried one after the other: what is called for every step of every training comes first.
-    for module in (work, studies, trials, stream, health):
+    for module in (work, studies, trials, importances, stream, health):
         app.include_router(module.router(context))
-    app.include_router(web_router(database, clock, settings.token))
+    app.include_router(web_router(database, clock, settings.token, context.analyst))
     _describe(app, secured=settings.token is not None)
     return app
 

@@ -43,6 +43,14 @@ class InvalidError(ServiceError):
     title = "The request has mistakes"
 
 
+class UnavailableError(ServiceError):
+    """Not now: there is too much to do, or it took too long. The same call may succeed later."""
+
+    status = 503
+    kind = "unavailable"
+    title = "The service cannot do this now"
+
+
 class ForbiddenError(ServiceError):
     """The operator has not switched this capability on."""
 

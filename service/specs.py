@@ -55,6 +55,7 @@ def view_parts(spec: StudySpec) -> StudyView:
         options=dict(spec.strategy.options),
         parallelism=spec.parallelism,
         seed=spec.seeds.search,
+        prune=spec.prune,
     )
 
 

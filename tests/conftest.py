@@ -1,9 +1,13 @@
-"""For all tests: numerical libraries get one thread each, as in the workers' processes."""
+"""For all tests: numerical libraries get one thread each, as in workers' processes; sockets a folder."""
 
 from __future__ import annotations
 
 import os
 
+from bench.stack import ensure_runtime_folder
+
 # Before any is imported, here or in a child: small matrices take many times as long on many threads.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+ensure_runtime_folder()

@@ -72,7 +72,8 @@ class TrainingActor:
                 failure = failures.make(FailureKind.HANG, message, channel.output.text())
                 # A script can be stopped from here; a trainer that is stuck ends with its actor.
                 self._orders[token] = Order.LOST
-                training.join(timeout=HANG_JOIN_SECONDS)
+                if assignment.trainer.name is None:
+                    training.join(timeout=HANG_JOIN_SECONDS)
                 yield [Ended("failed", channel.step, failure=failure)]
                 return
             yield messages

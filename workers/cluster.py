@@ -77,6 +77,7 @@ def connected(settings: WorkerSettings) -> Iterator[None]:
                 )
                 yield
             finally:
+                _end_autoscaler()
                 ray.shutdown()
     finally:
         _remove_session(folder)
@@ -122,6 +123,14 @@ def _reaped(folder: Path) -> Iterator[None]:
         yield
     finally:
         process.communicate()
+
+
+def _end_autoscaler() -> None:
+    """Kill the autoscaler of the local Ray: it is deaf to SIGTERM, and Ray would wait a second for it."""
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(re.search(r"/autoscaler/.*monitor\.py$", word) for word in child.cmdline()):
+                child.kill()
 
 
 def local_folder(home: Path) -> Path:

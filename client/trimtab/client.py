@@ -29,6 +29,7 @@ from trimtab.loop import AskedTrial
 from trimtab.transport import Transport
 from trimtab.wire import views, work
 from trimtab.wire.base import Wire
+from trimtab.wire.importances import ImportanceMethod, ImportancesResponse
 from trimtab.wire.limits import MAX_PAGE
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import StudySpec
@@ -183,6 +184,14 @@ class Client:
             "POST", f"/v1/studies/{study}/extend", views.StudyDetail, body=limits, safe=True
         )
 
+    def prune(self, study: str) -> views.StudyDetail:
+        """Let parts of its space be left out, as ``prune: true`` in its file."""
+        return self._post(f"/v1/studies/{study}/prune", views.StudyDetail)
+
+    def unprune(self, study: str) -> views.StudyDetail:
+        """Search its whole space again, and leave nothing out from now on."""
+        return self._post(f"/v1/studies/{study}/unprune", views.StudyDetail)
+
     def summary(self, study: str) -> views.StudySummary:
         return self._get(f"/v1/studies/{study}/summary", views.StudySummary)
 
@@ -194,6 +203,20 @@ class Client:
     ) -> views.CurvesResponse:
         query = {"max_points": max_points, "max_lines": max_lines}
         return self._get(f"/v1/studies/{study}/curves", views.CurvesResponse, **query)
+
+    def importances(self, study: str, method: ImportanceMethod | None = None) -> ImportancesResponse:
+        """How much each parameter matters, by one method or by all; it takes a few seconds.
+
+        Raises :class:`~trimtab.errors.ConflictError` while too few trials have a result.
+        """
+        return self._transport.call(
+            "GET",
+            f"/v1/studies/{study}/importances",
+            ImportancesResponse,
+            query={"method": method},
+            safe=True,
+            wait_seconds=100.0,
+        )
 
     # Trials
 

@@ -27,7 +27,7 @@ from trimtab.errors import TrimtabError
 from trimtab.launch import adopt_orphans
 
 PROGRAMS = ("service.api", "service.scheduler", "workers.dispatcher")
-"""In the order of starting; stopped from the last to the first."""
+"""In the order of starting; the last one is stopped before the others."""
 MIGRATION = "migrations.upgrade"
 DEFAULT_PORT = 8787
 QUICK_SECONDS = 30.0
@@ -205,9 +205,10 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything: ask, wait, kill. The dispatcher goes first: it can give its runs back."""
-        for program in reversed(self._programs):
-            if program.process is not None:
-                _stop(program.process)
+        *others, dispatcher = self._programs
+        for group in ([dispatcher], others):
+            _stop([program.process for program in group if program.process is not None])
+            for program in group:
                 program.process = None
         _kill_orphans()
         if self._lock is not None:
@@ -307,14 +308,18 @@ def _lock(plan: ServerPlan) -> IO[str]:
     return file
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """All at once: each has its time to stop from now on."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _kill_orphans() -> None:

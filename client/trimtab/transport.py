@@ -26,6 +26,10 @@ class _NotReachedError(ConnectionFailedError):
     """The request never reached the service: any call may be repeated."""
 
 
+class _NoAddressError(ConnectionFailedError):
+    """There is no sense in repeating any call."""
+
+
 class Transport:
     """Sends requests and turns answers into wire models or :mod:`trimtab.errors`.
 
@@ -160,12 +164,9 @@ class Transport:
                 headers=sent,
                 timeout=None if timeout is None else timeout + wait,
             )
-        except (
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            httpx.UnsupportedProtocol,
-            httpx.InvalidURL,
-        ) as error:
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise self._unreachable(error, _NoAddressError) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise self._unreachable(error, _NotReachedError) from error
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
@@ -175,6 +176,8 @@ class Transport:
 
     def _retrying(self, safe: bool) -> tenacity.Retrying:
         def again(error: BaseException) -> bool:
+            if isinstance(error, _NoAddressError):
+                return False
             if isinstance(error, UnavailableError):
                 return safe or error.problem.status in (429, 503)
             return isinstance(error, ConnectionFailedError if safe else _NotReachedError)

@@ -14,7 +14,7 @@ from search.strategies.base import Strategy
 from search.strategies.bo import BayesianOptimisation
 from search.strategies.bohb import Bohb
 from search.strategies.cmaes import CmaEs
-from search.strategies.curve_bo import CurveBO
+from search.strategies.freeze_thaw import CurveBO
 from search.strategies.hyperband import Hyperband
 from search.strategies.quasirandom import Random, Sobol
 from search.strategies.tpe import Tpe

@@ -1,4 +1,4 @@
-"""``curve-bo``: Bayesian optimisation of whole learning curves, by freezing and thawing trials.
+"""The model of ``curve-bo``: Bayesian optimisation of whole learning curves, by freezing and thawing.
 
 A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end,
 trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial
@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -36,11 +36,10 @@ from search.acquisition import log_expected_improvement, probability_of_improvem
 from search.beliefs import log_prior_of, weight
 from search.decision import Answer, Continue, Decision, Finish, Launch
 from search.sampling import fresh, tried
-from search.space import ParamValue, SearchSpace
+from search.space import ParamValue
 from search.strategies.common import launches_left, why_done
-from search.strategies.explorers import Explorers, lowest_rung
+from search.strategies.explorers import Explorers
 from search.strategies.moves import near, spread
-from search.strategies.options import Option, read_options
 from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
 from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
@@ -95,41 +94,10 @@ class Move:
     """Why it is made whatever its worth."""
 
 
-@dataclass(frozen=True, slots=True)
-class CurveBO:
-    """See the module."""
-
-    initial_trials: int
-    """Size of the Sobol design; configurations that are enqueued or imported count."""
-
-    name: ClassVar[str] = "curve-bo"
-    lookahead: ClassVar[bool] = False
-    known_options: ClassVar[tuple[Option, ...]] = (Option("initial_trials", whole=True, at_least=2),)
-    conditional: ClassVar[bool] = True
-    categorical: ClassVar[bool] = True
-
-    @classmethod
-    def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> CurveBO:
-        given = read_options(cls.name, options, cls.known_options)
-        default = min(10, max(4, len(space.dimensions) + 2))
-        return cls(int(given.get("initial_trials", default)))
-
-    def first_target(self, fidelity: Fidelity) -> int:
-        return lowest_rung(fidelity)
-
-    def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-        usable = sum(math.isfinite(best_loss(view, trial)) for trial in view.trials)
-        if len(view.trials) < self.initial_trials or usable < 2:
-            why = (
-                f"the first {self.initial_trials}"
-                if usable >= 2 or not view.trials
-                else "too few finite results"
-            )
-            answer = Explorers(view).decide(slots, rng, f"explorer, before there is a model ({why})")
-            if answer.decisions or slots == 0 or usable < 2:
-                return answer
-        with one_thread():
-            return _Round(view, rng).answer(slots)
+def decide(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+    """The moves of greatest worth for up to ``slots`` slots. Two trials must have a finite result."""
+    with one_thread():
+        return _Round(view, rng).answer(slots)
 
 
 def _measured(fidelity: Fidelity, step: float) -> int:

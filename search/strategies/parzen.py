@@ -10,7 +10,7 @@ Optuna is told coordinates of the unit cube, which is its own scale for reals an
 scale; of other finite domains it is told the index of the value. A study is built in memory for each
 decision and thrown away.
 
-This is the one place that imports Optuna, and only when a model is needed.
+Optuna is imported here and in :mod:`search.importances` alone, and only when it is needed.
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ class ParzenEstimator:
     ) -> None:
         """``observed``: configurations with finite losses, the oldest, which counts least, first."""
         self._space = space
-        self._distributions = {name: _distribution(space.by_name[name].domain) for name in space.dimensions}
-        with _quiet():
+        self._distributions = {
+            name: distribution_of(space.by_name[name].domain) for name in space.dimensions
+        }
+        with quiet():
             sampler = optuna.samplers.TPESampler(n_startup_trials=0, seed=seed, group=space.conditional)
             self._study = optuna.create_study(sampler=sampler)
             self._study.add_trials(
@@ -68,7 +70,7 @@ class ParzenEstimator:
         What was drawn and passed over stays pending, too, which drives the next draw away from it.
         """
         for _ in range(_REDRAWS):
-            with _quiet():
+            with quiet():
                 drawn = self._study.ask(self._distributions).params
             # Children of conditions that do not hold are drawn along; decoding leaves them out.
             params = legal_at(
@@ -86,12 +88,13 @@ class ParzenEstimator:
         return create_trial(
             state=state,
             value=loss,
-            params={name: _code(point[name], distribution) for name, distribution in active.items()},
+            params={name: coded(point[name], distribution) for name, distribution in active.items()},
             distributions=active,
         )
 
 
-def _distribution(domain: Domain) -> BaseDistribution:
+def distribution_of(domain: Domain) -> BaseDistribution:
+    """What Optuna is told of a domain."""
     if domain.size == 1:
         return IntDistribution(0, 0)
     if isinstance(domain, Real) or (isinstance(domain, Whole) and domain.log):
@@ -111,7 +114,7 @@ def _cells(distribution: BaseDistribution) -> int | None:
     return None
 
 
-def _code(coordinate: float, distribution: BaseDistribution) -> float | int:
+def coded(coordinate: float, distribution: BaseDistribution) -> float | int:
     """What Optuna is told of a coordinate of the cube."""
     cells = _cells(distribution)
     return coordinate if cells is None else min(cells - 1, math.floor(coordinate * cells))
@@ -124,7 +127,7 @@ def _coordinate(code: float | int, distribution: BaseDistribution) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Optuna's notes on each new study and on ``group`` being experimental; only meanwhile."""
     verbosity = optuna.logging.get_verbosity()
     with warnings.catch_warnings():

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
+from search.pruning import Pruning
 from search.view import StudyView
 from service import specs
 from service.db import budget, completion, events, runs, views
@@ -106,6 +107,8 @@ def apply(session: Session, question: Question, answer: Answer, *, seconds: floa
         return False
     study.decided_version = question.version
     study.decide_error = None
+    if answer.pruning is not None and study.spec.get("prune"):  # nobody has switched it off meanwhile
+        _prune(session, study, answer.pruning, now)
     for decision in answer.decisions:
         if isinstance(decision, Finish):
             if completion.count_active(session, study) == 0:
@@ -115,6 +118,14 @@ def apply(session: Session, question: Question, answer: Answer, *, seconds: floa
             trial = _carry_out(session, study, decision, now)
             _record(session, study, question, answer, decision, trial, seconds, now)
     return True
+
+
+def _prune(session: Session, study: StudyRow, pruning: Pruning, now: datetime) -> None:
+    """Keep what of the space is searched from now on; an event says what has changed."""
+    before = Pruning.from_json(study.pruning) if study.pruning is not None else Pruning(0)
+    study.pruning = pruning.to_json()
+    if (before.frozen, before.ranges) != (pruning.frozen, pruning.ranges):
+        events.append(session, study, "study.pruned", data=study.pruning, now=now)
 
 
 def note_error(session: Session, study_id: int, message: str, *, now: datetime) -> None:

@@ -1,7 +1,8 @@
 """What a study's specification says that reports, leases and ends need: parsed once, kept in memory.
 
-Only the budget's limits of a specification ever change (a study is extended), and they are not read from
-here; so what is kept under a study's public id stays true.
+Of a specification only the budget's limits and ``prune`` ever change (a person extends a study, or has its
+whole space searched again), and they are not read from here; so what is kept under a study's public id
+stays true.
 """
 
 from __future__ import annotations

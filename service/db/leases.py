@@ -126,7 +126,11 @@ def ask(session: Session, study_key: str, request: AskRequest, now: datetime) ->
     candidates = _candidates(session, limit=1, study_id=study.id)
     chosen = _choose(candidates, None, 1)
     if not chosen:
-        return AskResponse(assignment=None, reason=_why_nothing(study, candidates))
+        return AskResponse(
+            assignment=None,
+            reason=_why_nothing(study, candidates),
+            ended=study.state not in (StudyState.RUNNING, StudyState.PAUSED),
+        )
     assignments = _start(session, chosen, ASKER, study.key, request.lease_seconds, now)
     return AskResponse(assignment=assignments[0], retry_after_seconds=0.0)
 

@@ -87,6 +87,8 @@ class StudyRow(Base):
     decided_version: Mapped[int] = mapped_column(default=0)
     """The version that search has seen."""
     decide_error: Mapped[str | None] = mapped_column(Text)
+    pruning: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What of the space is searched, as :class:`search.pruning.Pruning` has it; NULL: all of it."""
     # Copies out of the spec that queries filter and sort by.
     metric: Mapped[str] = mapped_column(String(120))
     maximize: Mapped[bool]

@@ -158,6 +158,34 @@ def extend(session: Session, key: str, request: ExtendRequest, now: datetime) ->
         reopen(session, study, "the budget was extended", now)
 
 
+def prune(session: Session, key: str, now: datetime) -> None:
+    """Let parts of the study's space be left out from now on.
+
+    Raises:
+        NotFoundError: there is no such study.
+    """
+    _allow_pruning(session, key, True, "study.prune_allowed", now)
+
+
+def unprune(session: Session, key: str, now: datetime) -> None:
+    """Search the whole space again, and leave nothing out from now on.
+
+    Raises:
+        NotFoundError: there is no such study.
+    """
+    _allow_pruning(session, key, False, "study.unpruned", now)
+
+
+def _allow_pruning(session: Session, key: str, allowed: bool, kind: str, now: datetime) -> None:
+    study = locked_study(session, key)
+    if study.spec.get("prune", False) == allowed:
+        return
+    study.spec = {**study.spec, "prune": allowed}
+    study.pruning = None
+    study.version += 1
+    events.append(session, study, kind, data={"reason": "by a person"}, now=now)
+
+
 def cancel(session: Session, key: str, now: datetime) -> None:
     """End a study for good: queued trials stop at once, running ones at their next report.
 

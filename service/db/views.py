@@ -15,10 +15,12 @@ from typing import Any
 from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
+from search.pruning import Pruning
 from search.view import StudyView, TrialView
 from service import specs
 from service.db import budget, sources
 from service.db.models import CheckpointRow, MeasurementRow, StudyRow, TrialRow
+from service.db.reads.studies import find_study
 from trimtab.wire.states import CheckpointState
 from trimtab.wire.study import StudySpec
 
@@ -119,7 +121,17 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
         ),
         budget=budget.left(session, study),
         sources=sources.read(session, spec),
+        pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )
+
+
+def of_study(session: Session, key: str) -> tuple[int, StudyView]:
+    """The version and the view of the study with this id.
+
+    Raises :class:`~service.errors.NotFoundError` if there is none.
+    """
+    study = find_study(session, key)
+    return study.version, build(session, study)
 
 
 def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.db.engine import Database
+from service.http.analyst import Analyst
 from service.http.tail import Tail
 from service.settings import Settings
 
@@ -22,3 +23,9 @@ class Context:
     new_key: Callable[[], str]
     """A new public id: letters and digits, at most 32."""
     tail: Tail
+    analyst: Analyst
+
+    async def close(self) -> None:
+        """Let go of whoever listens or waits; done twice, it does no more."""
+        await self.tail.close()
+        await self.analyst.close()

@@ -71,6 +71,24 @@ IMPORT = _examples(
         },
     )
 )
+IMPORTANCES: dict[str, Any] = {
+    "study": "s1b2c3d4e5f6",
+    "basis": {"measured": 9, "predicted": 29, "worst": 2, "left_out": 1},
+    "rankings": [
+        {
+            "method": "sobol",
+            "importances": [
+                {"parameter": "lr", "importance": 0.71, "total": 0.8},
+                {"parameter": "optimizer", "importance": 0.11, "total": 0.19},
+                {"parameter": "momentum", "importance": 0.02, "total": 0.05},
+            ],
+            "explained": 0.84,
+            "notes": [],
+        }
+    ],
+    "computed_at": "2026-01-01T00:00:00Z",
+}
+"""An answer, shown in the documentation. A test holds it to its model."""
 ASK = _examples(now=("Without waiting", {"wait_seconds": 0}))
 REGISTER = _examples(
     dispatcher=(

@@ -28,7 +28,7 @@ DESCRIPTIONS = {
     415: "The body is not declared as JSON.",
     422: "The request has mistakes; `errors` names every bad field.",
     500: "A fault of the service; the log has the incident's details.",
-    503: "The database cannot be reached or is not migrated.",
+    503: "Not now: the database is away, or the service has too much to do.",
 }
 
 

@@ -151,6 +151,26 @@ def router(context: Context) -> APIRouter:
         return changed(study, studies.cancel)
 
     @routes.post(
+        "/{study}/prune",
+        operation_id="pruneStudy",
+        summary="Let parts of a study's space be left out",
+        responses=responses(404),
+    )
+    def prune(study: StudyKey) -> StudyDetail:
+        """As `prune: true` in its file: parameters that do not matter are frozen, ranges narrowed."""
+        return changed(study, studies.prune)
+
+    @routes.post(
+        "/{study}/unprune",
+        operation_id="unpruneStudy",
+        summary="Search a study's whole space again",
+        responses=responses(404),
+    )
+    def unprune(study: StudyKey) -> StudyDetail:
+        """Nothing is frozen or narrowed from now on."""
+        return changed(study, studies.unprune)
+
+    @routes.post(
         "/{study}/extend",
         operation_id="extendStudy",
         summary="Raise limits of a study's budget",

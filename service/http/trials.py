@@ -121,14 +121,15 @@ def router(context: Context) -> APIRouter:
     async def ask(
         study: StudyKey, request: Annotated[AskRequest, Body(openapi_examples=examples.ASK)]
     ) -> AskResponse:
-        """Waits up to `wait_seconds` for one. Report under the assignment's token."""
+        """Waits up to `wait_seconds` for one, unless the study has ended. Report under the assignment's
+        token."""
         nothing: list[AskResponse] = []
 
         def try_once() -> AskResponse | None:
             with database.write() as session:
                 answer = leases.ask(session, study, request, clock())
             nothing[:] = [answer]
-            return answer if answer.assignment is not None else None
+            return answer if answer.assignment is not None or answer.ended else None
 
         return await context.tail.attempt(try_once, request.wait_seconds) or nothing[0]
 

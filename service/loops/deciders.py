@@ -20,7 +20,7 @@ from search.decision import Answer
 from search.view import StudyView
 
 FITS_MODELS = frozenset({"bo", "bohb", "cmaes", "curve-bo", "tpe"})
-"""Strategies that decide in the slow process."""
+"""Strategies that decide in the slow process; studies that prune their space do, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class DeciderProcesses:
 
     def submit(self, view: StudyView, slots: int, seed: int) -> Future[Decided]:
         # Earlier studies are learned from by a model, whatever the strategy.
-        fits_models = view.strategy in FITS_MODELS or bool(view.sources)
+        fits_models = view.strategy in FITS_MODELS or view.prune or bool(view.sources)
         try:
             return self._pool(fits_models).submit(timed_decide, view, slots, seed)
         except BrokenExecutor:

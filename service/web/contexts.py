@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from trimtab.wire.base import ParamValue
+from trimtab.wire.importances import Importance, ImportancesResponse
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (
@@ -95,10 +96,39 @@ class StudyPage(Page):
     first_url: str | None
     next_url: str | None
     decisions: tuple[DecisionView, ...]
+    results: int
+    """Trials that are neither queued nor running."""
+    least_results: int
+    """With fewer, importances are not asked for."""
 
     @property
     def spec(self) -> StudySpec:
         return self.study.spec
+
+
+@dataclass(frozen=True, slots=True)
+class ImportanceRow:
+    """How much one parameter matters."""
+
+    parameter: str
+    doc: str
+    cells: tuple[Importance, ...]
+    """By each method, in the order of the answer's rankings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportancesPage(Page):
+    """``/studies/{id}/importances``; the panel of it stands on the study's page, too."""
+
+    template: ClassVar[str] = "importances.html"
+
+    study: StudyDetail
+    found: ImportancesResponse | None
+    missing: str
+    """What is missing where nothing was found."""
+    rows: tuple[ImportanceRow, ...]
+    left_out: int
+    """Parameters that matter less than those in ``rows``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,17 @@ from service.db import reads
 from service.db.engine import Database
 from service.db.reads.trials import TrialSort
 from service.errors import NotFoundError
-from service.web.contexts import Column, Setting, StudiesPage, StudyFilter, StudyPage, TrialPage
+from service.web.contexts import (
+    Column,
+    ImportanceRow,
+    ImportancesPage,
+    Setting,
+    StudiesPage,
+    StudyFilter,
+    StudyPage,
+    TrialPage,
+)
+from trimtab.wire.importances import Importance, ImportancesResponse
 from trimtab.wire.space import FloatParameter, expanded
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import Direction, StudySpec
@@ -28,6 +38,9 @@ STUDIES_PER_PAGE = 30
 TRIALS_PER_PAGE = 50
 DECISIONS_SHOWN = 12
 CURVES_SHOWN = 300
+PARAMETERS_RANKED = 20
+LEAST_RESULTS = 10
+"""Importances are not asked for with fewer; search refuses, too, but after seconds."""
 TRIALS_PER_EXPORT_READ = 500
 ACTIVE = (StudyState.RUNNING, StudyState.PAUSED)
 """In these states trials can be stopped."""
@@ -102,6 +115,8 @@ def study(
         first_url=_url(path, **kept) if cursor else None,
         next_url=_url(path, **kept, cursor=trials.next_cursor) if trials.next_cursor else None,
         decisions=tuple(decisions.items),
+        results=detail.trials.total - detail.trials.queued - detail.trials.running,
+        least_results=LEAST_RESULTS,
     )
 
 
@@ -135,6 +150,41 @@ def trial(database: Database, now: datetime, key: str, number: int, locked: bool
         previous=number - 1 if number > 1 else None,
         # Numbers count from 1 without gaps.
         next=number + 1 if number < detail.trials.total else None,
+    )
+
+
+def importances(
+    database: Database,
+    now: datetime,
+    key: str,
+    found: ImportancesResponse | None,
+    missing: str,
+    locked: bool,
+) -> ImportancesPage:
+    """How much each parameter of a study matters. Raises :class:`NotFoundError`."""
+    with database.read() as session:
+        detail = reads.study_detail(session, key, now)
+    space = expanded(detail.spec.space)
+    cells: dict[str, list[Importance]] = {}
+    for ranking in found.rankings if found is not None else ():
+        for row in ranking.importances:
+            cells.setdefault(row.parameter, []).append(row)
+    rows = [
+        ImportanceRow(name, space[name].doc if name in space else "", tuple(own))
+        for name, own in cells.items()
+    ]
+    rows.sort(
+        key=lambda row: -sum(cell.importance if cell.total is None else cell.total for cell in row.cells)
+    )
+    return ImportancesPage(
+        title=f"Importances of {detail.name}",
+        now=now,
+        locked=locked,
+        study=detail,
+        found=found,
+        missing=missing,
+        rows=tuple(rows[:PARAMETERS_RANKED]),
+        left_out=max(0, len(rows) - PARAMETERS_RANKED),
     )
 
 

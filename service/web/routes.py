@@ -7,14 +7,20 @@ from datetime import datetime
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from service.db.engine import Database
+from service.errors import ConflictError
+from service.http.analyst import Analyst
 from service.web import api_docs, assets, login, pages
 from service.web.contexts import ApiPage, StudyFilter
 from service.web.rendering import respond
+from trimtab.wire.importances import ImportanceMethod, ImportancesResponse
 
 
-def router(database: Database, clock: Callable[[], datetime], token: str | None) -> APIRouter:
+def router(
+    database: Database, clock: Callable[[], datetime], token: str | None, analyst: Analyst
+) -> APIRouter:
     """The dashboard's pages, to be mounted at ``/``. ``token``: the server's, None where it has none."""
     routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     routes.include_router(assets.router)
@@ -35,6 +41,17 @@ def router(database: Database, clock: Callable[[], datetime], token: str | None)
     @routes.get("/studies/{key}/trials/{number}")
     def trial(key: str, number: int) -> Response:
         return respond(pages.trial(database, clock(), key, number, locked))
+
+    @routes.get("/studies/{key}/importances")
+    async def importances(key: str) -> Response:
+        found: ImportancesResponse | None = None
+        missing = ""
+        try:
+            found = await analyst.importances(key, list(ImportanceMethod))
+        except ConflictError as error:
+            missing = error.detail
+        page = await run_in_threadpool(pages.importances, database, clock(), key, found, missing, locked)
+        return respond(page)
 
     @routes.get("/studies/{key}/study.yaml")
     def study_file(key: str) -> Response:

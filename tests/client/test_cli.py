@@ -197,6 +197,72 @@ def test_list_show_and_best(server: Stub) -> None:
     assert json.loads(best.stdout)["params"] == {"lr": 0.1}
 
 
+def test_pruning_is_allowed_taken_back_and_shown(server: Stub) -> None:
+    pruned = {
+        "results": 40, "frozen": {"depth": 3}, "ranges": {"lr": [0.01, 0.1]},
+        "reasons": {"depth": "frozen", "lr": "narrowed"},
+    }  # fmt: skip
+    server.on("POST /v1/studies/abc123/prune", (200, study()))
+    server.on("POST /v1/studies/abc123/unprune", (200, study()))
+    server.on("GET /v1/studies/abc123/summary", (200, summary(pruning=pruned)))
+    assert trimtab("prune", "demo", "--url", server.url).stdout == "demo may leave out parts of its space\n"
+    done = trimtab("prune", "demo", "--undo", "--url", server.url)
+    assert done.stdout == "demo searches its whole space\n"
+    shown = " ".join(trimtab("show", "demo", "--url", server.url).stdout.split())
+    assert "pruned lr 0.01 to 0.1 depth = 3" in shown
+
+
+RANKINGS = [
+    {
+        "method": method,
+        "importances": [
+            {"parameter": "lr", "importance": 0.75, "total": 0.85 if method == "sobol" else None},
+            {"parameter": "a-long-name/" * 3 + "end", "importance": 0.004, "total": None},
+        ],
+        "explained": 0.8 if method == "sobol" else None,
+        "notes": ["14 trials are few for 4 parameters"] if method == "fanova" else [],
+    }
+    for method in ("ped-anova", "fanova", "sobol")
+]
+IMPORTANCES = {
+    "study": "abc123",
+    "basis": {"measured": 1, "predicted": 11, "worst": 2, "left_out": 0},
+    "rankings": RANKINGS,
+    "computed_at": "2026-01-01T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_importances(server: Stub, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setattr(output.out, "width", width, raising=False)
+    server.on("GET /v1/studies/abc123/importances", (200, IMPORTANCES))
+    done = trimtab("importances", "demo", "--url", server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    (row,) = [line for line in lines if line.startswith("lr ")]
+    assert row.count("75%") == 3
+    assert row.endswith("75% / 85%")
+    assert "█" in row
+    assert "80% of the differences" in " ".join(done.stdout.split())
+    assert "fANOVA: 14 trials are few for 4 parameters" in done.stdout
+    assert "<1%" in done.stdout
+
+
+def test_importances_by_one_method_and_before_there_are_any(server: Stub) -> None:
+    server.on(
+        "GET /v1/studies/abc123/importances",
+        (200, IMPORTANCES | {"rankings": RANKINGS[2:]}),
+        (409, problem(409, "Importances need 10 trials with a result, so far 2 have one.")),
+    )
+    shown = trimtab("importances", "demo", "--method", "sobol", "--json", "--url", server.url)
+    assert json.loads(shown.stdout)["rankings"][0]["importances"][0]["total"] == 0.85
+    assert server.calls("GET /v1/studies/abc123/importances")[0].query == "method=sobol"
+    done = trimtab("importances", "demo", "--url", server.url)
+    assert done.returncode == 1
+    assert done.stderr == "error: Importances need 10 trials with a result, so far 2 have one.\n"
+
+
 @pytest.mark.parametrize(
     ("command", "route"), [("pause", "pause"), ("resume", "resume"), ("stop", "cancel")]
 )
@@ -288,6 +354,8 @@ def test_version_and_usage() -> None:
         "list",
         "show",
         "best",
+        "importances",
+        "prune",
         "pause",
         "resume",
         "stop",

@@ -31,6 +31,17 @@ def test_a_safe_call_is_tried_again(stub: Stub, client: Client) -> None:
     assert stub.requests[0].headers["authorization"] == "Bearer secret"
 
 
+def test_what_is_no_address_is_not_tried_again() -> None:
+    def sleep(seconds: float) -> None:
+        pytest.fail("it will not become one")
+
+    with (
+        Client("nonsense", sleep=sleep) as client,
+        pytest.raises(errors.ConnectionFailedError, match="no address"),
+    ):
+        client.study("abc123")
+
+
 def test_creating_is_tried_again_under_the_same_key(stub: Stub, client: Client) -> None:
     stub.on("POST /v1/studies", (0, None), (504, problem(504, "x")), (201, study()))
     assert client.create(SPEC).id == "abc123"

@@ -141,15 +141,11 @@ def _children(pid: int) -> list[psutil.Process]:
         return []
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of the test's own."""
-    with serving(tmp_path) as running:
-        yield running
+TOKEN = "s3cret-of-the-whole.stack"
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for all tests of a module."""
-    with serving(tmp_path_factory.mktemp("home")) as running:
+    """A server with a token for all tests of a module."""
+    with serving(tmp_path_factory.mktemp("home"), TRIMTAB_TOKEN=TOKEN) as running:
         yield running

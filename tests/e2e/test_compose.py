@@ -108,12 +108,12 @@ class Compose:
         pytest.fail(f"{name} was not up after {seconds:.0f} s:\n{self.log(name)}")
 
     def stop(self) -> None:
-        for kill in (signal.SIGTERM, signal.SIGKILL):
-            for process in reversed(list(self.processes.values())):
-                for member in _tree(process.pid):
-                    with suppress(psutil.NoSuchProcess):
-                        member.send_signal(kill)
-            time.sleep(1.0)
+        for kill, seconds in ((signal.SIGTERM, 1), (signal.SIGKILL, 10)):
+            members = [m for process in reversed(self.processes.values()) for m in _tree(process.pid)]
+            for member in members:
+                with suppress(psutil.NoSuchProcess):
+                    member.send_signal(kill)
+            psutil.wait_procs(members, timeout=seconds)
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -170,13 +170,13 @@ def _of(scratch: Path) -> list[psutil.Process]:
 
 
 def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -> None:
+    compose.start("ray-head")
     migrate = compose.start("migrate")
     assert migrate.wait(timeout=60) == 0, compose.log("migrate")
     port = compose.variables["API_PORT"]
     url = f"http://127.0.0.1:{port}"
     compose.start("api", {"TRIMTAB_PORT": port})
     compose.start("scheduler")
-    compose.start("ray-head")
 
     def api_up() -> bool:
         try:
@@ -184,11 +184,11 @@ def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -
         except httpx.TransportError:
             return False
 
-    compose.wait("api", api_up)
     compose.wait("ray-head", lambda: "Ray runtime started" in compose.log("ray-head"))
     compose.start("ray-worker")
     compose.wait("ray-worker", lambda: "Ray runtime started" in compose.log("ray-worker"))
-    compose.start("dispatcher")
+    compose.wait("api", api_up)
+    compose.start("dispatcher")  # one node of the cluster after the other: they are on one host here
     headers = {"Authorization": f"Bearer {compose.variables['TRIMTAB_TOKEN']}"}
 
     def ready() -> bool:

@@ -75,6 +75,9 @@ VICTIMS = {
 }
 
 
+ACTIVE = "SELECT 1 FROM attempts WHERE state = 'active'"
+
+
 def test_study_survives_the_death_of_every_process(stack: tuple[Server, Engine]) -> None:
     server, engine = stack
     study = server.post("studies", STUDY)["id"]
@@ -90,7 +93,9 @@ def test_study_survives_the_death_of_every_process(stack: tuple[Server, Engine])
         before = len(measured())
         server.wait(lambda seen=before: len(measured()) >= seen + 8, 60, "progress")
         acknowledged = measured()
-        _victim(server.process.pid, needle).send_signal(signal.SIGKILL)
+        victim = _victim(server.process.pid, needle)
+        server.wait(lambda: rows(ACTIVE) != [], 60, "a run under way")
+        victim.send_signal(signal.SIGKILL)
         server.wait(server.ready, 60, f"recovery from the death of {needle}")
         now = measured()
         assert acknowledged <= now, f"killing {needle} lost {acknowledged - now}"
@@ -111,6 +116,6 @@ def test_study_survives_the_death_of_every_process(stack: tuple[Server, Engine])
     for (number, step, target), curve in curves.items():
         assert sorted(curve) == list(range(1, target + 1)), f"trial {number}: gaps or duplicates"
         assert step == target
-    assert rows("SELECT 1 FROM attempts WHERE state = 'active'") == []
+    assert rows(ACTIVE) == []
     lost = rows("SELECT 1 FROM attempts WHERE state = 'lost'")
     assert lost, "the kills must have hit running attempts, or this test shows nothing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,11 @@ def test_every_program_ends_at_once_on_tables_that_are_not_its_own(databases: An
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database.dispose()
-    for program, url_, expected in (
-        ("service.api", url, "update Trimtab"),
-        ("service.scheduler", url, "update Trimtab"),
-        ("service.api", f"sqlite:///{tmp_path / 'new.db'}", UPGRADE),
-        ("service.scheduler", f"sqlite:///{tmp_path / 'new.db'}", UPGRADE),
-    ):
-        done = run(program, url_, tmp_path)
+    new = f"sqlite:///{tmp_path / 'new.db'}"
+    calls = [(program, at) for program in ("service.api", "service.scheduler") for at in (url, new)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        programs = list(pool.map(lambda call: run(*call, tmp_path), calls))
+    for done, expected in zip(programs, ["update Trimtab", UPGRADE] * 2, strict=True):
         assert done.returncode == 2
         assert expected in done.stderr
         assert len(done.stderr.splitlines()) == 1

@@ -234,6 +234,8 @@ class Life:
         self.write(trials.retry, "main", queued, self.now)
         self.write(trials.train_on, "main", 1, ContinueRequest(target_step=20), self.now)
         self.write(studies.extend, "spent", ExtendRequest(fidelity=500), self.now)
+        self.write(studies.prune, "spent", self.now)
+        self.write(studies.unprune, "spent", self.now)
 
     def look(self) -> None:
         for wanted in ({}, {"state": StudyState.RUNNING}, {"name": "other"}, {"tag": "old"}):
@@ -242,6 +244,8 @@ class Life:
         for call in (reads.study_detail, reads.summary):
             self.read(call, "main", self.now)
         self.read(reads.best, "main")
+        self.read(reads.version, "main")
+        self.read(views.of_study, "main")
         self.read(reads.curves, "main", max_points=10)
         self.read(reads.curves, "main", max_points=10, max_lines=4)
         for sort in get_args(TrialSort):

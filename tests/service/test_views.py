@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import event, insert, select
+from sqlalchemy import Double, cast, event, insert, literal, select, true
 from sqlalchemy.orm import Session
 
 from service.db import views
@@ -31,6 +31,7 @@ def add_trials(session: Session, study: StudyRow, count: int, points: int) -> No
                 "first_target": points,
                 "target_step": points,
                 "step": points,
+                "points": points,
                 "runs": 1,
                 "failures": {},
                 "created_at": NOW,
@@ -38,8 +39,18 @@ def add_trials(session: Session, study: StudyRow, count: int, points: int) -> No
             for number in range(1, count + 1)
         ],
     )
-    for trial in session.scalars(select(TrialRow).where(TrialRow.study_id == study.id)).all():
-        add_points(session, trial, 1, points)
+    steps = select(literal(1).label("step")).cte(recursive=True)
+    steps = steps.union_all(select(steps.c.step + 1).where(steps.c.step < points))
+    values = {
+        "trial_id": TrialRow.id,
+        "study_id": TrialRow.study_id,
+        "step": steps.c.step,
+        "value": TrialRow.number + cast(1.0, Double) / steps.c.step,
+        "metrics": literal({}, MeasurementRow.metrics.type),
+        "at": literal(NOW, MeasurementRow.at.type),
+    }
+    curves = select(*values.values()).join(steps, true()).where(TrialRow.study_id == study.id)
+    session.execute(insert(MeasurementRow).from_select([*values], curves))
 
 
 def add_points(session: Session, trial: TrialRow, first: int, last: int) -> None:

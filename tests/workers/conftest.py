@@ -35,7 +35,7 @@ class Process:
         return [own, *own.children(recursive=True)]
 
 
-def start_dispatcher(url: str, home: Path, *, worker: str = "w1") -> Process:
+def start_dispatcher(url: str, home: Path, *, worker: str = "w1", cpus: int = 2) -> Process:
     home.mkdir(exist_ok=True)
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("TRIMTAB_", "RAY_"))}
     log = home / "dispatcher.log"
@@ -50,7 +50,7 @@ def start_dispatcher(url: str, home: Path, *, worker: str = "w1") -> Process:
                 "TRIMTAB_URL": url,
                 "TRIMTAB_TOKEN": "secret",
                 "TRIMTAB_WORKER": worker,
-                "TRIMTAB_CPUS": "2",
+                "TRIMTAB_CPUS": str(cpus),
             },
             stdout=output,
             stderr=output,
@@ -67,7 +67,7 @@ def finish(dispatcher: Process) -> None:
         dispatcher.process.kill()
 
 
-Start = Callable[[], Process]
+Start = Callable[..., Process]
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def start(stub: StubService, tmp_path: Path) -> Iterator[Start]:
     """Starts dispatchers for ``stub``; those that still run at the end are killed."""
     started: list[Process] = []
 
-    def start_one() -> Process:
-        started.append(start_dispatcher(stub.url, tmp_path / "home"))
+    def start_one(*, cpus: int = 2) -> Process:
+        started.append(start_dispatcher(stub.url, tmp_path / "home", cpus=cpus))
         return started[-1]
 
     yield start_one

@@ -212,21 +212,6 @@ def test_a_place_beside_free_ones_is_offered_with_them(plain: StubService) -> No
     assert plain.wait_end(plain.add(resources={"cpus": 2})).outcome == "finished"
 
 
-def test_a_run_that_comes_with_an_end_while_shutting_down_is_given_back(
-    start: Start, stub: StubService
-) -> None:
-    dispatcher = start()
-    first = stub.add(params={"seconds_per_step": 0.3}, target_step=2, resources={"cpus": 2})
-    stub.wait(lambda: first.curve)
-    stub.slow_end = 1.0
-    second = stub.add(resources={"cpus": 2})
-    stub.wait(lambda: second.leased)
-    finish(dispatcher)
-    assert first.end is not None
-    assert second.end is not None
-    assert (first.end.outcome, second.end.outcome) == ("finished", "released")
-
-
 def script(service: StubService, name: str, **changes: object) -> Heard:
     trainer = {"script": str(SCRIPTS / name), "settings": {"width": 8}}
     return service.add(**({"trainer": trainer, "params": {"lr": 0.5}} | changes))
@@ -300,14 +285,25 @@ def grown_family(dispatcher: Process, service: StubService, *attempts: Heard) ->
     return dispatcher.family()
 
 
-def test_sigterm_saves_and_releases_what_is_running(start: Start, stub: StubService) -> None:
-    dispatcher = start()
+def test_sigterm_saves_and_releases_what_is_running_and_what_comes_meanwhile(
+    start: Start, stub: StubService
+) -> None:
+    dispatcher = start(cpus=3)
     built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
     scripted = script(stub, "train.py", params={"lr": 0.5, "pause": 0.05}, target_step=1000, max_step=1000)
-    family = grown_family(dispatcher, stub, built_in, scripted)
+    grown_family(dispatcher, stub, built_in, scripted)
+    ending = stub.add(params={"seconds_per_step": 0.3}, target_step=2)
+    family = grown_family(dispatcher, stub, ending)
+    stub.slow_end = 1.0
+    coming = stub.add()
+    stub.wait(lambda: coming.leased)
+    assert coming.came_with_end_of == ending.assignment.token
     began = time.monotonic()
     finish(dispatcher)
     assert time.monotonic() - began < 10
+    assert ending.end is not None
+    assert coming.end is not None
+    assert (ending.end.outcome, coming.end.outcome) == ("finished", "released")
     for heard in (built_in, scripted):
         assert heard.end is not None
         assert heard.end.outcome == "released"
@@ -316,18 +312,39 @@ def test_sigterm_saves_and_releases_what_is_running(start: Start, stub: StubServ
     assert wait_gone(family) == []
 
 
-def test_sigkill_leaves_no_process_behind_and_a_successor_goes_on(start: Start, stub: StubService) -> None:
-    dispatcher = start()
+def test_sigkill_leaves_no_process_behind_and_a_successor_clears_up_and_goes_on(
+    start: Start, stub: StubService, tmp_path: Path
+) -> None:
+    first = start()
     built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
     scripted = script(stub, "stubborn.py", target_step=1000, max_step=1000)
-    family = grown_family(dispatcher, stub, built_in, scripted)
+    family = grown_family(first, stub, built_in, scripted)
     assert sum("stubborn.py" in " ".join(process.cmdline()) for process in family) >= 2
-    dispatcher.process.send_signal(signal.SIGKILL)
-    dispatcher.process.wait()
+    settings = WorkerSettings.read({"TRIMTAB_HOME": str(tmp_path / "home"), "TRIMTAB_WORKER": "w1"})
+    parent = Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher
+    assert [path for path in parent.rglob("*") if path.name.startswith("trimtab-run-")]
+    left = list(parent.iterdir())
+    orphan = tmp_path / "home" / "checkpoints" / "s1" / "1" / "99" / "step-5"
+    needed = orphan.parents[1] / "98" / "step-4"
+    for folder in (orphan, needed):
+        (folder / "files").mkdir(parents=True)
+        (folder / "files" / "half").write_text("...")
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait()
     assert wait_gone(family) == []
-    start()
+    stub.orphans.add(99)
+    second = start()
     assert stub.wait_end(stub.add()).outcome == "finished"
     assert len({request.incarnation for request in stub.registered}) == 2
+    assert not [path for path in left if path.exists()]
+    deadline = time.monotonic() + 10
+    while orphan.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not orphan.exists()
+    assert needed.exists()
+    finish(second)
+    assert not parent.exists()
+    assert not cluster.local_folder(tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("trainer", ["synthetic", "digits"])
@@ -353,38 +370,6 @@ def test_a_child_that_left_the_scripts_session_ends_with_the_script(
     assert plain.wait_end(heard).outcome == ("failed" if crash else "finished")
     left = [each.pid for each in psutil.process_iter(["cmdline"]) if f"sleep({seconds})" in str(each.info)]
     assert left == []
-
-
-def test_a_new_dispatcher_clears_what_a_killed_one_left(
-    stub: StubService, start: Start, tmp_path: Path
-) -> None:
-    scripted = script(stub, "train.py", params={"lr": 0.5, "pause": 0.05}, target_step=1000, max_step=1000)
-    first = start()
-    stub.wait(lambda: scripted.curve)
-    settings = WorkerSettings.read({"TRIMTAB_HOME": str(tmp_path / "home"), "TRIMTAB_WORKER": "w1"})
-    parent = Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher
-    assert [path for path in parent.rglob("*") if path.name.startswith("trimtab-run-")]
-    left = list(parent.iterdir())
-    orphan = tmp_path / "home" / "checkpoints" / "s1" / "1" / "99" / "step-5"
-    needed = orphan.parents[1] / "98" / "step-4"
-    for folder in (orphan, needed):
-        (folder / "files").mkdir(parents=True)
-        (folder / "files" / "half").write_text("...")
-    first.process.send_signal(signal.SIGKILL)
-    first.process.wait()
-    stub.orphans.add(99)
-    second = start()
-    stub.wait(lambda: len(stub.registered) == 2)
-    stub.wait_end(stub.add())
-    assert not [path for path in left if path.exists()]
-    deadline = time.monotonic() + 10
-    while orphan.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not orphan.exists()
-    assert needed.exists()
-    finish(second)
-    assert not parent.exists()
-    assert not cluster.local_folder(tmp_path / "home").exists()
 
 
 def test_a_script_that_reports_at_its_own_steps_ends_at_the_first_beyond_its_target(

@@ -15,6 +15,7 @@ from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
 from trimtab.errors import NotFoundError
 from trimtab.figures import NOTHING, duration, number, parameter, percent
+from trimtab.wire.importances import Pruning
 from trimtab.wire.states import StudyState
 from trimtab.wire.views import BudgetUse, DecisionView, StudyDetail, StudySummary
 
@@ -77,6 +78,8 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
         grid.add_row("budget" if at == 0 else "", _budget(use, study, inner))
     if study.savings.trained:
         grid.add_row("early stops", _savings(study))
+    if study.pruning is not None and (pruned := _pruned(study.pruning, inner)):
+        grid.add_row("pruned", pruned)
     grid.add_row("time", _time(study))
     if study.sources:
         names = [source.name or f"{source.id} (deleted)" for source in study.sources]
@@ -203,6 +206,16 @@ def _savings(study: StudyDetail) -> str:
         f"[bold]{percent(savings.fraction_saved)}[/] saved  "
         f"[dim]{savings.trained:,} {unit} trained instead of {savings.full:,}[/]"
     )
+
+
+def _pruned(pruning: Pruning, inner: int) -> str:
+    """What is frozen or narrowed; empty if nothing is."""
+    frozen = [f"[dim]{name} =[/] {escape(parameter(value))}" for name, value in pruning.frozen.items()]
+    ranges = [
+        f"[dim]{name}[/] {escape(parameter(low))} [dim]to[/] {escape(parameter(high))}"
+        for name, (low, high) in pruning.ranges.items()
+    ]
+    return _flow([*ranges, *frozen], inner)
 
 
 def _time(study: StudyDetail) -> str:

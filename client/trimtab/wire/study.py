@@ -256,6 +256,9 @@ class StudySpec(Wire):
     parallelism: Annotated[int, Field(ge=1, le=limits.MAX_PARALLELISM)] = 1
     """Trials that train at the same time."""
     strategy: StrategySpec = StrategySpec()
+    prune: bool = False
+    """Whether parts of the space may be left out while the study runs: parameters that do not matter are
+    frozen, ranges narrowed to the good region. One in five configurations comes from the whole space."""
     stopping: list[StoppingRule] = Field(default_factory=list, max_length=16)
     resources: ResourceSpec = ResourceSpec()
     retries: RetrySpec = RetrySpec()

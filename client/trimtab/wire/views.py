@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trimtab.wire import limits
 from trimtab.wire.base import MetricValue, Params, ParamValue, Step, Wire
+from trimtab.wire.importances import Pruning
 from trimtab.wire.states import (
     AttemptState,
     FailureKind,
@@ -108,6 +109,8 @@ class StudyDetail(StudyItem):
     elapsed_seconds: float
     decide_error: str | None
     """Why search could not decide lately; None when all is well."""
+    pruning: Pruning | None = None
+    """What of the space is searched now; None: all of it."""
     waiting_for: str | None = None
     """What keeps a running study from being trained: no dispatcher, or none that is large enough."""
 

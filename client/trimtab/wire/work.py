@@ -219,6 +219,8 @@ class AskResponse(Wire):
     assignment: Assignment | None
     """None: nothing to try right now (all slots taken, or the study waits for results)."""
     reason: str = ""
+    ended: bool = False
+    """The study has ended: there will be nothing to try any more, unless it is extended."""
     retry_after_seconds: float = 1.0
 
 

@@ -1,7 +1,7 @@
 """Queries that answer with wire models: what REST, dashboard and event stream show."""
 
 from service.db.reads.curves import curves
-from service.db.reads.studies import best, find_study, list_studies, study_detail, summary
+from service.db.reads.studies import best, find_study, list_studies, study_detail, summary, version
 from service.db.reads.trials import decisions, find_trial, list_trials, trial_detail, trial_item
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "summary",
     "trial_detail",
     "trial_item",
+    "version",
 ]

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from service.db import budget, facts, pages, sources, waiting
 from service.db.models import ImprovementRow, StudyRow, TrialRow
 from service.errors import NotFoundError
+from trimtab.wire.importances import Pruning
 from trimtab.wire.space import scaled
 from trimtab.wire.states import StudyState
 from trimtab.wire.study import Direction, StudySpec
@@ -100,8 +101,18 @@ def study_detail(session: Session, key: str, now: datetime) -> StudyDetail:
         eta_seconds=_eta(study, limits, elapsed),
         elapsed_seconds=elapsed,
         decide_error=study.decide_error,
+        pruning=None if study.pruning is None else Pruning.model_validate(study.pruning),
         waiting_for=waiting.waiting_for(session, study, now),
     )
+
+
+def version(session: Session, key: str) -> int:
+    """What moves whenever a trial is made, a run ends or the budget changes.
+
+    Raises:
+        NotFoundError: there is no such study.
+    """
+    return find_study(session, key).version
 
 
 def summary(session: Session, key: str, now: datetime) -> StudySummary:

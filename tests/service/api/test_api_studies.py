@@ -40,6 +40,15 @@ def test_a_study_is_paused_resumed_extended_cancelled_and_deleted(api: Any) -> N
     assert api.http.delete(f"/v1/studies/{study}").status_code == 404
 
 
+def test_pruning_is_allowed_and_taken_back(api: Any) -> None:
+    study = api.study(prune=True)
+    detail = api.get(f"/studies/{study}")
+    assert (detail["spec"]["prune"], detail["pruning"]) == (True, None)
+    assert api.post(f"/studies/{study}/unprune")["spec"]["prune"] is False
+    assert api.post(f"/studies/{study}/prune")["spec"]["prune"] is True
+    api.post("/studies/none/unprune", status=404)
+
+
 def test_extending_says_which_limit_did_not_grow(api: Any) -> None:
     study = api.study(budget={"trials": 10, "fidelity": 50})
     problem = api.post(f"/studies/{study}/extend", {"trials": 10, "fidelity": 60, "gpu_hours": 2}, 422)

@@ -205,18 +205,34 @@ def test_a_long_poll_is_answered_as_soon_as_there_is_a_run(api: Any) -> None:
     assert 0.4 < waited[0] < 3
 
 
+def test_who_asks_a_study_that_ends_waits_no_longer(api: Any) -> None:
+    study = api.study()
+    answers: list[Any] = []
+
+    def wait() -> None:
+        answers.append(api.post(f"/studies/{study}/ask", {"wait_seconds": 30}))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.2)
+    api.post(f"/studies/{study}/cancel")
+    thread.join(15)
+    wait()
+    assert [(answer["assignment"], answer["ended"]) for answer in answers] == [(None, True)] * 2
+
+
 def test_waiting_callers_hold_no_threads(api: Any) -> None:
     """More of them than the server has threads, and another call is answered at once."""
     study = api.study()
     answers: list[Any] = []
 
     def wait() -> None:
-        answers.append(api.http.post(f"/v1/studies/{study}/ask", json={"wait_seconds": 3}).json())
+        answers.append(api.http.post(f"/v1/studies/{study}/ask", json={"wait_seconds": 2}).json())
 
     threads = [threading.Thread(target=wait) for _ in range(60)]
     for thread in threads:
         thread.start()
-    time.sleep(1.0)
+    time.sleep(0.5)
     started = time.monotonic()
     assert api.get("/health")["status"] == "ok"
     assert api.get(f"/studies/{study}")["id"] == study

@@ -295,12 +295,26 @@ def test_whoever_is_no_longer_known_logs_in_again(seed: Any, serve: Any, open_pa
     expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
 
 
+def test_what_matters_is_computed_when_it_comes_into_view(seed: Any, serve: Any, open_page: Any) -> None:
+    seed.asha()
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/gptstudy", width=390)
+    expect(page.locator("#importances")).to_contain_text("from 10 results on")
+    page.locator("#importances").scroll_into_view_if_needed()
+    # A process is started that imports torch, Optuna and scikit-learn.
+    expect(page.locator("#importances tbody tr")).to_have_count(4, timeout=60_000)
+    expect(page.locator("#importances tbody tr").first).to_contain_text("learning_rate")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate(SANITY) == []
+
+
 @pytest.mark.parametrize("width", [360, 390])
 def test_no_page_is_wider_than_a_phone(seed: Any, serve: Any, open_page: Any, width: int) -> None:
     seed.asha()
     url = serve(seed.database)
+    page = open_page(url, width=width)
     for path in ("/", "/studies/gptstudy", "/studies/gptstudy/trials/13"):
-        page = open_page(url + path, width=width)
+        page.goto(url + path)
         if path != "/":
             drawn(page, "curve" if "trials" in path else "curves")
         assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -327,9 +341,11 @@ def test_accessibility_sanity(seed: Any, serve: Any, open_page: Any, scheme: str
     url = serve(seed.database)
     locked = serve(seed.database, token=TOKEN)
     pages = ("/", "/studies/gptstudy", "/studies/stuck", "/studies/gptstudy/trials/13")
-    for address in (*(url + path for path in pages), f"{locked}/login"):
-        page = open_page(address, color_scheme=scheme)
-        assert page.evaluate(SANITY) == [], address
+    page = open_page(f"{locked}/login", color_scheme=scheme)
+    assert page.evaluate(SANITY) == []
+    for path in pages:
+        page.goto(url + path)
+        assert page.evaluate(SANITY) == [], path
 
 
 @pytest.mark.slow

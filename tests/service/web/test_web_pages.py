@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import io
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 from sqlalchemy import select
 
 from service.app import create_app
@@ -51,14 +52,29 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+class InProcess(httpx.BaseTransport):
+    """Calls an application without a server."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._application = httpx.ASGITransport(app)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def call() -> httpx.Response:
+            answer = await self._application.handle_async_request(request)
+            content = b"".join([part async for part in answer.aiter_raw()])
+            return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+
+        return asyncio.run(call())
+
+
 @pytest.fixture
-def client(seed: Any, tmp_path: Any) -> Callable[..., TestClient]:
+def client(seed: Any, tmp_path: Any) -> Callable[..., httpx.Client]:
     """A client of the application on the seed's database."""
 
-    def make(token: str | None = None) -> TestClient:
+    def make(token: str | None = None) -> httpx.Client:
         settings = Settings(home=tmp_path, database_url="", token=token)
         app = create_app(settings, seed.database, clock=lambda: seed.now, new_key=lambda: "key")
-        return TestClient(app, base_url="http://127.0.0.1", headers=HTML, follow_redirects=False)
+        return httpx.Client(transport=InProcess(app), base_url="http://127.0.0.1", headers=HTML)
 
     return make
 
@@ -116,6 +132,41 @@ def test_why_a_study_failed_stands_out(client: Any, seed: Any, make_spec: Any) -
     text = Elements(client().get("/studies/one", headers=HTML).text).text
     assert "The study failed. every trial crashed: no module torch" in text
     assert text.count("every trial crashed") == 1
+
+
+def test_what_matters_has_a_page_of_its_own(client: Any, seed: Any) -> None:
+    seed.asha()
+    shown = page(client().get("/studies/gptstudy/importances"))
+    headings = [attributes.get("scope") for attributes in shown.all("th")]
+    assert headings.count("col") == 4
+    assert headings.count("row") == 4
+    assert "learning_rate" in shown.text
+    assert "whose end a model of all curves predicts" in shown.text
+    assert "2 that diverged or ran out of memory" not in shown.text  # three did: one ran out of memory
+    assert "3 that diverged or ran out of memory" in shown.text
+    assert page(client().get("/studies/none/importances"), 404)
+
+
+def test_what_is_pruned_is_shown_with_its_reasons(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("free", make_spec(prune=True))
+    assert "Parts of the space may be left out; none are yet" in page(client().get("/studies/free")).text
+    pruned = {
+        "results": 40,
+        "frozen": {"warmup": 0.1},
+        "ranges": {"learning_rate": [0.001, 0.01]},
+        "reasons": {"warmup": "frozen: 0.1%", "learning_rate": "narrowed to 33%", "width": "left as it is"},
+    }
+    seed.study("less", make_spec(prune=True), pruning=pruned)
+    text = page(client().get("/studies/less")).text
+    assert "1 frozen, 1 narrowed" in text
+    assert "warmup 0.1: frozen: 0.1%" in text
+    assert "learning_rate 0.001 to 0.01: narrowed to 33%" in text
+    assert "width left as it is" in text
+
+
+def test_what_is_missing_to_tell_what_matters(client: Any, seed: Any, make_spec: Any) -> None:
+    seed.study("empty", make_spec())
+    assert "so far no trial has one" in page(client().get("/studies/empty/importances")).text
 
 
 def test_an_error_page_names_what_is_wrong(client: Any, seed: Any, make_spec: Any) -> None:
@@ -289,7 +340,7 @@ def test_small_texts() -> None:
     assert [format.relative(moment, noon) for moment in ages] == ["just now", "2 h ago"]
 
 
-def test_the_api_reference_needs_no_other_site(client: Callable[..., TestClient]) -> None:
+def test_the_api_reference_needs_no_other_site(client: Callable[..., httpx.Client]) -> None:
     application = client()
     page = application.get("/docs", headers=HTML)
     assert page.status_code == 200

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import NoReturn
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import numpy as np
 
 from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
 from search.strategies import create
-from search.strategies.common import affordable
+from search.strategies.base import Strategy
+from search.strategies.common import affordable, launches_left
 from search.view import StudyView
 
 
@@ -22,7 +23,8 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
     """What to do next in the study: at most ``slots`` launches and continuations.
 
     Trials that were interrupted when the study's budget was spent go on before anything else, whatever the
-    strategy: what was begun is finished first. It is asked when they are under way.
+    strategy: what was begun is finished first. Then, if the view names earlier studies, what is due of the
+    best of them starts (:mod:`search.transfer`). The strategy is asked when they are under way.
 
     The same view, slots and seed give the same answer, in any process. Raises
     :class:`~search.errors.SearchError` if the view's strategy or options are not valid, and
@@ -36,10 +38,15 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         verify(view, slots, answer)
         return answer
     strategy = create(view.strategy, view.options, view.space, view.fidelity)
-    # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
-    # same draws twice.
-    rng = np.random.default_rng([seed, len(view.trials)])
-    answer = _pruned(view, slots, rng) if view.prune else strategy.decide(view, slots, rng)
+    told = _WarmStart((), view, {}) if not view.sources else _warm_start(view, strategy, slots)
+    if told.due:
+        answer = Answer(told.due, told.diagnostics)
+    else:
+        # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
+        # same draws twice.
+        rng = np.random.default_rng([seed, len(told.view.trials)])
+        answer = _pruned(told.view, slots, rng) if view.prune else strategy.decide(told.view, slots, rng)
+        answer = replace(answer, diagnostics={**answer.diagnostics, **told.diagnostics})
     verify(view, slots, answer)
     return answer
 
@@ -123,6 +130,34 @@ def _interrupted(view: StudyView) -> Iterator[Continue]:
             f"it was interrupted at {trial.step} when the budget was spent: "
             f"on to its target, {trial.target} {view.fidelity.unit}",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _WarmStart:
+    due: tuple[Launch, ...]
+    """As far as slots and budget go."""
+    view: StudyView
+    """What the strategy is to see."""
+    diagnostics: Mapping[str, Any]
+
+
+def _warm_start(view: StudyView, strategy: Strategy, slots: int) -> _WarmStart:
+    from search.threads import one_thread  # heavy: only where there are earlier studies
+    from search.transfer import start
+
+    with one_thread():
+        begun = start(view, strategy.first_target(view.fidelity))
+    due: list[Launch] = []
+    units = view.budget.fidelity
+    for launch in begun.due:
+        if len(due) < slots and launches_left(view, launch.target, units, len(due)) != 0:
+            due.append(launch)
+            units = None if units is None else units - launch.target
+    return _WarmStart(
+        tuple(due),
+        begun.view,
+        {"warm_start": [{"source": name, "standing": standing} for name, standing in begun.standings]},
+    )
 
 
 def _check_target(view: StudyView, decision: Decision, step: int, target: int, promised: int = 0) -> None:

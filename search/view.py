@@ -67,6 +67,28 @@ class TrialView:
 
 
 @dataclass(frozen=True, slots=True)
+class PastTrial:
+    """A trial of an earlier study."""
+
+    params: Mapping[str, ParamValue]
+    """Active parameters of that study's space."""
+    step: int
+    """How far it was trained, in that study's units."""
+    value: float
+    """The best value of its curve; NaN if its configuration made the training fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An earlier study that this one may learn from: another task, perhaps another space and metric."""
+
+    name: str
+    fidelity: Fidelity
+    maximize: bool
+    trials: tuple[PastTrial, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetLeft:
     """What may still be started. None: no such limit."""
 
@@ -90,6 +112,8 @@ class StudyView:
     parallelism: int = 1
     seed: int = 0
     """The study's own seed, the same for all its decisions: it scrambles sequences that outlast one."""
+    sources: tuple[Source, ...] = ()
+    """Earlier studies to learn from; see :mod:`search.transfer`."""
     prune: bool = False
     """Whether parts of the space may be left out (:mod:`search.pruning`)."""
     pruning: Pruning | None = None

@@ -77,6 +77,10 @@ def check(spec: StudySpec) -> None:
                 Mistake(f"/enqueue/{index}/params{m.pointer}", m.message, m.suggestion)
                 for m in searched.check(queued.params)
             )
+    if spec.warm_start.function is not None:
+        message = "is the user's own code, which the client runs at submission, never the service"
+        hint = "submit the file with trimtab submit, or name the configurations under enqueue"
+        mistakes.append(Mistake("/warm_start/function", message, hint))
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise InvalidError(

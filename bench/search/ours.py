@@ -14,7 +14,7 @@ from search.decide import decide
 from search.decision import Decision, Finish, Launch, Stop
 from search.space import SearchSpace
 from search.strategies import create
-from search.view import Fidelity, StudyView, TrialStatus, TrialView
+from search.view import Fidelity, Source, StudyView, TrialStatus, TrialView
 
 
 @dataclass(slots=True)
@@ -50,8 +50,11 @@ class _Trial:
 class TrimtabEngine:
     """One of our strategies, by name, with its default options."""
 
-    def __init__(self, strategy: str, problem: Problem, workers: int, seed: int) -> None:
+    def __init__(
+        self, strategy: str, problem: Problem, workers: int, seed: int, sources: tuple[Source, ...] = ()
+    ) -> None:
         """Raises :class:`~search.errors.SearchError` if there is no such strategy."""
+        self.sources = sources
         self.space = SearchSpace.from_json(problem.space)
         self.fidelity = Fidelity(1, problem.max_epochs, 1, "epochs")
         create(strategy, {}, self.space, self.fidelity)
@@ -84,6 +87,7 @@ class TrimtabEngine:
             trials=tuple(trial.seen() for trial in self.trials),
             parallelism=self.workers,
             seed=self.seed,
+            sources=self.sources,
         )
 
     def apply(self, decision: Decision) -> Job | None:

@@ -18,10 +18,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from trimtab import warm_start
 from trimtab.errors import ConflictError, UnknownStudyError
 from trimtab.explain import closest
 from trimtab.loop import AskedTrial
@@ -34,6 +35,9 @@ from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import StudySpec
 
 M = TypeVar("M", bound=BaseModel)
+
+EARLIER_TRIALS = 20
+"""Trials of each earlier study that a warm-starter is told of, the best first."""
 
 DEFAULT_URL = "http://127.0.0.1:8787"
 ENDED = frozenset({StudyState.COMPLETED, StudyState.FAILED, StudyState.CANCELLED})
@@ -78,11 +82,42 @@ class Client:
     # Studies
 
     def create(self, spec: StudySpec, *, key: str | None = None) -> views.StudyDetail:
-        """Submit a study. Calls with the same ``key`` make one study."""
+        """Submit a study. Calls with the same ``key`` make one study.
+
+        Earlier studies of its warm start may be named by id or by unique name. Raises
+        :class:`~trimtab.errors.UnknownStudyError` if none, or more than one, has it.
+        """
+        if spec.warm_start.studies:
+            ids = [self.find(study).id for study in spec.warm_start.studies]
+            known = spec.warm_start.model_copy(update={"studies": ids})
+            spec = spec.model_copy(update={"warm_start": known})
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         return self._transport.call(
             "POST", "/v1/studies", views.StudyDetail, body=spec, headers=headers, safe=True
         )
+
+    def first_configurations(self, spec: StudySpec, function: warm_start.Function) -> warm_start.Asked:
+        """Ask a warm-starter (:mod:`trimtab.warm_start`) for first configurations of a study.
+
+        It runs here, in this process, and is told the best trials of the earlier studies that the study
+        names. Submit what comes back: ``client.create(asked.spec)``.
+        """
+        earlier = [self._told(self.find(study)) for study in spec.warm_start.studies]
+        return warm_start.ask(spec, function, earlier)
+
+    def _told(self, study: views.StudyItem) -> dict[str, Any]:
+        """An earlier study as a warm-starter is told of it."""
+        best = self.list_trials(study.id, limit=EARLIER_TRIALS, sort="best").items
+        return {
+            "study": study.name,
+            "metric": study.metric,
+            "direction": study.direction.value,
+            "trials": [
+                {"params": trial.params, "value": trial.best_value, "step": trial.best_step}
+                for trial in best
+                if trial.best_value is not None
+            ],
+        }
 
     def list_studies(
         self,

@@ -15,7 +15,7 @@ from trimtab.wire.study import DivergenceRule, MedianRule, PatienceRule, TargetR
 
 def problems(draft: Draft) -> Iterator[FieldProblem]:
     """Every contradiction between the sound parts of a study."""
-    checks = (_fidelity, _budget, _stopping, _resources, _enqueue)
+    checks = (_fidelity, _budget, _stopping, _resources, _enqueue, _warm_start)
     return chain.from_iterable(check(draft) for check in checks)
 
 
@@ -155,3 +155,16 @@ def _enqueue(draft: Draft) -> Iterator[FieldProblem]:
             )
         labels.add(config.label or "")
         yield from configuration_check.problems(draft, config, ("enqueue", at, "params"))
+
+
+def _warm_start(draft: Draft) -> Iterator[FieldProblem]:
+    named = [] if draft.warm_start is None else draft.warm_start.studies
+    for at, study in enumerate(named):
+        if study in named[:at]:
+            yield problem(
+                "warm_start",
+                "studies",
+                at,
+                message=f"{study} is named before (number {named.index(study) + 1} of the list)",
+                suggestion="keep one of them",
+            )

@@ -29,6 +29,7 @@ from trimtab.wire.study import (
     StoppingRule,
     StrategySpec,
     TrainerSpec,
+    WarmStart,
 )
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ _STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)
 _STOPPING: TypeAdapter[StoppingRule] = TypeAdapter(StoppingRule)
 _RESOURCES: TypeAdapter[ResourceSpec] = TypeAdapter(ResourceSpec)
 _CHECKPOINTS: TypeAdapter[CheckpointSpec] = TypeAdapter(CheckpointSpec)
+_WARM_START: TypeAdapter[WarmStart] = TypeAdapter(WarmStart)
 _QUEUED: TypeAdapter[QueuedConfig] = TypeAdapter(QueuedConfig)
 
 
@@ -74,6 +76,7 @@ class Draft:
     resources: ResourceSpec | None
     checkpoints: CheckpointSpec | None
     enqueue: Mapping[int, QueuedConfig]
+    warm_start: WarmStart | None
 
     @property
     def space_is_whole(self) -> bool:
@@ -129,6 +132,7 @@ class Draft:
             resources=_sound(_RESOURCES, document.get("resources", {})),
             checkpoints=_sound(_CHECKPOINTS, document.get("checkpoints", {})),
             enqueue=_sound_items(_QUEUED, _listed(document.get("enqueue"))),
+            warm_start=_sound(_WARM_START, document.get("warm_start", {})),
         )
 
 

@@ -36,7 +36,6 @@ import numpy as np
 from search.acquisition import log_expected_improvement, probability_of_improvement
 from search.beliefs import log_prior_of, weight
 from search.decision import Answer, Continue, Decision, Finish, Launch
-from search.features import Features
 from search.sampling import fresh, tried
 from search.space import ParamValue
 from search.strategies.common import launches_left, why_done
@@ -55,6 +54,7 @@ from search.surrogates.history import (
 )
 from search.table import Table
 from search.threads import one_thread
+from search.transfer import Informed
 from search.view import Fidelity, StudyView
 
 _FIRST_TARGETS = (0.04, 0.08, 0.16)
@@ -123,7 +123,7 @@ class _Round:
         self.design = self.explorers.points()
         self.share = self.explorers.share()
         self.first_targets = _first_targets(view.fidelity, self.explorers.levels)
-        self.columns = Features.of(view.space)
+        self.columns = Informed(view)
         self.progress = Progress.of(view.fidelity)
         self.seen = tried(view)
         self.exhausted = view.space.cardinality is not None and len(self.seen) >= view.space.cardinality
@@ -151,6 +151,9 @@ class _Round:
         self.model = CurveGP(told, self.hyperparameters)
         self.best = float(self.scale.scale(self.bests.min())) / self.spread
         self.diagnostics: dict[str, Any] = {**report(self.model), "explorers_share": round(self.share, 3)}
+        if view.sources:
+            ends = self._outlook(list(range(len(view.trials)))).mean
+            self.diagnostics["sources"] = self.columns.agreement(self.features, ends)
         under_way = [i for i, trial in enumerate(view.trials) if trial.active and trial.step < trial.target]
         if under_way:
             self._believe(under_way, [view.trials[i].target for i in under_way])

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service import specs
-from service.db import checkpoints, events, runs
+from service.db import checkpoints, events, runs, sources
 from service.db.models import IdempotencyRow, RunRow, StudyRow, TrialRow
 from service.db.reads.studies import find_study
 from service.db.transitions import move_study
@@ -45,13 +45,15 @@ def create(
 
     Raises:
         ConflictError: the study of this idempotency key has been deleted.
-        InvalidError: the idempotency key came with another specification before.
+        InvalidError: the idempotency key came with another specification before, or nothing can be learned
+            from a study that the warm start names.
     """
     document = spec.model_dump(mode="json")
     if idempotency_key is not None:
         earlier = _claim(session, idempotency_key, _digest(document), key, now)
         if earlier is not None:
             return Created(earlier, new=False)
+    sources.check(session, spec)
     study = StudyRow(
         key=key,
         name=spec.name,

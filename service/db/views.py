@@ -1,4 +1,5 @@
-"""The study as search sees it, read in four queries however many trials there are.
+"""The study as search sees it, read in four queries (three more for each earlier study that it learns from)
+however many trials there are.
 
 Curves are most of the data and only ever grow, so a process that builds one view after another hands the
 same :class:`Curves` in: it keeps what it has read and asks for new points alone.
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from search.pruning import Pruning
 from search.view import StudyView, TrialView
 from service import specs
-from service.db import budget
+from service.db import budget, sources
 from service.db.models import CheckpointRow, MeasurementRow, StudyRow, TrialRow
 from service.db.reads.studies import find_study
 from trimtab.wire.states import CheckpointState
@@ -66,7 +67,8 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
 
     ``curves`` is what earlier calls have read; without it every curve is read.
     """
-    parts = specs.view_parts(StudySpec.model_validate(study.spec))
+    spec = StudySpec.model_validate(study.spec)
+    parts = specs.view_parts(spec)
     rows = session.execute(
         select(
             TrialRow.id,
@@ -118,6 +120,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             for row in rows
         ),
         budget=budget.left(session, study),
+        sources=sources.read(session, spec),
         pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )
 

@@ -50,7 +50,8 @@ class DeciderProcesses:
         self._pool(fits_models=False).submit(os.getpid)
 
     def submit(self, view: StudyView, slots: int, seed: int) -> Future[Decided]:
-        fits_models = view.strategy in FITS_MODELS or view.prune
+        # Earlier studies are learned from by a model, whatever the strategy.
+        fits_models = view.strategy in FITS_MODELS or view.prune or bool(view.sources)
         try:
             return self._pool(fits_models).submit(timed_decide, view, slots, seed)
         except BrokenExecutor:

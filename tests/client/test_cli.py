@@ -121,6 +121,51 @@ def test_submit_makes_script_paths_absolute(server: Stub, tmp_path: Path) -> Non
     assert server.requests[0].body["trainer"]["script"] == str(tmp_path / "train.py")
 
 
+STARTER = """
+def first(card, space):
+    print("asked", card["name"])
+    return [{"lr": 0.1}, {"lr": 7}]
+"""
+
+
+def test_submit_asks_the_warm_starter(server: Stub, tmp_path: Path) -> None:
+    server.on("POST /v1/studies", (201, study()))
+    (tmp_path / "cli_starter.py").write_text(STARTER)
+    file = tmp_path / "s.yaml"
+    file.write_text(GOOD + "warm_start: {function: 'cli_starter:first'}\n")
+    done = trimtab("submit", str(file), "--url", server.url, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["id"] == "abc123"
+    lines = done.stderr.splitlines()
+    assert lines[0] == "asked good"
+    assert lines[1].startswith("cli_starter:first dropped number 2: lr ")
+    assert lines[2] == "cli_starter:first named 1 configuration to be tried first"
+    (sent,) = server.calls("POST /v1/studies")
+    assert [config["params"] for config in sent.body["enqueue"]] == [{"lr": 0.1}]
+    assert sent.body["warm_start"]["function"] is None
+    done = trimtab("submit", str(file), "--url", server.url, "--strict")
+    assert done.returncode == 1
+    assert "nothing was submitted" in done.stderr
+    assert len(server.calls("POST /v1/studies")) == 1
+
+
+def test_a_warm_starter_that_is_not_there_does_not_keep_a_study_back(server: Stub, tmp_path: Path) -> None:
+    server.on("POST /v1/studies", (201, study()))
+    file = tmp_path / "s.yaml"
+    file.write_text(GOOD + "warm_start: {function: 'nobody_wrote_this:first'}\n")
+    done = trimtab("submit", str(file), "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert "nobody_wrote_this:first cannot be imported" in done.stderr
+    assert "put nobody_wrote_this.py beside the study file" in done.stderr
+    assert trimtab("submit", str(file), "--url", server.url, "--strict").returncode == 1
+
+
+def test_show_says_what_a_study_learns_from(server: Stub) -> None:
+    sources = [{"id": "old1", "name": "before"}, {"id": "gone1", "name": None}]
+    server.on("GET /v1/studies/abc123/summary", (200, summary(sources=sources)))
+    assert "before, gone1 (deleted)" in trimtab("show", "demo", "--url", server.url).stdout
+
+
 def test_refusals_name_every_field(server: Stub, tmp_path: Path) -> None:
     field = {
         "pointer": "/strategy/name",

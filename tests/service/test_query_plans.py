@@ -31,6 +31,7 @@ from service.db import (
     reads,
     reports,
     schema,
+    sources,
     studies,
     trials,
     views,
@@ -187,6 +188,7 @@ class Life:
                 "target": 0,
             },
         )
+        self.create("warm", warm_start={"studies": ["other0"]})
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
         self.create("hopeless", retries={"crash": 0}, enqueue=lrs[:6])
@@ -224,6 +226,7 @@ class Life:
         paused = self.read(reads.list_trials, "main", state=TrialState.PAUSED).items
         first, second = (trial.number for trial in paused[:2])
         self.decide("main", Answer((Continue(first, 9, "good"),)), Answer((Stop(second, "bad"),)))
+        self.decide("warm", None)
 
     def command(self) -> None:
         queued = self.read(reads.list_trials, "main", state=TrialState.QUEUED).items[0].number
@@ -302,6 +305,7 @@ def postgresql_scans(connection: Connection, statement: str, parameters: Any) ->
 
 
 def test_no_statement_reads_a_whole_table(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MOST_TRIALS", 50)  # so that one has more
     monkeypatch.setattr(facts, "_facts", OrderedDict())  # what another test has read is read again
     with recorded(database) as (statements, calls):
         life = Life(database)

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trimtab import study_file
+from trimtab import study_file, warm_start
 from trimtab.cli import view
 from trimtab.cli import watch as watching
 from trimtab.cli.output import (
@@ -21,6 +21,7 @@ from trimtab.cli.output import (
     Study,
     Token,
     Url,
+    err,
     out,
     print_json,
     styled,
@@ -29,6 +30,7 @@ from trimtab.client import Client
 from trimtab.errors import TrimtabError
 from trimtab.figures import duration, exact, number, parameter, percent, words
 from trimtab.wire.states import StudyState, TrialState
+from trimtab.wire.study import StudySpec
 from trimtab.wire.views import BestTrial, StudyDetail, TrialDetail
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A study file, YAML or JSON.")]
@@ -60,18 +62,25 @@ def validate(file: File, as_json: Json = False) -> None:
 def submit(
     file: File,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch it until it ends.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Submit nothing if the warm-starter fails or anything is dropped."),
+    ] = False,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
 ) -> None:
     """Submit a study file to the server.
 
-    Paths of a script of your own are meant relative to the study file.
+    Paths of a script of your own are meant relative to the study file. A warm-starter (a module beside the
+    study file) runs here and now; what it names is checked and enqueued.
 
     Example: trimtab submit study.yaml --watch
     """
     spec = study_file.load(file)
     with Client(url, token) as client:
+        if spec.warm_start.function is not None:
+            spec = _with_first(client, spec, spec.warm_start.function, file.resolve().parent, strict)
         study = client.create(spec)
         if as_json and not watch:
             print_json(study)
@@ -83,6 +92,26 @@ def submit(
             watching.run(client, study.id, as_json=as_json)
         else:
             out.print(f"  watch it with: trimtab watch {study.id}", style="dim", soft_wrap=True)
+
+
+def _with_first(client: Client, spec: StudySpec, name: str, folder: Path, strict: bool) -> StudySpec:
+    """The study with the first configurations that its warm-starter names; what is dropped is printed."""
+    try:
+        asked = client.first_configurations(spec, warm_start.load(name, folder))
+    except warm_start.NotLoadedError as error:
+        asked = warm_start.nothing(spec, f"{error} ({error.hint})")
+    for dropped in asked.dropped:
+        err.print(f"[yellow]{name} dropped[/] {escape(str(dropped))}", soft_wrap=True)
+    if asked.error:
+        err.print(f"[yellow]{name}:[/] {escape(asked.error)}", soft_wrap=True)
+    if strict and asked.troubled:
+        raise TrimtabError(
+            f"nothing was submitted: {name} named what cannot be tried",
+            "mend it, or submit without --strict",
+        )
+    count = f"{asked.added} configuration{'s' if asked.added != 1 else ''}"
+    err.print(f"{name} named {count} to be tried first", style="dim", soft_wrap=True)
+    return asked.spec
 
 
 def list_studies(

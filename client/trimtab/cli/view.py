@@ -81,6 +81,9 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     if study.pruning is not None and (pruned := _pruned(study.pruning, inner)):
         grid.add_row("pruned", pruned)
     grid.add_row("time", _time(study))
+    if study.sources:
+        names = [source.name or f"{source.id} (deleted)" for source in study.sources]
+        grid.add_row("learns from", escape(", ".join(names)))
     for at, decision in enumerate(snapshot.decisions[:MOST_DECISIONS]):
         grid.add_row("decisions" if at == 0 else "", _decision(decision))
     parts: list[RenderableType] = [_title(study, width), Rule(style="dim"), grid]

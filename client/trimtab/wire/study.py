@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from trimtab.wire import limits
 from trimtab.wire.base import FiniteFloat, Identifier, Name, Params, ParamValue, Step, Wire
@@ -214,6 +214,32 @@ class QueuedConfig(Wire):
     """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
 
 
+def _check_function(name: str) -> str:
+    module, _, function = name.partition(":")
+    if module.endswith(".py"):
+        raise ValueError(
+            f"say {module.removesuffix('.py')}:{function}: MODULE:FUNCTION, not the file's name"
+        )
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise ValueError("say MODULE:FUNCTION, such as first:configurations for first.py beside the file")
+    return name
+
+
+Function = Annotated[str, Field(max_length=limits.MAX_NAME_CHARS), AfterValidator(_check_function)]
+"""A Python function, as ``MODULE:FUNCTION``."""
+
+
+class WarmStart(Wire):
+    """What is known before the first trial: earlier studies, and a function of the user's own."""
+
+    studies: list[Name] = Field(default_factory=list, max_length=limits.MAX_SOURCES)
+    """Earlier studies of the same server, by id; the client takes a name that only one study has, too. The
+    best two configurations of each are tried first, and it is followed if they do well."""
+    function: Function | None = None
+    """Names configurations to be tried first; its module stands beside the study file, or is installed. The
+    client runs it when the study is submitted, and sends what it names under ``enqueue``."""
+
+
 class StudySpec(Wire):
     """One tuning problem, whole. The same model reads a YAML file and a request."""
 
@@ -240,6 +266,7 @@ class StudySpec(Wire):
     """A run that reports nothing for so long is killed as hung."""
     checkpoints: CheckpointSpec = CheckpointSpec()
     seeds: SeedSpec = SeedSpec()
-    enqueue: list[QueuedConfig] = Field(default_factory=list, max_length=1_000)
+    enqueue: list[QueuedConfig] = Field(default_factory=list, max_length=limits.MAX_ENQUEUED)
+    warm_start: WarmStart = WarmStart()
     tags: list[Name] = Field(default_factory=list, max_length=limits.MAX_TAGS)
     notes: str = Field(default="", max_length=limits.MAX_TEXT_CHARS)

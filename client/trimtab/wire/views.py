@@ -87,10 +87,20 @@ class StudyItem(Wire):
     ended_at: datetime | None
 
 
+class SourceItem(Wire):
+    """An earlier study that one learns from."""
+
+    id: str
+    name: str | None
+    """None: it has been deleted, and nothing is learned from it any more."""
+
+
 class StudyDetail(StudyItem):
     """A study, whole."""
 
     spec: StudySpec
+    sources: list[SourceItem] = Field(default_factory=list)
+    """The earlier studies of its warm start."""
     budget: list[BudgetUse]
     best: BestTrial | None
     savings: Savings

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from service.db import budget, facts, pages, waiting
+from service.db import budget, facts, pages, sources, waiting
 from service.db.models import ImprovementRow, StudyRow, TrialRow
 from service.errors import NotFoundError
 from trimtab.wire.importances import Pruning
@@ -94,6 +94,7 @@ def study_detail(session: Session, key: str, now: datetime) -> StudyDetail:
     return StudyDetail(
         **dict(item),
         spec=spec,
+        sources=sources.items(session, spec),
         budget=limits,
         best=_best(session, study),
         savings=_savings(session, study, spec),

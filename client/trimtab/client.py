@@ -160,6 +160,10 @@ class Client:
         query = {"max_points": max_points, "max_lines": max_lines}
         return self._get(f"/v1/studies/{study}/curves", views.CurvesResponse, **query)
 
+    def stops(self, study: str) -> views.StopsReplay:
+        """Every early stop: why, what it saved, and what it would have cost with all that is known now."""
+        return self._get(f"/v1/studies/{study}/stops", views.StopsReplay)
+
     # Trials
 
     def list_trials(

@@ -16,8 +16,8 @@ how sure was the regression, at its worst moment, that it would not be?
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from search.surrogates.history import LossScale
 from search.view import Fidelity
 
 Array = npt.NDArray[np.float64]
+Point = tuple[float | None, float | None]
+"""Of a curve: the best value so far and the value there; None where it was not measured or not finite."""
 
 _RATIO = math.sqrt(2.0)
 """Of one check to the next."""
@@ -140,7 +142,7 @@ class Predictor:
         return cls(maximize, steps, scale, models, threshold, int(finished.sum()), rule.risk)
 
     def forecast(
-        self, features: Array, curve: Mapping[int, tuple[float | None, float | None]], step: int, incumbent: float
+        self, features: Array, curve: Mapping[int, Point], step: int, incumbent: float
     ) -> Forecast | None:
         """What becomes of a trial that stands at ``step``; None if nothing can be said.
 
@@ -166,8 +168,23 @@ class Predictor:
         end = min(now, now + model.intercept + float(columns @ np.array(model.weights)))
         bar = self._scaled(incumbent)
         chance = float(ndtr((bar - end) / model.spread))
-        good, bad = self._value(end - _SIDE * model.spread), self._value(min(now, end + _SIDE * model.spread))
+        good, bad = (
+            self._value(end - _SIDE * model.spread),
+            self._value(min(now, end + _SIDE * model.spread)),
+        )
         return Forecast(self._value(end), good, bad, chance, self.threshold, incumbent, now <= model.bar)
+
+    def to_json(self) -> dict[str, Any]:
+        """The predictor as JSON; :meth:`from_json` reads it again."""
+        document = asdict(self)
+        document["models"] = {str(step): model for step, model in document["models"].items()}
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Predictor:
+        models = {int(step): Model(**model) for step, model in document["models"].items()}
+        scale = LossScale(**document["scale"])
+        return cls(**{**document, "checks": tuple(document["checks"]), "scale": scale, "models": models})
 
     def _scaled(self, value: float | None) -> float:
         if value is None or not math.isfinite(value):
@@ -251,7 +268,7 @@ def _calibrate(best: Array, expected: Array, spreads: Array, rule: Predicted) ->
 
 def _tail(found: Array, shares: Array, risk: float) -> float:
     """What is exceeded with probability ``risk``: beyond the highest fifth of what was found the tail is
-    taken for exponential (peaks over a threshold; Pickands 1975), and for longer while it is known badly."""
+    taken for exponential (peaks over a threshold; Pickands 1975), and for longer while badly known."""
     order = np.argsort(-found, kind="stable")
     found, above = found[order], np.cumsum(shares[order]) / shares.sum()
     at = int(np.searchsorted(above, _TAIL))

@@ -77,14 +77,16 @@ def _stopping(draft: Draft) -> Iterator[FieldProblem]:
                     f"(max / report_every)",
                     suggestion=f"say less than {points}" if points > 1 else "report more often",
                 )
-        elif isinstance(rule, PredictedRule) and fidelity is not None:
-            if max(fidelity.min, fidelity.report_every) >= fidelity.max:
-                yield problem(
-                    *here,
-                    message=f"never stops anything: the first measurement from min on is the last, "
-                    f"at {fidelity.max} {fidelity.unit}",
-                    suggestion="set fidelity/min and fidelity/report_every to a tenth of fidelity/max or less",
-                )
+        elif (
+            isinstance(rule, PredictedRule)
+            and fidelity is not None
+            and max(fidelity.min, fidelity.report_every) >= fidelity.max
+        ):
+            yield problem(
+                *here,
+                message=f"never stops anything: nothing is measured between min and max ({fidelity.max})",
+                suggestion="set min and report_every to a tenth of max or less",
+            )
         if isinstance(rule, MedianRule | PredictedRule):
             limit = None if budget is None else budget.trials
             if "min_trials" in rule.model_fields_set and limit is not None and rule.min_trials >= limit:

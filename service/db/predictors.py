@@ -106,9 +106,7 @@ def lesson(session: Session, study: StudyRow, rule: Predicted) -> Lesson:
     )
 
 
-def store(
-    session: Session, learned_from: Lesson, predictor: Predictor | None, now: datetime
-) -> None:
+def store(session: Session, learned_from: Lesson, predictor: Predictor | None, now: datetime) -> None:
     """Keep what was learned for the reports to come, unless the study has been deleted meanwhile."""
     study = session.get(StudyRow, learned_from.study_id)
     if study is None:
@@ -169,9 +167,9 @@ def read_outlooks(session: Session, attempts: Collection[Attempt]) -> dict[int, 
 
 def _read_points(session: Session, trials: Sequence[int], steps: Sequence[int]) -> Sequence[Row[Any]]:
     return session.execute(
-        select(MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.best, MeasurementRow.value).where(
-            MeasurementRow.trial_id.in_(trials), MeasurementRow.step.in_(steps)
-        )
+        select(
+            MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.best, MeasurementRow.value
+        ).where(MeasurementRow.trial_id.in_(trials), MeasurementRow.step.in_(steps))
     ).all()
 
 

@@ -184,9 +184,7 @@ def _places(
     }
 
 
-def _at_checks(
-    session: Session, active: Mapping[int, Attempt], reports: Sequence[Report]
-) -> list[Attempt]:
+def _at_checks(session: Session, active: Mapping[int, Attempt], reports: Sequence[Report]) -> list[Attempt]:
     """The attempts with new points at steps at which a predicted rule judges."""
     found: list[Attempt] = []
     for report in reports:

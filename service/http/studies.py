@@ -211,9 +211,8 @@ def router(context: Context) -> APIRouter:
         responses=responses(404),
     )
     def stops(study: StudyKey) -> StopsReplay:
-        """Where the stopped trials would have ended is predicted from all trials that were trained to the end
-        by now; with fewer than the `predicted` rule's `min_trials` of them (10 without that rule) there are no
-        predictions."""
+        """Where the stopped trials would have ended is predicted from all trials that were trained to the
+        end by now: no prediction with fewer than `min_trials` of the `predicted` rule (10 without it)."""
         with database.read() as session:
             return reads.stops(session, study)
 

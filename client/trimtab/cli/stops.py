@@ -51,7 +51,9 @@ def _cost(replay: StopsReplay) -> str:
     lost = replay.expected_loss
     style = "red" if lost >= 0.5 else "yellow" if lost >= RISKY else "green"
     text = f"expected to have cost the best trial: [{style}]{lost:.2g}[/] times"
-    left_out = f", {replay.unpredicted} stops left out" if replay.unpredicted else ""
+    left_out = ""
+    if replay.unpredicted:
+        left_out = f", {replay.unpredicted} stop{'s' if replay.unpredicted != 1 else ''} left out"
     return f"{text}  [dim]as {replay.learned_from} finished trials say now{left_out}[/]"
 
 

@@ -156,13 +156,13 @@ class TargetRule(Wire):
 class PredictedRule(Wire):
     """Stop a trial that will hardly end better than the best value known.
 
-    Where it will end is predicted from its hyperparameters and its curve by a regression on the trials of the
-    study that were trained to the end; it is asked some twenty times along a training, at about equal ratios.
+    Where it will end is predicted from its hyperparameters and its curve by a regression on those trials of
+    the study that were trained to the end. Trials are judged at some steps, at about equal ratios.
     """
 
     rule: Literal["predicted"]
     risk: Annotated[float, Field(gt=0, le=0.5)] = 0.01
-    """Chance of stopping the trial that would have been the best of all, to which the rule is calibrated."""
+    """Chance of stopping the best trial of all that the rule is calibrated to."""
     min_trials: Annotated[int, Field(ge=5)] = 10
     """Trials that must have been trained to the end before any is stopped."""
     protect: Annotated[int, Field(ge=0)] = 3

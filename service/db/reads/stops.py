@@ -38,6 +38,7 @@ def stops(session: Session, key: str) -> StopsReplay:
         .where(
             TrialRow.study_id == study.id,
             TrialRow.state == TrialState.STOPPED.value,
+            TrialRow.origin != "imported",
             TrialRow.step > 0,
             TrialRow.step < full,
         )

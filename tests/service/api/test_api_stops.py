@@ -21,7 +21,7 @@ def test_a_stop_is_replayed_with_what_finished_trials_say(api: Any) -> None:
         }
         for end in range(12)
     ]
-    api.post(f"/studies/{study}/import", {"trials": trials}, 200)
+    api.post(f"/studies/{study}/import", {"trials": trials}, 201)
     token = api.ask(study)["token"]
     for step, loss in ((1, 9.0), (2, 8.5), (3, 9.0)):
         assert api.report(token, step, step, loss) == "continue"

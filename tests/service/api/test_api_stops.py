@@ -12,7 +12,7 @@ PARAMS = {"lr": 0.1, "optimizer": "adamw"}
 
 
 def test_a_stop_is_replayed_with_what_finished_trials_say(api: Any) -> None:
-    study = api.study(stopping=[{"rule": "patience", "reports": 2}])
+    study = api.study(stopping=[{"rule": "patience", "reports": 2}], enqueue=[{"params": PARAMS}])
     assert api.get(f"/studies/{study}/stops")["items"] == []
     trials = [
         {

@@ -1,7 +1,7 @@
 """``python -m bench [overhead|reports|big_study|latency ...]``: run benchmarks and print their tables.
 
-``python -m bench search [options]`` takes hours and has options of its own (``--help``): it runs only if it
-is named.
+``python -m bench search [options]`` and ``python -m bench stopping [options]`` take long and have options
+of their own (``--help``): they run only if they are named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from rich.console import Console  # noqa: E402
 
-from bench import big_study, latency, overhead, reports  # noqa: E402
+from bench import big_study, latency, overhead, reports, stopping  # noqa: E402
 from bench.search import command as search  # noqa: E402
 
 BENCHMARKS = ("overhead", "reports", "big_study", "latency")
@@ -29,9 +29,11 @@ def main(names: list[str]) -> int:
     console = Console()
     if names[:1] == ["search"]:
         return search.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["stopping"]:
+        return stopping.main(names[1:], console)
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}, search")
+        console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}, search, stopping")
         return 2
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for name in names or BENCHMARKS:

@@ -7,8 +7,8 @@ there, and its best values at earlier checks. The spread of its errors is that o
 both follows the chance of beating the best value that is known.
 
 How small that chance must be for a stop is calibrated on the study itself (:func:`_calibrate`): each of
-the better half of the finished curves was once the best of those not better than it; replayed without it,
-how sure was the regression, at its worst moment, that it would not be?
+the better half of the finished curves is the best of those not better than it; replayed without it, how
+sure was the regression, at its most mistaken check, that it would not be?
 
 ``n`` is a number of trials, ``k`` of checks, ``w`` the width of the features.
 """
@@ -25,7 +25,6 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from search.stopping import Forecast, Predicted
-from search.surrogates.history import LossScale
 from search.view import Fidelity
 
 Array = npt.NDArray[np.float64]
@@ -40,11 +39,28 @@ _PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Ridge penalties to choose from, per row, on standardised columns."""
 _SHARES = (0.0, 0.3, 1.0)
 """Scales of the hyperparameters' columns to choose from: 0 leaves them out."""
+_GRACE = 0.15
+"""No trial is stopped before this share of the full fidelity, unless the rule says otherwise: the risk of
+stopping earlier hides in curves that a study has not seen yet, so no study can calibrate it."""
+_LEAST_CURVES = 5
+"""No regression is fitted to fewer."""
+_FENCE = 3.0
+"""Losses are drawn in to so many interquartile ranges above the upper quartile (Tukey's outer fence): how
+bad something hopeless is makes no difference."""
+_HUGE = 1e100
+"""And to this, so that sums of their squares stay finite."""
 _LEAST_SPREAD = 1e-3
-"""Of the regression's errors, in units of the loss scale."""
+"""Of the regression's errors, in standard deviations of the finished trials' ends."""
+_LEAST_SURE = 2.0
+"""Standard deviations that a stop takes at the least, at progress 0; see :func:`_needed`."""
 _TAIL = 0.2
-"""The share of replays, the most deceptive ones, to which the tail is fitted."""
+"""The share of replays, the most mistaken ones, to which the tail is fitted."""
+_EXCESS = (0.5, 2.0)
+"""What a replay of the tail exceeds its beginning by, in standard deviations, before any is seen, and how
+many replays that is worth."""
 _INCUMBENTS = 5
+"""In how many incumbents' place a replayed trial is put."""
+_GROWTH = 1.1
 _SIDE = 1.645
 """Standard deviations on either side of a 90 % interval."""
 
@@ -61,6 +77,18 @@ def checks(fidelity: Fidelity) -> tuple[int, ...]:
     return (*found, last)
 
 
+def due(rule: Predicted, finished: int, learned_from: int) -> bool:
+    """Whether a predictor is to be fitted (again) when so many trials have been trained to the end: when
+    they are a tenth more than it was fitted to."""
+    return finished >= max(rule.min_trials, learned_from + 1, math.ceil(_GROWTH * learned_from))
+
+
+def judged(fidelity: Fidelity, rule: Predicted) -> tuple[int, ...]:
+    """The checks at which a trial may be stopped."""
+    grace = _GRACE * fidelity.max if rule.grace is None else rule.grace
+    return tuple(step for step in checks(fidelity)[:-1] if step >= grace)
+
+
 @dataclass(frozen=True, slots=True)
 class Curves:
     """What is known of ``n`` trials at the checks, in the metric's own direction."""
@@ -75,31 +103,34 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The regression of one check, on scaled losses."""
+    """The regression of one check."""
 
     intercept: float
     weights: tuple[float, ...]
     """Of the columns that :func:`_columns` makes."""
     spread: float
     """Standard deviation of the error of the predicted end."""
-    bar: float
-    """Trials at least as good as this at the check are protected."""
+    threshold: float
+    """A trial is stopped when its chance of beating the best known value is under this."""
+    bar: float | None
+    """Trials whose loss at the check is not above this are protected; None: no trial is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A fitted model of where trials end; small enough to be kept as JSON."""
+    """A fitted model of where trials end; small enough to be kept as JSON.
+
+    Inside, values are losses (lower is better).
+    """
 
     maximize: bool
     checks: tuple[int, ...]
-    scale: LossScale
+    fence: float
+    """Losses above it are drawn in to it."""
     models: Mapping[int, Model]
-    """By step."""
-    threshold: float
-    """A trial is stopped when its chance of beating the best known value is under this."""
+    """By step, for the checks at which trials may be stopped."""
     curves: int
     """Finished curves that it was fitted to."""
-    risk: float = 0.01
 
     @classmethod
     def fit(cls, curves: Curves, fidelity: Fidelity, maximize: bool, rule: Predicted) -> Predictor | None:
@@ -109,37 +140,47 @@ class Predictor:
         """
         steps = checks(fidelity)
         finished = np.isfinite(curves.best[:, -1])
-        if int(finished.sum()) < max(rule.min_trials, 3):
+        least = max(rule.min_trials, _LEAST_CURVES)
+        if int(finished.sum()) < least:
             return None
         sign = -1.0 if maximize else 1.0
-        best = sign * curves.best[finished]
-        newest = np.where(np.isfinite(curves.newest[finished]), sign * curves.newest[finished], best)
-        scale = LossScale.of(best[:, -1].tolist(), best[np.isfinite(best)].tolist())
-        best, newest = scale.scale(best), scale.scale(newest)
+        best = np.clip(sign * curves.best[finished], -_HUGE, _HUGE)
+        newest = np.clip(sign * curves.newest[finished], -_HUGE, _HUGE)
+        lower, upper = np.quantile(best[np.isfinite(best)], (0.25, 0.75))
+        fence = float(upper + _FENCE * (upper - lower))
+        best = np.minimum(best, fence)
+        newest = np.where(np.isfinite(newest), np.minimum(newest, fence), best)
+        ends = best[:, -1]
+        least_spread = max(_LEAST_SPREAD * float(ends.std()), 1e-12 * float(np.abs(ends).max()), 1e-300)
         features = curves.features[finished]
-        models: dict[int, Model] = {}
-        sureness = np.full(best.shape, np.nan)
-        spreads = np.full(best.shape, np.nan)
-        for at, step in enumerate(steps[:-1]):
+        fits: dict[int, _Fit] = {}
+        bars: dict[int, float | None] = {}
+        expected, spreads = np.full(best.shape, np.nan), np.full(best.shape, np.nan)
+        for step in judged(fidelity, rule):
+            at = steps.index(step)
             columns = _columns(features, best, newest, at)
             whole = np.isfinite(columns).all(axis=1)
-            if int(whole.sum()) < max(rule.min_trials, 3):
+            if int(whole.sum()) < least:
                 continue
-            fit = _ridge(columns[whole], (best[:, -1] - best[:, at])[whole], features.shape[1])
-            errors = fit.errors
-            sureness[whole, at] = best[whole, -1] + errors
-            squares = float((errors**2).sum())
-            rest = (squares - errors**2) / (len(errors) - 1)
-            spreads[whole, at] = np.sqrt(np.maximum(rest, _LEAST_SPREAD**2))
-            among = np.sort(best[whole, at])
-            models[step] = Model(
+            fit = fits[step] = _ridge(columns[whole], (ends - best[:, at])[whole], features.shape[1])
+            squares = fit.errors**2
+            others = np.maximum(squares.sum() - squares, 0.0) / (len(squares) - 1)
+            expected[whole, at] = ends[whole] + fit.errors
+            spreads[whole, at] = np.maximum(np.sqrt(others), least_spread)
+            bars[step] = float(np.sort(best[whole, at])[: rule.protect][-1]) if rule.protect else None
+        progress = np.array(steps) / fidelity.max
+        sure = _calibrate(best, expected, spreads / _needed(progress), rule)
+        models = {
+            step: Model(
                 fit.intercept,
                 tuple(fit.weights.tolist()),
-                max(math.sqrt(squares / len(errors)), _LEAST_SPREAD),
-                float(among[min(rule.protect, len(among)) - 1]) if rule.protect else -math.inf,
+                max(math.sqrt(float((fit.errors**2).mean())), least_spread),
+                float(ndtr(-sure * _needed(step / fidelity.max))),
+                bars[step],
             )
-        threshold = _calibrate(best, sureness, spreads, rule)
-        return cls(maximize, steps, scale, models, threshold, int(finished.sum()), rule.risk)
+            for step, fit in fits.items()
+        }
+        return cls(maximize, steps, fence, models, int(finished.sum()))
 
     def forecast(
         self, features: Array, curve: Mapping[int, Point], step: int, incumbent: float
@@ -156,23 +197,27 @@ class Predictor:
         if model is None or not math.isfinite(incumbent):
             return None
         at = self.checks.index(step)
-        best = np.array([[self._scaled(curve.get(s, (None, None))[0]) for s in self.checks[: at + 1]]])
-        there = curve.get(step, (None, None))[1]
+        points = [curve.get(each, (None, None)) for each in self.checks[: at + 1]]
+        best = np.array([[self._loss(best_then) for best_then, _ in points]])
         newest = best.copy()
+        there = points[-1][1]
         if there is not None and math.isfinite(there):
-            newest[0, at] = self._scaled(there)
+            newest[0, at] = self._loss(there)
         columns = _columns(features[None, :], best, newest, at)[0]
         if not np.isfinite(columns).all():
             return None
-        now = float(best[0, at])
+        now, bar = float(best[0, at]), self._loss(incumbent)
         end = min(now, now + model.intercept + float(columns @ np.array(model.weights)))
-        bar = self._scaled(incumbent)
-        chance = float(ndtr((bar - end) / model.spread))
-        good, bad = (
-            self._value(end - _SIDE * model.spread),
-            self._value(min(now, end + _SIDE * model.spread)),
+        sign = -1.0 if self.maximize else 1.0
+        return Forecast(
+            value=sign * end,
+            good=sign * (end - _SIDE * model.spread),
+            bad=sign * min(now, end + _SIDE * model.spread),
+            chance=float(ndtr((bar - end) / model.spread)),
+            threshold=model.threshold,
+            incumbent=incumbent,
+            protected=model.bar is not None and now <= model.bar,
         )
-        return Forecast(self._value(end), good, bad, chance, self.threshold, incumbent, now <= model.bar)
 
     def to_json(self) -> dict[str, Any]:
         """The predictor as JSON; :meth:`from_json` reads it again."""
@@ -182,18 +227,23 @@ class Predictor:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Predictor:
-        models = {int(step): Model(**model) for step, model in document["models"].items()}
-        scale = LossScale(**document["scale"])
-        return cls(**{**document, "checks": tuple(document["checks"]), "scale": scale, "models": models})
+        models = {
+            int(step): Model(**{**model, "weights": tuple(model["weights"])})
+            for step, model in document["models"].items()
+        }
+        return cls(**{**document, "checks": tuple(document["checks"]), "models": models})
 
-    def _scaled(self, value: float | None) -> float:
+    def _loss(self, value: float | None) -> float:
+        """The loss of a value, drawn in; NaN for None and what is not finite."""
         if value is None or not math.isfinite(value):
             return math.nan
-        return float(self.scale.scale(-value if self.maximize else value))
+        return min(max(-value if self.maximize else value, -_HUGE), self.fence)
 
-    def _value(self, scaled: float) -> float:
-        loss = self.scale.loss(scaled)
-        return -loss if self.maximize else loss
+
+def _needed(progress: Array | float) -> Any:
+    """How sure a stop must be at a progress in [0, 1], as a share of what it takes at the start: the later
+    the check, the fewer surprises are left that no finished curve has shown."""
+    return 1.15 - progress
 
 
 def _columns(features: Array, best: Array, newest: Array, at: int) -> Array:
@@ -218,7 +268,8 @@ def _ridge(columns: Array, targets: Array, width: int) -> _Fit:
     n = len(targets)
     centre = columns.mean(axis=0)
     spread = columns.std(axis=0)
-    spread = np.where(spread > 1e-12, spread, np.inf)  # a constant column has weight 0
+    constant = spread <= 1e-10 * np.abs(columns).max(axis=0)
+    spread[constant] = np.inf  # its weight is 0
     mean = float(targets.mean())
     best: tuple[float, _Fit] | None = None
     for share in _SHARES if width else _SHARES[:1]:
@@ -239,41 +290,40 @@ def _ridge(columns: Array, targets: Array, width: int) -> _Fit:
 
 
 def _calibrate(best: Array, expected: Array, spreads: Array, rule: Predicted) -> float:
-    """The chance under which a trial is stopped, such that the true best of all is stopped with the risk
-    that was asked for.
+    """How many spreads worse than the incumbent a trial must be expected to end to be stopped, such that
+    the true best of all is stopped with the risk that was asked for.
+
+    A trial in any order meets as incumbent the best of the worse ones half of the time, the second best in
+    one of six, the j-th best in one of j (j + 1).
 
     Args:
-        best: scaled best losses of the finished curves, shape (n, k).
+        best: best losses of the finished curves, shape (n, k).
         expected: where each was expected to end at each check by the others, shape (n, k); NaN: not judged.
-        spreads: of the errors of the others, shape (n, k).
+        spreads: units in which to say how sure the others were, shape (n, k).
     """
+    order = np.argsort(best[:, -1], kind="stable")
+    best, expected, spreads = best[order], expected[order], spreads[order]
     ends = best[:, -1]
-    order = np.argsort(ends, kind="stable")
-    best, expected, spreads, ends = best[order], expected[order], spreads[order], ends[order]
-    n = len(ends)
     found: list[float] = []
     shares: list[float] = []
-    for i in range((n + 1) // 2):
-        with np.errstate(invalid="ignore"):
-            ahead = (best[i + 1 :] < best[i]).sum(axis=0)
-        for place in range(1, min(_INCUMBENTS, n - 1 - i) + 1):
-            # Trained before it in any order, the incumbent is the worse ones' best, second best ...
-            with np.errstate(invalid="ignore"):
-                sure = (expected[i] - ends[i + place]) / spreads[i]
-            sure = sure[np.isfinite(sure) & (ahead >= rule.protect)]
-            found.append(float(sure.max(initial=-math.inf)))
+    for i in range((len(ends) + 1) // 2):
+        judged_there = np.isfinite(expected[i]) & ((best[i + 1 :] < best[i]).sum(axis=0) >= rule.protect)
+        for place, incumbent in enumerate(ends[i + 1 : i + 1 + _INCUMBENTS], start=1):
+            sure = (expected[i] - incumbent)[judged_there] / spreads[i][judged_there]
+            found.append(float(sure.max(initial=0.0)))
             shares.append(1.0 / (place * (place + 1)))
-    return float(ndtr(-max(_tail(np.array(found), np.array(shares), rule.risk), 0.0)))
+    return max(_tail(np.array(found), np.array(shares), rule.risk), _LEAST_SURE)
 
 
 def _tail(found: Array, shares: Array, risk: float) -> float:
     """What is exceeded with probability ``risk``: beyond the highest fifth of what was found the tail is
-    taken for exponential (peaks over a threshold; Pickands 1975), and for longer while badly known."""
+    taken for exponential (peaks over a threshold; Pickands 1975), its mean for the prior's while few were
+    found."""
     order = np.argsort(-found, kind="stable")
-    found, above = found[order], np.cumsum(shares[order]) / shares.sum()
-    at = int(np.searchsorted(above, _TAIL))
-    start = float(found[at]) if math.isfinite(found[at]) else 0.0
-    excess = np.maximum(found[: at + 1] - start, 0.0)
-    mean = float(np.average(excess, weights=shares[order][: at + 1]))
-    longer = 1.0 + 1.0 / math.sqrt(at + 1)
-    return start + longer * mean * math.log(max(_TAIL / risk, 1.0))
+    found, shares = found[order], shares[order] / shares.sum()
+    at = min(int(np.searchsorted(np.cumsum(shares), _TAIL)), len(found) - 1)
+    mean = float(np.average(found[: at + 1] - found[at], weights=shares[: at + 1]))
+    prior, worth = _EXCESS
+    replays = _TAIL * len(found) / _INCUMBENTS
+    mean = (replays * mean + worth * prior) / (replays + worth)
+    return float(found[at]) + mean * math.log(max(_TAIL / risk, 1.0))

@@ -18,7 +18,7 @@ import numpy as np
 from search.decide import decide
 from search.decision import Continue, Decision, Launch, Stop
 from search.features import Features
-from search.prediction import Curves, Predictor, checks
+from search.prediction import Curves, Predictor, checks, due
 from search.prediction import Point as CurvePoint
 from search.space import Key, ParamValue, SearchSpace
 from search.stopping import GO_ON, Forecast, Judgement, Patience, Point, Predicted, Rule, improves, judge
@@ -309,7 +309,7 @@ class _Study:
     def _forecast(self, trial: _Trial) -> Forecast | None:
         """Where the trial will end, says a model that is fitted again when there is more to learn."""
         finished = [other for other in self.trials if other.status == "completed"]
-        if self.predicted is not None and len(finished) > self.learned_from:
+        if self.predicted is not None and due(self.predicted, len(finished), self.learned_from):
             self.learned_from = len(finished)
             steps = checks(self.frame.fidelity)
             points = [[_points(other).get(step, (None, None)) for step in steps] for other in finished]

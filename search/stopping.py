@@ -63,10 +63,12 @@ class Predicted:
     risk: float = 0.01
     """Chance of stopping the trial that would have been the best of all; how sure the regression must be
     for a stop is calibrated to it."""
-    min_trials: int = 10
+    min_trials: int = 7
     """Trials that must have been trained to the end before any is stopped."""
-    protect: int = 3
+    protect: int = 4
     """A trial that is among so many best at its step is not stopped."""
+    grace: int | None = None
+    """No trial is stopped before this step; None: before 15 % of the full fidelity."""
 
 
 Rule = Median | Patience | Divergence | Target | Predicted

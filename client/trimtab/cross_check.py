@@ -59,15 +59,18 @@ def _stopping(draft: Draft) -> Iterator[FieldProblem]:
                 suggestion="keep one of them",
             )
         seen.setdefault(rule.rule, at)
-        if isinstance(rule, MedianRule):
-            if fidelity is not None and rule.grace >= fidelity.max:
-                yield problem(
-                    *here,
-                    "grace",
-                    message=f"never stops anything: trials end at {fidelity.max} {fidelity.unit}",
-                    suggestion=f"say less than {fidelity.max}",
-                )
-        elif isinstance(rule, PatienceRule) and fidelity is not None:
+        if (
+            isinstance(rule, MedianRule | PredictedRule)
+            and fidelity is not None
+            and (rule.grace or 0) >= fidelity.max
+        ):
+            yield problem(
+                *here,
+                "grace",
+                message=f"never stops anything: trials end at {fidelity.max} {fidelity.unit}",
+                suggestion=f"say less than {fidelity.max}",
+            )
+        if isinstance(rule, PatienceRule) and fidelity is not None:
             points = fidelity.max // fidelity.report_every
             if rule.reports >= points:
                 yield problem(

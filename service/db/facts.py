@@ -98,8 +98,8 @@ def parse(document: dict[str, object]) -> Facts:
             case TargetRule():
                 rules.append(stopping.Target(rule.value))
             case PredictedRule():
-                rules.append(stopping.Predicted(rule.risk, rule.min_trials, rule.protect))
-    predicts = any(isinstance(rule, stopping.Predicted) for rule in rules)
+                rules.append(stopping.Predicted(rule.risk, rule.min_trials, rule.protect, rule.grace))
+    predicts = next((rule for rule in rules if isinstance(rule, stopping.Predicted)), None)
     if spec.budget.target is not None:
         rules.append(stopping.Target(spec.budget.target))
     return Facts(
@@ -110,6 +110,6 @@ def parse(document: dict[str, object]) -> Facts:
             rule for rule in rules if isinstance(rule, stopping.Divergence | stopping.Target)
         ),
         maximize=spec.metric.direction == "maximize",
-        checks=frozenset(prediction.checks(specs.fidelity(spec))[:-1]) if predicts else frozenset(),
+        checks=frozenset(prediction.judged(specs.fidelity(spec), predicts)) if predicts else frozenset(),
         features=Features.of(specs.space(spec)) if predicts else None,
     )

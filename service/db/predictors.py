@@ -7,8 +7,7 @@ judges (:func:`read_outlooks`): nothing is fitted inside a report.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,7 +17,7 @@ from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
 from search.features import Features
-from search.prediction import Array, Curves, Point, Predictor, checks
+from search.prediction import Array, Curves, Point, Predictor, checks, due
 from search.stopping import Forecast, Predicted
 from search.view import Fidelity
 from service import specs
@@ -27,8 +26,6 @@ from service.db.attempts import Attempt
 from service.db.models import MeasurementRow, PredictorRow, StudyRow, TrialRow
 from trimtab.wire.states import StudyState, TrialState
 
-GROWTH = 1.1
-"""A model is fitted again when there are so many times more finished trials."""
 MOST_TRIALS = 400
 """Finished trials that a model is fitted to: the newest."""
 
@@ -82,7 +79,7 @@ def lessons(session: Session) -> list[Lesson]:
             continue
         finished = _count_finished(session, study)
         known = session.scalar(select(PredictorRow.finished).where(PredictorRow.study_id == study.id)) or 0
-        if finished >= max(rule.min_trials, known + 1, math.ceil(GROWTH * known)):
+        if due(rule, finished, known):
             found.append(lesson(session, study, rule))
     return found
 
@@ -126,10 +123,9 @@ def read_curves(session: Session, study: StudyRow, trials: Sequence[Row[Any]]) -
     best = np.full((len(trials), len(places)), np.nan)
     newest = best.copy()
     own = {trial.id: place for place, trial in enumerate(trials)}
-    for trial_id, step, best_there, value in _read_points(session, list(own), list(places)):
+    for trial_id, step, point in _read_points(session, list(own), list(places)):
         at = own[trial_id], places[step]
-        best[at] = np.nan if best_there is None else best_there
-        newest[at] = np.nan if value is None else value
+        best[at], newest[at] = (np.nan if value is None else value for value in point)
     return Curves(features, best, newest)
 
 
@@ -137,21 +133,18 @@ def read_outlooks(session: Session, attempts: Collection[Attempt]) -> dict[int, 
     """How their studies' models see the trials of these attempts, by trial; three queries for all."""
     if not attempts:
         return {}
-    documents = dict(
-        session.execute(
-            select(PredictorRow.study_id, PredictorRow.document).where(
-                PredictorRow.study_id.in_({attempt.study_id for attempt in attempts})
-            )
-        ).all()
+    documents = session.execute(
+        select(PredictorRow.study_id, PredictorRow.document).where(
+            PredictorRow.study_id.in_({attempt.study_id for attempt in attempts})
+        )
     )
-    predictors = {
-        study_id: Predictor.from_json(document) for study_id, document in documents.items() if document
-    }
+    predictors = {study_id: Predictor.from_json(document) for study_id, document in documents if document}
     judged = [attempt for attempt in attempts if attempt.study_id in predictors]
     if not judged:
         return {}
     ids = [attempt.trial_id for attempt in judged]
-    params = dict(session.execute(select(TrialRow.id, TrialRow.params).where(TrialRow.id.in_(ids))).all())
+    rows = session.execute(select(TrialRow.id, TrialRow.params).where(TrialRow.id.in_(ids)))
+    params = {row.id: row.params for row in rows}
     outlooks: dict[int, Outlook] = {}
     steps: set[int] = set()
     for attempt in judged:
@@ -159,18 +152,23 @@ def read_outlooks(session: Session, attempts: Collection[Attempt]) -> dict[int, 
         assert about.features is not None, "the study has a predicted rule"
         (features,) = about.features.encode([params[attempt.trial_id]])
         outlooks[attempt.trial_id] = Outlook(predictors[attempt.study_id], features)
-        steps |= about.checks
-    for trial_id, step, best, value in _read_points(session, ids, sorted(steps)):
-        outlooks[trial_id].curve[step] = (best, value)
+        steps |= set(predictors[attempt.study_id].checks)
+    for trial_id, step, point in _read_points(session, ids, sorted(steps)):
+        outlooks[trial_id].curve[step] = point
     return outlooks
 
 
-def _read_points(session: Session, trials: Sequence[int], steps: Sequence[int]) -> Sequence[Row[Any]]:
-    return session.execute(
+def _read_points(
+    session: Session, trials: Sequence[int], steps: Sequence[int]
+) -> Iterator[tuple[int, int, Point]]:
+    """Trial, step and point, wherever one of the trials was measured at one of the steps."""
+    rows = session.execute(
         select(
             MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.best, MeasurementRow.value
         ).where(MeasurementRow.trial_id.in_(trials), MeasurementRow.step.in_(steps))
-    ).all()
+    )
+    for trial_id, step, best, value in rows:
+        yield trial_id, step, (best, value)
 
 
 def _count_finished(session: Session, study: StudyRow) -> int:

@@ -163,10 +163,12 @@ class PredictedRule(Wire):
     rule: Literal["predicted"]
     risk: Annotated[float, Field(gt=0, le=0.5)] = 0.01
     """Chance of stopping the best trial of all that the rule is calibrated to."""
-    min_trials: Annotated[int, Field(ge=5)] = 10
+    min_trials: Annotated[int, Field(ge=5)] = 7
     """Trials that must have been trained to the end before any is stopped."""
-    protect: Annotated[int, Field(ge=0)] = 3
+    protect: Annotated[int, Field(ge=0)] = 4
     """A trial among so many best at its step is not stopped."""
+    grace: Step | None = None
+    """No trial is stopped before this step; by default before 15 % of the full fidelity."""
 
 
 StoppingRule = Annotated[

@@ -83,7 +83,7 @@ class Predicting:
     def __post_init__(self) -> None:
         epochs = self.pool.values.shape[1]
         self.fidelity = Fidelity(1, epochs, 1, "epochs")
-        self.checks = np.array(checks(self.fidelity))
+        self.checks = np.array(checks(self.fidelity, self.rule))
 
     def stops(self, trial: int, epoch: int, incumbent: float) -> bool:
         if self.predictor is None or epoch not in self.checks:

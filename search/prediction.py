@@ -65,28 +65,39 @@ _SIDE = 1.645
 """Standard deviations on either side of a 90 % interval."""
 
 
-def checks(fidelity: Fidelity) -> tuple[int, ...]:
-    """The steps at which trials are judged, at about equal ratios, all of them measured; the last is the
-    full fidelity, at which nothing is left to judge."""
+def checks(fidelity: Fidelity, rule: Predicted) -> tuple[int, ...]:
+    """The steps at which curves are looked at, rising: about equal ratios apart, multiples of
+    ``report_every``, the end of the grace among them, the full fidelity last."""
     every, last = fidelity.report_every, fidelity.max
-    step = -(-fidelity.min // every) * every
-    found: list[int] = []
+    first = _first(fidelity, rule)
+    found = {last}
+    step = float(first)
     while step < last:
-        found.append(step)
-        step = max(step + every, math.ceil(step * _RATIO / every) * every)
-    return (*found, last)
+        found.add(round(step / every) * every)
+        step *= _RATIO
+    step = first / _RATIO
+    while step >= every:
+        found.add(round(step / every) * every)
+        step /= _RATIO
+    return tuple(sorted(each for each in found if 0 < each <= last))
+
+
+def judged(fidelity: Fidelity, rule: Predicted) -> tuple[int, ...]:
+    """The checks at which a trial may be stopped."""
+    first = _first(fidelity, rule)
+    return tuple(step for step in checks(fidelity, rule)[:-1] if step >= first)
+
+
+def _first(fidelity: Fidelity, rule: Predicted) -> int:
+    """The end of the grace: a step at which trials are measured."""
+    grace = _GRACE * fidelity.max if rule.grace is None else rule.grace
+    return max(1, math.ceil(max(grace, fidelity.min) / fidelity.report_every)) * fidelity.report_every
 
 
 def due(rule: Predicted, finished: int, learned_from: int) -> bool:
     """Whether a predictor is to be fitted (again) when so many trials have been trained to the end: when
     they are a tenth more than it was fitted to."""
     return finished >= max(rule.min_trials, learned_from + 1, math.ceil(_GROWTH * learned_from))
-
-
-def judged(fidelity: Fidelity, rule: Predicted) -> tuple[int, ...]:
-    """The checks at which a trial may be stopped."""
-    grace = _GRACE * fidelity.max if rule.grace is None else rule.grace
-    return tuple(step for step in checks(fidelity)[:-1] if step >= grace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +149,7 @@ class Predictor:
 
         None if these are fewer than the rule's ``min_trials``.
         """
-        steps = checks(fidelity)
+        steps = checks(fidelity, rule)
         finished = np.isfinite(curves.best[:, -1])
         least = max(rule.min_trials, _LEAST_CURVES)
         if int(finished.sum()) < least:

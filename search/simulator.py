@@ -311,7 +311,7 @@ class _Study:
         finished = [other for other in self.trials if other.status == "completed"]
         if self.predicted is not None and due(self.predicted, len(finished), self.learned_from):
             self.learned_from = len(finished)
-            steps = checks(self.frame.fidelity)
+            steps = checks(self.frame.fidelity, self.predicted)
             points = [[_points(other).get(step, (None, None)) for step in steps] for other in finished]
             table = np.array(points, dtype=np.float64)  # None becomes NaN
             encoded = self.features.encode([other.params for other in finished])

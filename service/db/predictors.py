@@ -96,7 +96,7 @@ def lesson(session: Session, study: StudyRow, rule: Predicted) -> Lesson:
     return Lesson(
         study_id=study.id,
         finished=_count_finished(session, study),
-        curves=read_curves(session, study, finished),
+        curves=read_curves(session, study, rule, finished),
         fidelity=specs.fidelity(spec),
         maximize=study.maximize,
         rule=rule,
@@ -115,11 +115,11 @@ def store(session: Session, learned_from: Lesson, predictor: Predictor | None, n
     )
 
 
-def read_curves(session: Session, study: StudyRow, trials: Sequence[Row[Any]]) -> Curves:
-    """The curves of trials (rows with ``id`` and ``params``) at the study's checks."""
+def read_curves(session: Session, study: StudyRow, rule: Predicted, trials: Sequence[Row[Any]]) -> Curves:
+    """The curves of trials (rows with ``id`` and ``params``) at the rule's checks."""
     spec = facts.of(session, study.key).spec
     features = Features.of(specs.space(spec)).encode([trial.params for trial in trials])
-    places = {step: place for place, step in enumerate(checks(specs.fidelity(spec)))}
+    places = {step: place for place, step in enumerate(checks(specs.fidelity(spec), rule))}
     best = np.full((len(trials), len(places)), np.nan)
     newest = best.copy()
     own = {trial.id: place for place, trial in enumerate(trials)}

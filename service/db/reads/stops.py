@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -46,10 +48,11 @@ def stops(session: Session, key: str) -> StopsReplay:
     ).all()
     trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id))
     units = int(trained or 0)
-    model = predictors.lesson(session, study, about.predicted or Predicted()).learn() if rows else None
+    rule = replace(about.predicted or Predicted(), grace=0)  # other rules stop trials earlier
+    model = predictors.lesson(session, study, rule).learn() if rows else None
     forecasts: list[Forecast | None] = [None] * len(rows)
     if model is not None and study.best_value is not None:
-        curves = predictors.read_curves(session, study, rows)
+        curves = predictors.read_curves(session, study, rule, rows)
         forecasts = [_forecast(model, curves, at, study.best_value) for at in range(len(rows))]
     items = [
         Stop(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from bench.search.problems import NoDataError, Problem, problems
+from bench.search.problems import NoDataError, Params, Problem, problems
 from search.features import Features
 from search.prediction import Curves, Predictor, checks, due
 from search.sampling import candidates
@@ -54,7 +54,8 @@ class Pool:
     def lives(self) -> npt.NDArray[np.int64]:
         """Shape (n,): epochs that each is trained if nobody stops it; with the one in which it diverges."""
         alive = np.isfinite(self.values).sum(axis=1)
-        return np.minimum(alive + 1, self.values.shape[1])
+        lives: npt.NDArray[np.int64] = np.minimum(alive + 1, self.values.shape[1])
+        return lives
 
 
 class Rule(Protocol):
@@ -86,7 +87,7 @@ class Predicting:
         self.checks = np.array(checks(self.fidelity, self.rule))
 
     def stops(self, trial: int, epoch: int, incumbent: float) -> bool:
-        if self.predictor is None or epoch not in self.checks:
+        if self.predictor is None or epoch not in self.predictor.models:
             return False
         passed = self.checks[self.checks <= epoch]
         curve = {
@@ -101,7 +102,7 @@ class Predicting:
             return
         self.finished.append(trial)
         if due(self.rule, len(self.finished), self.learned_from):
-            at = np.ix_(self.finished, self.checks - 1)
+            at = np.ix_(np.array(self.finished), self.checks - 1)
             curves = Curves(self.features[self.finished], self.pool.best[at], self.pool.values[at])
             self.predictor = Predictor.fit(curves, self.fidelity, False, self.rule)
             self.learned_from = len(self.finished)
@@ -171,16 +172,16 @@ class Outcome:
 
 def train(pool: Pool, trials: Sequence[int], rule: Rule) -> Outcome:
     """Train these trials one after another under a rule."""
-    lives = pool.lives
+    lives = pool.lives[list(trials)]
     incumbent, trained = math.inf, 0
-    for trial in trials:
+    for trial, life in zip(trials, lives.tolist(), strict=True):
         epochs = 0
         best = math.inf
-        while epochs < lives[trial]:
+        while epochs < life:
             epochs += 1
             value = float(pool.values[trial, epochs - 1])
             best = min(best, value) if math.isfinite(value) else best
-            if epochs < lives[trial] and rule.stops(trial, epochs, incumbent):
+            if epochs < life and rule.stops(trial, epochs, incumbent):
                 break
         rule.ended(trial, epochs)
         trained += epochs
@@ -188,10 +189,10 @@ def train(pool: Pool, trials: Sequence[int], rule: Rule) -> Outcome:
     there = pool.best[list(trials)]
     truth = float(np.nanmin(there))
     regret = (incumbent - truth) / abs(pool.problem.best - pool.problem.worst)
-    return Outcome(trained, int(lives[list(trials)].sum()), incumbent > truth, regret)
+    return Outcome(trained, int(lives.sum()), incumbent > truth, regret)
 
 
-GRACES = (1, 2, 3, 5, 12, 17, 25)
+GRACES = (1, 3, 5, 7, 14, 20)
 """Epochs before which nothing is stopped, beside the default."""
 RISKS = (0.1, 0.001)
 
@@ -202,9 +203,9 @@ def _with(rule: Predicted) -> Callable[[Pool], Rule]:
 
 RULES: dict[str, Callable[[Pool], Rule]] = {
     "predicted": Predicting,
-    **{f"  risk {risk:g}": _with(Predicted(risk=risk)) for risk in RISKS},
-    **{f"  grace {grace}": _with(Predicted(grace=grace)) for grace in GRACES},
-    "  no hyperparameters": lambda pool: Predicting(pool, hyperparameters=False),
+    **{f"risk {risk:g}": _with(Predicted(risk=risk)) for risk in RISKS},
+    **{f"grace {grace}": _with(Predicted(grace=grace)) for grace in GRACES},
+    "no hyperparameters": lambda pool: Predicting(pool, hyperparameters=False),
     "median": MedianRule,
     "successive halving": Halving,
 }
@@ -214,7 +215,10 @@ def build(problem: Problem) -> Pool:
     """The problem's pool, the same in every run."""
     space = SearchSpace.from_json(problem.space)
     rng = np.random.default_rng(zlib.crc32(problem.name.encode()))
-    settings = [dict(p) for p in problem.recorded] or candidates(space, POOL, rng)
+    settings: list[Params] = list(problem.recorded)
+    if not settings:
+        drawn = candidates(space, POOL, rng)
+        settings = [{d.name: float(params[d.name]) for d in problem.dimensions} for params in drawn]
     sign = -1.0 if problem.maximize else 1.0
     values = sign * np.array([problem.curve(params).values for params in settings])
     alive = np.logical_and.accumulate(np.isfinite(values), axis=1)
@@ -227,10 +231,13 @@ def main(arguments: Sequence[str], console: Console) -> int:
     """Measure, and print the tables. Exits with code 2 for bad arguments."""
     parser = argparse.ArgumentParser(prog="python -m bench stopping", description=__doc__)
     add = parser.add_argument
-    add("--trials", type=int, default=100, help="configurations of a repeat")
-    add("--repeats", type=int, default=100, help="of each problem")
+    add("--trials", type=int, default=200, help="configurations of a repeat")
+    add("--repeats", type=int, default=30, help="of each problem")
+    add("--rules", type=lambda text: text.split(","), default=list(RULES), help=", ".join(RULES))
     add("--problems", type=lambda text: text.split(","), default=[], help="lcbench, taskset, or names")
     given = parser.parse_args(arguments)
+    if unknown := set(given.rules) - set(RULES):
+        parser.error(f"no rule {sorted(unknown)[0]!r}; there are: {', '.join(RULES)}")
     try:
         chosen = problems(given.problems)
     except (NoDataError, ValueError) as error:
@@ -239,10 +246,14 @@ def main(arguments: Sequence[str], console: Console) -> int:
     for problem in chosen:
         begin = time.perf_counter()
         pool = build(problem)
-        for name, make in RULES.items():
+        for name in given.rules:
             rng = np.random.default_rng([zlib.crc32(problem.name.encode()), given.trials])
             outcomes[problem.name, name] = [
-                train(pool, rng.choice(len(pool.values), given.trials, replace=False).tolist(), make(pool))
+                train(
+                    pool,
+                    rng.choice(len(pool.values), given.trials, replace=False).tolist(),
+                    RULES[name](pool),
+                )
                 for _ in range(given.repeats)
             ]
         console.print(f"{problem.name}: {time.perf_counter() - begin:.0f} s", style="dim")
@@ -253,18 +264,18 @@ def main(arguments: Sequence[str], console: Console) -> int:
         table.add_column(f"{family}: saving", justify="right")
         table.add_column("best lost", justify="right")
         table.add_column("regret", justify="right")
-    for name in RULES:
+    for name in given.rules:
         row = [name]
         for family in families:
             of_family = [outcomes[p.name, name] for p in chosen if p.family == family]
             row += [*_figures([each for one in of_family for each in one])]
         table.add_row(*row)
     console.print(table)
-    table = Table(title="predicted, by problem")
+    table = Table(title=f"{given.rules[0]}, by problem")
     for column in ("problem", "saving", "best lost", "regret"):
         table.add_column(column, justify="left" if column == "problem" else "right")
     for problem in chosen:
-        table.add_row(problem.name, *_figures(outcomes[problem.name, next(iter(RULES))]))
+        table.add_row(problem.name, *_figures(outcomes[problem.name, given.rules[0]]))
     console.print(table)
     return 0
 

@@ -65,10 +65,10 @@ class Predicted:
     for a stop is calibrated to it."""
     min_trials: int = 7
     """Trials that must have been trained to the end before any is stopped."""
-    protect: int = 4
+    protect: int = 5
     """A trial that is among so many best at its step is not stopped."""
     grace: int | None = None
-    """No trial is stopped before this step; None: before 15 % of the full fidelity."""
+    """No trial is stopped before this step; None: before 18 % of the full fidelity."""
 
 
 Rule = Median | Patience | Divergence | Target | Predicted

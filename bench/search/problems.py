@@ -228,8 +228,10 @@ def _table(path: Path) -> Problem:
         _, row = nearest.query(_in_cube(np.array([[params[d.name] for d in _TASKSET]]))[0])
         return Curve(tuple(values[row].tolist()), (1.0,) * epochs)
 
-    settings = np.column_stack(columns).tolist()
-    recorded = tuple({d.name: value for d, value in zip(_TASKSET, row, strict=True)} for row in settings)
+    rows = tuple(
+        {d.name: value for d, value in zip(_TASKSET, row, strict=True)}
+        for row in np.column_stack(columns).tolist()
+    )
     return Problem(
         f"taskset-{path.stem}",
         "taskset",
@@ -239,7 +241,7 @@ def _table(path: Path) -> Problem:
         float(np.nanmin(values)),
         float(np.median(valid[:, 0])),
         curve,
-        recorded,
+        rows,
     )
 
 

@@ -165,10 +165,10 @@ class PredictedRule(Wire):
     """Chance of stopping the best trial of all that the rule is calibrated to."""
     min_trials: Annotated[int, Field(ge=5)] = 7
     """Trials that must have been trained to the end before any is stopped."""
-    protect: Annotated[int, Field(ge=0)] = 4
+    protect: Annotated[int, Field(ge=0)] = 5
     """A trial among so many best at its step is not stopped."""
     grace: Step | None = None
-    """No trial is stopped before this step; by default before 15 % of the full fidelity."""
+    """No trial is stopped before this step; by default before 18 % of the full fidelity."""
 
 
 StoppingRule = Annotated[

@@ -180,9 +180,11 @@ def test_studies_without_the_rule_pay_nothing_for_it(bench: Bench) -> None:
     for study in (with_rule, without):
         token = study.trial(0.1)
         del statements[:]
-        bench.report(token, 1, (2, 1.0))
+        bench.report(token, 1, (2, 1.0))  # before the first check
+        assert not [each for each in statements if "predictors" in each]
+        bench.report(token, 2, (6, 1.0))
         asked[study.id] = [each for each in statements if "predictors" in each]
-        bench.end(token, "failed", 2)
+        bench.end(token, "failed", 6)
     assert asked == {with_rule.id: asked[with_rule.id], without.id: []}
     assert len(asked[with_rule.id]) == 1
 

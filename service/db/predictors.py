@@ -28,6 +28,8 @@ from trimtab.wire.states import StudyState, TrialState
 
 MOST_TRIALS = 400
 """Finished trials that a model is fitted to: the newest."""
+TRIALS_PER_QUERY = 1_000
+"""Trials whose points one query asks for: a statement has a limited number of parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +164,13 @@ def _read_points(
     session: Session, trials: Sequence[int], steps: Sequence[int]
 ) -> Iterator[tuple[int, int, Point]]:
     """Trial, step and point, wherever one of the trials was measured at one of the steps."""
-    rows = session.execute(
-        select(
-            MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.best, MeasurementRow.value
-        ).where(MeasurementRow.trial_id.in_(trials), MeasurementRow.step.in_(steps))
-    )
-    for trial_id, step, best, value in rows:
-        yield trial_id, step, (best, value)
+    points = select(
+        MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.best, MeasurementRow.value
+    ).where(MeasurementRow.step.in_(steps))
+    for start in range(0, len(trials), TRIALS_PER_QUERY):
+        some = MeasurementRow.trial_id.in_(trials[start : start + TRIALS_PER_QUERY])
+        for trial_id, step, best, value in session.execute(points.where(some)):
+            yield trial_id, step, (best, value)
 
 
 def _count_finished(session: Session, study: StudyRow) -> int:

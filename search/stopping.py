@@ -95,9 +95,10 @@ class Forecast:
 
     def __str__(self) -> str:
         low, high = sorted((self.good, self.bad))
+        chance, threshold = _share(self.chance), _share(self.threshold)
         return (
-            f"predicted to end at {self.value:.4g} (90 %: {low:.4g} to {high:.4g}): a chance of "
-            f"{_share(self.chance)} to beat {self.incumbent:.6g}, under {_share(self.threshold)}, seen"
+            f"chance of {chance} to beat {self.incumbent:.6g}, under {threshold}: "
+            f"predicted to end at {self.value:.4g} (90 %: {low:.4g} to {high:.4g}), seen"
         )
 
     @property

@@ -192,8 +192,8 @@ def test_stops_are_replayed(server: Stub, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(output.out, "width", 120)
     server.on("GET /v1/studies/abc123/stops", (200, replay()))
     shown = trimtab("stops", "demo", "--url", server.url).stdout
-    assert "2 trials stopped early saved 160 steps, 67%  3.0 times less training than without them" in shown
-    assert "expected to have cost the best trial: 0.002 times  as 12 finished trials say now" in shown
+    assert "2 trials stopped early saved 160 steps, 67%  without them 3.0 times as much training" in shown
+    assert "expected number of best trials lost: 0.002  as 12 finished trials say now" in shown
     assert "1 stop left out" in shown
     first, second = (line.split() for line in shown.splitlines()[-3:-1])
     assert first[:8] == ["3", "20", "0.6000", "0.4125", "0.3800", "to", "0.4500", "<1%"]

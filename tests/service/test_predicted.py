@@ -92,7 +92,7 @@ def test_what_will_not_get_there_is_stopped_and_the_rest_goes_on(bench: Bench, s
         step, value = next(points)
         verdict, reason = bench.report(bad, seq, (step, value))
     assert step < FULL / 2
-    assert reason.startswith("predicted to end at ")
+    assert ": predicted to end at " in reason
     assert f"beat {sign * loss(0.03, FULL):.6g}" in reason
     assert bench.end(bad, "finished", step) == (True, "stopped")
 

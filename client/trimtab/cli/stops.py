@@ -42,7 +42,7 @@ def _totals(replay: StopsReplay, study: StudyDetail) -> str:
     if replay.factor is None:
         return saved
     share = percent(1 - 1 / replay.factor)
-    return f"{saved}, [bold]{share}[/]  [dim]{replay.factor:.1f} times less training than without them[/]"
+    return f"{saved}, [bold]{share}[/]  [dim]without them {replay.factor:.1f} times as much training[/]"
 
 
 def _cost(replay: StopsReplay) -> str:
@@ -50,7 +50,7 @@ def _cost(replay: StopsReplay) -> str:
         return "[dim]too few trials were trained to the end to say what they would have reached[/]"
     lost = replay.expected_loss
     style = "red" if lost >= 0.5 else "yellow" if lost >= RISKY else "green"
-    text = f"expected to have cost the best trial: [{style}]{lost:.2g}[/] times"
+    text = f"expected number of best trials lost: [{style}]{lost:.2g}[/]"
     left_out = ""
     if replay.unpredicted:
         left_out = f", {replay.unpredicted} stop{'s' if replay.unpredicted != 1 else ''} left out"
@@ -61,7 +61,7 @@ def _table(items: list[Stop], study: StudyDetail) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("trial", study.spec.fidelity.unit, "best", "would end at", "90 %", "chance"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("why it was stopped")
+    table.add_column("why")
     for item in items:
         table.add_row(
             str(item.trial),

@@ -120,7 +120,11 @@ class Model:
     weights: tuple[float, ...]
     """Of the columns that :func:`_columns` makes."""
     spread: float
-    """Standard deviation of the error of the predicted end."""
+    """Standard deviation of the error of the predicted end, for a curve like those that it was fitted to."""
+    centre: tuple[float, ...]
+    """Mean of each curve column."""
+    unlike: tuple[tuple[float, ...], ...]
+    """Inverse covariance of the curve columns, over the number of curves; see :func:`_leverage`."""
     threshold: float
     """A trial is stopped when its chance of beating the best known value is under this."""
     bar: float | None
@@ -166,6 +170,8 @@ class Predictor:
         features = curves.features[finished]
         fits: dict[int, _Fit] = {}
         bars: dict[int, float | None] = {}
+        clouds: dict[int, tuple[Array, Array]] = {}
+        noise: dict[int, float] = {}
         expected, spreads = np.full(best.shape, np.nan), np.full(best.shape, np.nan)
         for step in judged(fidelity, rule):
             at = steps.index(step)
@@ -174,10 +180,15 @@ class Predictor:
             if int(whole.sum()) < least:
                 continue
             fit = fits[step] = _ridge(columns[whole], (ends - best[:, at])[whole], features.shape[1])
-            squares = fit.errors**2
+            own = columns[whole, : columns.shape[1] - features.shape[1]]
+            cloud = clouds[step] = _cloud(own)
+            leverage = _leverage(own, *cloud)
+            wider = 1.0 + leverage / np.maximum(1.0 - leverage, 1e-9)  # as the others see the row
+            squares = fit.errors**2 / wider
+            noise[step] = math.sqrt(float(squares.mean()))
             others = np.maximum(squares.sum() - squares, 0.0) / (len(squares) - 1)
             expected[whole, at] = ends[whole] + fit.errors
-            spreads[whole, at] = np.maximum(np.sqrt(others), least_spread)
+            spreads[whole, at] = np.maximum(np.sqrt(others * wider), least_spread)
             bars[step] = float(np.sort(best[whole, at])[: rule.protect][-1]) if rule.protect else None
         progress = np.array(steps) / fidelity.max
         sure = _calibrate(best, expected, spreads / _needed(progress), rule)
@@ -185,7 +196,9 @@ class Predictor:
             step: Model(
                 fit.intercept,
                 tuple(fit.weights.tolist()),
-                max(math.sqrt(float((fit.errors**2).mean())), least_spread),
+                max(noise[step], least_spread),
+                tuple(clouds[step][0].tolist()),
+                tuple(map(tuple, clouds[step][1].tolist())),
                 float(ndtr(-sure * _needed(step / fidelity.max))),
                 bars[step],
             )
@@ -219,12 +232,15 @@ class Predictor:
             return None
         now, bar = float(best[0, at]), self._loss(incumbent)
         end = min(now, now + model.intercept + float(columns @ np.array(model.weights)))
+        own = columns[: len(model.centre)]
+        leverage = float(_leverage(own[None, :], np.array(model.centre), np.array(model.unlike))[0])
+        spread = model.spread * math.sqrt(1.0 + leverage)
         sign = -1.0 if self.maximize else 1.0
         return Forecast(
             value=sign * end,
-            good=sign * (end - _SIDE * model.spread),
-            bad=sign * min(now, end + _SIDE * model.spread),
-            chance=float(ndtr((bar - end) / model.spread)),
+            good=sign * (end - _SIDE * spread),
+            bad=sign * min(now, end + _SIDE * spread),
+            chance=float(ndtr((bar - end) / spread)),
             threshold=model.threshold,
             incumbent=incumbent,
             protected=model.bar is not None and now <= model.bar,
@@ -239,7 +255,14 @@ class Predictor:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Predictor:
         models = {
-            int(step): Model(**{**model, "weights": tuple(model["weights"])})
+            int(step): Model(
+                **{
+                    **model,
+                    "weights": tuple(model["weights"]),
+                    "centre": tuple(model["centre"]),
+                    "unlike": tuple(map(tuple, model["unlike"])),
+                }
+            )
             for step, model in document["models"].items()
         }
         return cls(**{**document, "checks": tuple(document["checks"]), "models": models})
@@ -263,6 +286,25 @@ def _columns(features: Array, best: Array, newest: Array, at: int) -> Array:
     now = best[:, at]
     earlier = [best[:, at - lag] - now for lag in _LAGS if lag <= at]
     return np.column_stack([now, newest[:, at] - now, *earlier, features])
+
+
+def _cloud(own: Array) -> tuple[Array, Array]:
+    """Where the curve columns of the finished trials, shape (n, c), lie: centre and inverse covariance over n,
+    with a ridge of one row's weight."""
+    centre = own.mean(axis=0)
+    spread = own.std(axis=0)
+    spread[spread <= 1e-10 * np.abs(own).max(axis=0)] = np.inf
+    scaled = (own - centre) / spread
+    inverse = np.linalg.inv(scaled.T @ scaled + np.eye(own.shape[1]))
+    return centre, inverse / np.outer(spread, spread)
+
+
+def _leverage(own: Array, centre: Array, unlike: Array) -> Array:
+    """How unlike the finished ones curves are, shape (n,): by so much more than 1, the variance of a
+    regression's error grows where it has to extrapolate."""
+    off = own - centre
+    leverage: Array = np.einsum("nc,cd,nd->n", off, unlike, off)
+    return leverage
 
 
 @dataclass(frozen=True, slots=True)

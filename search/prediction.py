@@ -3,8 +3,9 @@
 After Baker, Gupta, Raskar and Naik, "Accelerating Neural Architecture Search using Performance Prediction"
 (2017). At each of some steps at about equal ratios (the *checks*), a ridge regression says how much better
 than now a trial will be at the full fidelity: from its hyperparameters, its best value and the newest one
-there, and its best values at earlier checks. The spread of its errors is that of exact leave-one-out. From
-both follows the chance of beating the best value that is known.
+there, and its best values at earlier checks. The spread of its errors is that of exact leave-one-out, and
+larger for a curve unlike the finished ones: those are mostly the survivors of earlier stops, and say little
+about one that starts as none of them did. From both follows the chance of beating the best value.
 
 How small that chance must be for a stop is calibrated on the study itself (:func:`_calibrate`): each of
 the better half of the finished curves is the best of those not better than it; replayed without it, how
@@ -39,7 +40,7 @@ _PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Ridge penalties to choose from, per row, on standardised columns."""
 _SHARES = (0.0, 0.3, 1.0)
 """Scales of the hyperparameters' columns to choose from: 0 leaves them out."""
-_GRACE = 0.18
+_GRACE = 0.15
 """No trial is stopped before this share of the full fidelity, unless the rule says otherwise: the risk of
 stopping earlier hides in curves that a study has not seen yet, so no study can calibrate it."""
 _LEAST_CURVES = 5
@@ -51,7 +52,7 @@ _HUGE = 1e100
 """And to this, so that sums of their squares stay finite."""
 _LEAST_SPREAD = 1e-3
 """Of the regression's errors, in standard deviations of the finished trials' ends."""
-_LEAST_SURE = 2.0
+_LEAST_SURE = 3.0
 """Standard deviations that a stop takes at the least, at progress 0; see :func:`_needed`."""
 _TAIL = 0.2
 """The share of replays, the most mistaken ones, to which the tail is fitted."""
@@ -120,11 +121,11 @@ class Model:
     weights: tuple[float, ...]
     """Of the columns that :func:`_columns` makes."""
     spread: float
-    """Standard deviation of the error of the predicted end, for a curve like those that it was fitted to."""
+    """Standard deviation of the error of the predicted end, for a curve like the finished ones."""
     centre: tuple[float, ...]
     """Mean of each curve column."""
     unlike: tuple[tuple[float, ...], ...]
-    """Inverse covariance of the curve columns, over the number of curves; see :func:`_leverage`."""
+    """Inverse of the curve columns' covariance times the number of curves; see :func:`_leverage`."""
     threshold: float
     """A trial is stopped when its chance of beating the best known value is under this."""
     bar: float | None
@@ -289,8 +290,8 @@ def _columns(features: Array, best: Array, newest: Array, at: int) -> Array:
 
 
 def _cloud(own: Array) -> tuple[Array, Array]:
-    """Where the curve columns of the finished trials, shape (n, c), lie: centre and inverse covariance over n,
-    with a ridge of one row's weight."""
+    """Where the curve columns of the finished trials, shape (n, c), lie: their centre and the inverse of
+    their covariance times n, with a ridge of one row's weight."""
     centre = own.mean(axis=0)
     spread = own.std(axis=0)
     spread[spread <= 1e-10 * np.abs(own).max(axis=0)] = np.inf

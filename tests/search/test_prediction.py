@@ -191,7 +191,17 @@ def test_surprises_make_the_rule_careful() -> None:
 
     rule = replace(RULE, protect=0)
     calm, surprised = (fitted(curves_of(x, family, noise=0.01), rule) for family in (falling, surprising))
-    assert surprised.models[step].threshold < calm.models[step].threshold / 10
+    assert surprised.models[step].threshold < 0.7 * calm.models[step].threshold
+
+
+def test_a_curve_unlike_all_finished_ones_is_predicted_with_less_confidence() -> None:
+    curves, step = curves_of(sample(30), noise=0.02), judged(FULL, RULE)[0]
+    model = fitted(curves)
+    usual = points(curves, 0)
+    odd: dict[int, Point] = {s: (9.0 / s, 9.0 / s) for s in STEPS}  # far steeper
+    seen = [model.forecast(curves.features[0], curve, step, 0.0) for curve in (usual, odd)]
+    widths = [f.value - f.good for f in seen if f is not None]
+    assert widths[1] > 3 * widths[0]
 
 
 def test_less_risk_needs_a_smaller_chance() -> None:

@@ -40,7 +40,7 @@ _PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Ridge penalties to choose from, per row, on standardised columns."""
 _SHARES = (0.0, 0.3, 1.0)
 """Scales of the hyperparameters' columns to choose from: 0 leaves them out."""
-_GRACE = 0.15
+_GRACE = 0.18
 """No trial is stopped before this share of the full fidelity, unless the rule says otherwise: the risk of
 stopping earlier hides in curves that a study has not seen yet, so no study can calibrate it."""
 _LEAST_CURVES = 5

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
+from scipy.special import stdtr
 
 from search.stopping import Forecast, Predicted
 from search.view import Fidelity
@@ -40,7 +40,7 @@ _PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Ridge penalties to choose from, per row, on standardised columns."""
 _SHARES = (0.0, 0.3, 1.0)
 """Scales of the hyperparameters' columns to choose from: 0 leaves them out."""
-_GRACE = 0.18
+_GRACE = 0.11
 """No trial is stopped before this share of the full fidelity, unless the rule says otherwise: the risk of
 stopping earlier hides in curves that a study has not seen yet, so no study can calibrate it."""
 _LEAST_CURVES = 5
@@ -52,7 +52,7 @@ _HUGE = 1e100
 """And to this, so that sums of their squares stay finite."""
 _LEAST_SPREAD = 1e-3
 """Of the regression's errors, in standard deviations of the finished trials' ends."""
-_LEAST_SURE = 3.0
+_LEAST_SURE = 5.0
 """Standard deviations that a stop takes at the least, at progress 0; see :func:`_needed`."""
 _TAIL = 0.2
 """The share of replays, the most mistaken ones, to which the tail is fitted."""
@@ -62,7 +62,9 @@ many replays that is worth."""
 _INCUMBENTS = 5
 """In how many incumbents' place a replayed trial is put."""
 _GROWTH = 1.1
-_SIDE = 1.645
+_FREEDOM = 5.0
+"""Errors have heavier tails than the normal distribution: Student's, with so many degrees of freedom."""
+_SIDE = 1.561
 """Standard deviations on either side of a 90 % interval."""
 
 
@@ -200,7 +202,7 @@ class Predictor:
                 max(noise[step], least_spread),
                 tuple(clouds[step][0].tolist()),
                 tuple(map(tuple, clouds[step][1].tolist())),
-                float(ndtr(-sure * _needed(step / fidelity.max))),
+                _chance(sure * _needed(step / fidelity.max)),
                 bars[step],
             )
             for step, fit in fits.items()
@@ -241,7 +243,7 @@ class Predictor:
             value=sign * end,
             good=sign * (end - _SIDE * spread),
             bad=sign * min(now, end + _SIDE * spread),
-            chance=float(ndtr((bar - end) / spread)),
+            chance=_chance((end - bar) / spread),
             threshold=model.threshold,
             incumbent=incumbent,
             protected=model.bar is not None and now <= model.bar,
@@ -273,6 +275,11 @@ class Predictor:
         if value is None or not math.isfinite(value):
             return math.nan
         return min(max(-value if self.maximize else value, -_HUGE), self.fence)
+
+
+def _chance(sure: float) -> float:
+    """Of an end so many standard deviations better than expected."""
+    return float(stdtr(_FREEDOM, -sure * math.sqrt(_FREEDOM / (_FREEDOM - 2))))
 
 
 def _needed(progress: Array | float) -> Any:

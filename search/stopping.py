@@ -68,7 +68,7 @@ class Predicted:
     protect: int = 5
     """A trial that is among so many best at its step is not stopped."""
     grace: int | None = None
-    """No trial is stopped before this step; None: before 18 % of the full fidelity."""
+    """No trial is stopped before this step; None: before 11 % of the full fidelity."""
 
 
 Rule = Median | Patience | Divergence | Target | Predicted

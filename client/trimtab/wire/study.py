@@ -168,7 +168,7 @@ class PredictedRule(Wire):
     protect: Annotated[int, Field(ge=0)] = 5
     """A trial among so many best at its step is not stopped."""
     grace: Step | None = None
-    """No trial is stopped before this step; by default before 18 % of the full fidelity."""
+    """No trial is stopped before this step; by default before 11 % of the full fidelity."""
 
 
 StoppingRule = Annotated[

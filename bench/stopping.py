@@ -14,7 +14,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -72,10 +72,11 @@ class Rule(Protocol):
 
 @dataclass
 class Predicting:
-    """The service's rule."""
+    """The service's rule; ``threshold`` replaces the chances under which it stops by one for all checks."""
 
     pool: Pool
     rule: Predicted = DEFAULT
+    threshold: float | None = None
     hyperparameters: bool = True
     finished: list[int] = field(default_factory=list)
     learned_from: int = 0
@@ -106,6 +107,12 @@ class Predicting:
             curves = Curves(self.features[self.finished], self.pool.best[at], self.pool.values[at])
             self.predictor = Predictor.fit(curves, self.fidelity, False, self.rule)
             self.learned_from = len(self.finished)
+            if self.predictor is not None and self.threshold is not None:
+                models = {
+                    step: replace(model, threshold=self.threshold)
+                    for step, model in self.predictor.models.items()
+                }
+                self.predictor = replace(self.predictor, models=models)
 
     @property
     def features(self) -> Array:
@@ -197,14 +204,19 @@ GRACES = (1, 3, 5, 7, 14, 20)
 RISKS = (0.1, 0.001)
 
 
-def _with(rule: Predicted) -> Callable[[Pool], Rule]:
-    return lambda pool: Predicting(pool, rule)
+THRESHOLDS = (0.0003, 0.003, 0.03, 0.1, 0.3)
+"""Chances of beating the incumbent under which everything is stopped, with a grace of 3 epochs."""
+
+
+def _with(rule: Predicted, threshold: float | None = None) -> Callable[[Pool], Rule]:
+    return lambda pool: Predicting(pool, rule, threshold)
 
 
 RULES: dict[str, Callable[[Pool], Rule]] = {
     "predicted": Predicting,
     **{f"risk {risk:g}": _with(Predicted(risk=risk)) for risk in RISKS},
     **{f"grace {grace}": _with(Predicted(grace=grace)) for grace in GRACES},
+    **{f"chance {chance:g}": _with(Predicted(grace=3), chance) for chance in THRESHOLDS},
     "no hyperparameters": lambda pool: Predicting(pool, hyperparameters=False),
     "median": MedianRule,
     "successive halving": Halving,

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from search.stopping import Forecast, Predicted
 from search.view import Fidelity
@@ -52,8 +52,9 @@ _HUGE = 1e100
 """And to this, so that sums of their squares stay finite."""
 _LEAST_SPREAD = 1e-3
 """Of the regression's errors, in standard deviations of the finished trials' ends."""
-_LEAST_SURE = 5.0
-"""Standard deviations that a stop takes at the least, at progress 0; see :func:`_needed`."""
+_SHARE = 0.0664
+"""A trial is not stopped early on unless its chance is under this share of the study's risk: many trials are
+stopped, and the chances of all of them add up. At a risk of 1 % that takes five standard deviations."""
 _TAIL = 0.2
 """The share of replays, the most mistaken ones, to which the tail is fitted."""
 _EXCESS = (0.5, 2.0)
@@ -64,6 +65,8 @@ _INCUMBENTS = 5
 _GROWTH = 1.1
 _FREEDOM = 5.0
 """Errors have heavier tails than the normal distribution: Student's, with so many degrees of freedom."""
+_WIDTH = math.sqrt(_FREEDOM / (_FREEDOM - 2))
+"""The standard deviation of that distribution."""
 _SIDE = 1.561
 """Standard deviations on either side of a 90 % interval."""
 
@@ -279,7 +282,7 @@ class Predictor:
 
 def _chance(sure: float) -> float:
     """Of an end so many standard deviations better than expected."""
-    return float(stdtr(_FREEDOM, -sure * math.sqrt(_FREEDOM / (_FREEDOM - 2))))
+    return float(stdtr(_FREEDOM, -sure * _WIDTH))
 
 
 def _needed(progress: Array | float) -> Any:
@@ -375,7 +378,8 @@ def _calibrate(best: Array, expected: Array, spreads: Array, rule: Predicted) ->
             sure = (expected[i] - incumbent)[judged_there] / spreads[i][judged_there]
             found.append(float(sure.max(initial=0.0)))
             shares.append(1.0 / (place * (place + 1)))
-    return max(_tail(np.array(found), np.array(shares), rule.risk), _LEAST_SURE)
+    least = -float(stdtrit(_FREEDOM, _SHARE * rule.risk)) / _WIDTH
+    return max(_tail(np.array(found), np.array(shares), rule.risk), least)
 
 
 def _tail(found: Array, shares: Array, risk: float) -> float:

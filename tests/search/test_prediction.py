@@ -183,7 +183,7 @@ def test_the_best_few_are_protected() -> None:
 
 def test_surprises_make_the_rule_careful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a few of those that had learned nothing become the best, a stop must be surer."""
-    monkeypatch.setattr(prediction, "_LEAST_SURE", 1.0)
+    monkeypatch.setattr(prediction, "_SHARE", 10.0)
     x, step = sample(60), judged(FULL, RULE)[0]
     late = np.arange(60) % 20 == 0
 

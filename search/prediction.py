@@ -53,8 +53,8 @@ _HUGE = 1e100
 _LEAST_SPREAD = 1e-3
 """Of the regression's errors, in standard deviations of the finished trials' ends."""
 _SHARE = 0.0664
-"""A trial is not stopped early on unless its chance is under this share of the study's risk: many trials are
-stopped, and the chances of all of them add up. At a risk of 1 % that takes five standard deviations."""
+"""A trial is not stopped early on unless its chance is under this share of the study's risk: many trials
+are stopped, and the chances of all of them add up. At a risk of 1 % that takes five standard deviations."""
 _TAIL = 0.2
 """The share of replays, the most mistaken ones, to which the tail is fitted."""
 _EXCESS = (0.5, 2.0)

@@ -17,8 +17,11 @@ import numpy as np
 
 from search.decide import decide
 from search.decision import Continue, Decision, Launch, Stop
+from search.features import Features
+from search.prediction import Curves, Predictor, checks, due
+from search.prediction import Point as CurvePoint
 from search.space import Key, ParamValue, SearchSpace
-from search.stopping import GO_ON, Judgement, Patience, Point, Rule, improves, judge
+from search.stopping import GO_ON, Forecast, Judgement, Patience, Point, Predicted, Rule, improves, judge
 from search.strategies import create
 from search.view import ACTIVE, BudgetLeft, Fidelity, StudyView, TrialStatus, TrialView
 
@@ -173,6 +176,11 @@ class _Study:
         self.budget = budget
         self.rules = rules
         self.seconds_per_unit = seconds_per_unit
+        self.predicted = next((rule for rule in rules if isinstance(rule, Predicted)), None)
+        self.features = Features.of(view.space)
+        self.predictor: Predictor | None = None
+        self.learned_from = 0
+        """Finished trials when the predictor was last fitted."""
         self.min_delta = max((r.min_delta for r in rules if isinstance(r, Patience)), default=0.0)
         self.trials: list[_Trial] = []
         self.events: list[Event] = []
@@ -302,7 +310,23 @@ class _Study:
         if improves(value, self.best[-1].value if self.best else None, maximize):
             self.best.append(Improvement(self.now, self.units, value, trial.number, trial.step))
         point = Point(trial.step, value, best, trial.values[0], trial.since_best)
-        return judge(self.rules, point, maximize, lambda: self._peers(trial))
+        return judge(self.rules, point, maximize, lambda: self._peers(trial), lambda: self._forecast(trial))
+
+    def _forecast(self, trial: _Trial) -> Forecast | None:
+        """Where the trial will end, says a model that is fitted again when there is more to learn."""
+        finished = [other for other in self.trials if other.status == "completed"]
+        if self.predicted is not None and due(self.predicted, len(finished), self.learned_from):
+            self.learned_from = len(finished)
+            steps = checks(self.frame.fidelity, self.predicted)
+            points = [[_points(other).get(step, (None, None)) for step in steps] for other in finished]
+            table = np.array(points, dtype=np.float64)  # None becomes NaN
+            encoded = self.features.encode([other.params for other in finished])
+            curves = Curves(encoded, table[:, :, 0], table[:, :, 1])
+            self.predictor = Predictor.fit(curves, self.frame.fidelity, self.frame.maximize, self.predicted)
+        if self.predictor is None:
+            return None
+        (features,) = self.features.encode([trial.params])
+        return self.predictor.forecast(features, _points(trial), trial.step, self.best[-1].value)
 
     def _peers(self, trial: _Trial) -> list[float]:
         """The best-so-far values of the other trials at the step this one stands at."""
@@ -334,6 +358,14 @@ class _Study:
     ) -> None:
         trial.view = None
         self.events.append(Event(self.now, kind, trial.number, trial.step, value, reason))
+
+
+def _points(trial: _Trial) -> dict[int, CurvePoint]:
+    """By step: the best value so far, and the value there."""
+    return {
+        step: (best, value)
+        for step, best, value in zip(trial.steps, trial.bests, trial.values, strict=True)
+    }
 
 
 def _seen(trial: _Trial) -> TrialView:

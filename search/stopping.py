@@ -1,7 +1,8 @@
 """Stopping rules: what a measurement says about going on.
 
-Rules look at one point of a trial's curve. Only the median rule needs to know other trials; it is given
-their best-so-far values at the same step, and asks for them only when it is about to judge.
+Rules look at one point of a trial's curve. Two need to know other trials, and ask for that only when they
+are about to judge: the median rule for their best-so-far values at the same step, the predicted rule for a
+forecast of where the trial will end.
 """
 
 from __future__ import annotations
@@ -54,8 +55,56 @@ class Target:
     value: float
 
 
-Rule = Median | Patience | Divergence | Target
-_Rule = TypeVar("_Rule", Median, Patience, Divergence, Target)
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Stop a trial that will hardly end better than the best value known, says a regression on the study's
+    finished curves (:mod:`search.prediction`)."""
+
+    risk: float = 0.01
+    """Chance of stopping the trial that would have been the best of all; how sure the regression must be
+    for a stop is calibrated to it."""
+    min_trials: int = 7
+    """Trials that must have been trained to the end before any is stopped."""
+    protect: int = 5
+    """A trial that is among so many best at its step is not stopped."""
+    grace: int | None = None
+    """No trial is stopped before this step; None: before 11 % of the full fidelity."""
+
+
+Rule = Median | Patience | Divergence | Target | Predicted
+_Rule = TypeVar("_Rule", Median, Patience, Divergence, Target, Predicted)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Where a trial is expected to end. In the metric's own direction."""
+
+    value: float
+    """The best value it is expected to have at the full fidelity."""
+    good: float
+    bad: float
+    """The two ends of its 90 % interval."""
+    chance: float
+    """Of beating the incumbent."""
+    threshold: float
+    """A smaller chance is too small."""
+    incumbent: float
+    """The best value known of any trial."""
+    protected: bool
+    """Whether it is among the best few at its step."""
+
+    def __str__(self) -> str:
+        low, high = sorted((self.good, self.bad))
+        chance, threshold = _share(self.chance), _share(self.threshold)
+        return (
+            f"chance of {chance} to beat {self.incumbent:.6g}, under {threshold}: "
+            f"predicted to end at {self.value:.4g} (90 %: {low:.4g} to {high:.4g}), seen"
+        )
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the trial is to be stopped."""
+        return self.chance < self.threshold and not self.protected
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +137,15 @@ def judge(
     point: Point,
     maximize: bool,
     peers: Callable[[], Sequence[float]],
+    forecast: Callable[[], Forecast | None] = lambda: None,
 ) -> Judgement:
     """What the rules say to this point.
 
     A non-finite value always fails, whatever the rules are. Otherwise a target that is reached comes
-    first, then divergence, patience and, last because it costs a query, the median.
+    first, then divergence, patience, the forecast and, last because it costs a query, the median.
 
     ``peers`` gives the best-so-far values of the study's other trials at the same step. Non-finite ones
-    are taken for the worst.
+    are taken for the worst. ``forecast`` says where the trial will end; None if nobody knows.
     """
     if not math.isfinite(point.value):
         return Judgement("fail", f"the metric is {_name(point.value)} at {point.step}: diverged")
@@ -113,6 +163,9 @@ def judge(
                 f"no improvement on {point.best:.6g} in {point.since_best} "
                 f"measurement{'s' if point.since_best != 1 else ''} (patience {patience.reports})",
             )
+    seen = forecast() if _of(rules, Predicted) else None
+    if seen is not None and seen.hopeless:
+        return Judgement("stop", f"{seen} at {point.step}")
     medians = [rule for rule in _of(rules, Median) if point.step >= rule.grace]
     if medians:
         worst = -math.inf if maximize else math.inf
@@ -162,6 +215,11 @@ def _of(rules: Sequence[Rule], kind: type[_Rule]) -> list[_Rule]:
 
 def _no_worse(value: float, than: float, maximize: bool) -> bool:
     return value >= than if maximize else value <= than
+
+
+def _share(chance: float) -> str:
+    """A chance in percent, of which two digits matter."""
+    return f"{100 * chance:.2g} %" if chance > 1e-6 else "next to nothing"
 
 
 def _name(value: float) -> str:

@@ -75,6 +75,8 @@ class Problem:
     best: float
     worst: float
     curve: Callable[[Params], Curve]
+    recorded: tuple[Params, ...] = ()
+    """The configurations of a table: each answers with its own curve. Empty if any can be asked for."""
 
     @property
     def space(self) -> dict[str, Any]:
@@ -226,6 +228,10 @@ def _table(path: Path) -> Problem:
         _, row = nearest.query(_in_cube(np.array([[params[d.name] for d in _TASKSET]]))[0])
         return Curve(tuple(values[row].tolist()), (1.0,) * epochs)
 
+    rows = tuple(
+        {d.name: value for d, value in zip(_TASKSET, row, strict=True)}
+        for row in np.column_stack(columns).tolist()
+    )
     return Problem(
         f"taskset-{path.stem}",
         "taskset",
@@ -235,6 +241,7 @@ def _table(path: Path) -> Problem:
         float(np.nanmin(values)),
         float(np.median(valid[:, 0])),
         curve,
+        rows,
     )
 
 

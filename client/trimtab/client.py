@@ -218,6 +218,10 @@ class Client:
             wait_seconds=100.0,
         )
 
+    def stops(self, study: str) -> views.StopsReplay:
+        """Every early stop: why, what it saved, and what it would have cost with all that is known now."""
+        return self._get(f"/v1/studies/{study}/stops", views.StopsReplay)
+
     # Trials
 
     def list_trials(

@@ -10,7 +10,7 @@ from trimtab.draft import Draft
 from trimtab.explain import show
 from trimtab.space_check import problem
 from trimtab.wire.problems import FieldProblem
-from trimtab.wire.study import DivergenceRule, MedianRule, PatienceRule, TargetRule
+from trimtab.wire.study import DivergenceRule, MedianRule, PatienceRule, PredictedRule, TargetRule
 
 
 def problems(draft: Draft) -> Iterator[FieldProblem]:
@@ -59,24 +59,18 @@ def _stopping(draft: Draft) -> Iterator[FieldProblem]:
                 suggestion="keep one of them",
             )
         seen.setdefault(rule.rule, at)
-        if isinstance(rule, MedianRule):
-            if fidelity is not None and rule.grace >= fidelity.max:
-                yield problem(
-                    *here,
-                    "grace",
-                    message=f"never stops anything: trials end at {fidelity.max} {fidelity.unit}",
-                    suggestion=f"say less than {fidelity.max}",
-                )
-            limit = None if budget is None else budget.trials
-            if "min_trials" in rule.model_fields_set and limit is not None and rule.min_trials >= limit:
-                yield problem(
-                    *here,
-                    "min_trials",
-                    message=f"never stops anything: {rule.min_trials} other trials must come first, "
-                    f"and the budget allows {limit} in all",
-                    suggestion="say less, or allow more trials",
-                )
-        elif isinstance(rule, PatienceRule) and fidelity is not None:
+        if (
+            isinstance(rule, MedianRule | PredictedRule)
+            and fidelity is not None
+            and (rule.grace or 0) >= fidelity.max
+        ):
+            yield problem(
+                *here,
+                "grace",
+                message=f"never stops anything: trials end at {fidelity.max} {fidelity.unit}",
+                suggestion=f"say less than {fidelity.max}",
+            )
+        if isinstance(rule, PatienceRule) and fidelity is not None:
             points = fidelity.max // fidelity.report_every
             if rule.reports >= points:
                 yield problem(
@@ -85,6 +79,26 @@ def _stopping(draft: Draft) -> Iterator[FieldProblem]:
                     message=f"never stops anything: a full training makes {points} measurements "
                     f"(max / report_every)",
                     suggestion=f"say less than {points}" if points > 1 else "report more often",
+                )
+        elif (
+            isinstance(rule, PredictedRule)
+            and fidelity is not None
+            and max(fidelity.min, fidelity.report_every) >= fidelity.max
+        ):
+            yield problem(
+                *here,
+                message=f"never stops anything: nothing is measured between min and max ({fidelity.max})",
+                suggestion="set min and report_every to a tenth of max or less",
+            )
+        if isinstance(rule, MedianRule | PredictedRule):
+            limit = None if budget is None else budget.trials
+            if "min_trials" in rule.model_fields_set and limit is not None and rule.min_trials >= limit:
+                yield problem(
+                    *here,
+                    "min_trials",
+                    message=f"never stops anything: {rule.min_trials} other trials must come first, "
+                    f"and the budget allows {limit} in all",
+                    suggestion="say less, or allow more trials",
                 )
     yield from _target_beyond_bound(draft)
 

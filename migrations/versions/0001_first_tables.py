@@ -126,6 +126,17 @@ def upgrade() -> None:
         batch_op.create_index("ix_improvements_study_id_id", ["study_id", "id"], unique=False)
 
     op.create_table(
+        "predictors",
+        sa.Column("study_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("finished", sa.Integer(), nullable=False),
+        sa.Column("document", sa.JSON(), nullable=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["study_id"], ["studies.id"], name=op.f("fk_predictors_study_id_studies"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("study_id", name=op.f("pk_predictors")),
+    )
+    op.create_table(
         "trials",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("study_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -336,6 +347,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_trials_study_id_best_value")
 
     op.drop_table("trials")
+    op.drop_table("predictors")
     with op.batch_alter_table("improvements", schema=None) as batch_op:
         batch_op.drop_index("ix_improvements_study_id_id")
 

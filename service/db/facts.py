@@ -15,9 +15,18 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from search import stopping
+from search import prediction, stopping
+from search.features import Features
+from service import specs
 from service.db.models import StudyRow
-from trimtab.wire.study import DivergenceRule, MedianRule, PatienceRule, StudySpec, TargetRule
+from trimtab.wire.study import (
+    DivergenceRule,
+    MedianRule,
+    PatienceRule,
+    PredictedRule,
+    StudySpec,
+    TargetRule,
+)
 
 KEPT = 256
 
@@ -29,14 +38,23 @@ class Facts:
     spec: StudySpec
     rules: Sequence[stopping.Rule]
     local_rules: Sequence[stopping.Rule]
-    """Those that look at the trial alone."""
+    """Those that need not know the other trials at the same step."""
     safety_rules: Sequence[stopping.Rule]
     """Those that hold for a trial that is to be trained to the end, too: divergence and target."""
     maximize: bool
+    checks: frozenset[int] = frozenset()
+    """The steps at which a predicted rule judges; empty if there is no such rule."""
+    features: Features | None = None
+    """How configurations are encoded for a predicted rule; None if there is no such rule."""
+
+    @property
+    def predicted(self) -> stopping.Predicted | None:
+        """The rule that stops by prediction, if there is one."""
+        return next((rule for rule in self.rules if isinstance(rule, stopping.Predicted)), None)
 
     @property
     def compares(self) -> bool:
-        """Whether a rule compares trials with each other."""
+        """Whether a rule compares trials at the same step with each other."""
         return len(self.rules) > len(self.local_rules)
 
     @property
@@ -80,6 +98,9 @@ def parse(document: dict[str, object]) -> Facts:
                 rules.append(stopping.Divergence(rule.bound, rule.factor))
             case TargetRule():
                 rules.append(stopping.Target(rule.value))
+            case PredictedRule():
+                rules.append(stopping.Predicted(rule.risk, rule.min_trials, rule.protect, rule.grace))
+    predicts = next((rule for rule in rules if isinstance(rule, stopping.Predicted)), None)
     if spec.budget.target is not None:
         rules.append(stopping.Target(spec.budget.target))
     return Facts(
@@ -90,4 +111,6 @@ def parse(document: dict[str, object]) -> Facts:
             rule for rule in rules if isinstance(rule, stopping.Divergence | stopping.Target)
         ),
         maximize=spec.metric.direction == "maximize",
+        checks=frozenset(prediction.judged(specs.fidelity(spec), predicts)) if predicts else frozenset(),
+        features=Features.of(specs.space(spec)) if predicts else None,
     )

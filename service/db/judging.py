@@ -12,6 +12,7 @@ from search import stopping
 from service.db.attempts import Attempt
 from service.db.facts import Facts
 from service.db.models import MeasurementRow
+from service.db.predictors import Outlook
 from service.db.runs import COMPLETE, STRENGTH
 from trimtab.wire.states import FailureKind, Verdict
 
@@ -40,7 +41,9 @@ def read_peers(session: Session, places: Collection[tuple[int, int]]) -> Peers:
     return peers
 
 
-def judge(attempt: Attempt, value: float, about: Facts, peers: Peers | None) -> None:
+def judge(
+    attempt: Attempt, value: float, about: Facts, peers: Peers | None, outlook: Outlook | None = None
+) -> None:
     """Let the stopping rules speak; those that compare with peers at a report's last point only."""
     point = stopping.Point(
         step=attempt.step,
@@ -59,6 +62,7 @@ def judge(attempt: Attempt, value: float, about: Facts, peers: Peers | None) -> 
             for trial_id, best in (peers or {}).get((attempt.study_id, attempt.step), ())
             if trial_id != attempt.trial_id
         ],
+        lambda: None if outlook is None else outlook.forecast(attempt),
     )
     if judgement.action != "continue":
         wish(attempt, _ACTION[judgement.action], judgement.reason)

@@ -132,7 +132,7 @@ class TrialRow(Base):
     first_target: Mapped[int] = mapped_column(BigInteger)
     """The target of its first run: it tells a bracket of Hyperband from another."""
     to_end: Mapped[bool] = mapped_column(default=False)
-    """Trained to the end whatever the strategy, the median and the patience rule think of it."""
+    """Trained to the end whatever the strategy and all rules but divergence and target say."""
     target_step: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     value: Mapped[float | None]
@@ -275,6 +275,19 @@ class ImprovementRow(Base):
     fidelity: Mapped[int] = mapped_column(BigInteger)
     seconds: Mapped[float]
     value: Mapped[float]
+
+
+class PredictorRow(Base):
+    """What the predicted rule of a study has learned from its finished curves."""
+
+    __tablename__ = "predictors"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    finished: Mapped[int]
+    """Trials that were trained to the end when it was fitted."""
+    document: Mapped[dict[str, Any] | None]
+    """A :class:`~search.prediction.Predictor` as JSON; None: the curves are too few."""
+    at: Mapped[datetime]
 
 
 class DecisionRow(Base):

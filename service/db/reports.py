@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from search import stopping
-from service.db import attempts, checkpoints, events, facts, judging
+from service.db import attempts, checkpoints, events, facts, judging, predictors
 from service.db.attempts import Attempt
 from service.db.engine import is_postgresql
 from service.db.models import ImprovementRow, MeasurementRow, RunRow, StudyRow, TrialRow
@@ -61,6 +61,7 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
     on_postgresql = is_postgresql(session)
     active = attempts.read(session, {report.token for report in request.reports})
     peers = judging.read_peers(session, _places(session, active, request.reports))
+    outlooks = predictors.read_outlooks(session, _at_checks(session, active, request.reports))
 
     points: list[dict[str, Any]] = []
     news: list[events.NewEvent] = []
@@ -80,7 +81,8 @@ def record(session: Session, request: ReportsRequest, now: datetime) -> ReportsR
         if report.seq > attempt.last_seq:
             problem = _problem(attempt, report.measurements)
             if problem is None:
-                new = _measure(session, attempt, report.measurements, peers, now)
+                outlook = outlooks.get(attempt.trial_id)
+                new = _measure(session, attempt, report.measurements, peers, outlook, now)
                 attempt.last_seq = report.seq
                 if new:
                     points += new
@@ -143,6 +145,7 @@ def _measure(
     attempt: Attempt,
     measurements: Sequence[Measurement],
     peers: judging.Peers,
+    outlook: predictors.Outlook | None,
     now: datetime,
 ) -> list[dict[str, Any]]:
     """Move the trial along its measurements; the points that are new to its curve."""
@@ -160,9 +163,11 @@ def _measure(
         if measurement.step <= attempt.step:
             continue  # repeated after a loss: the first measurement stands
         new.append({"trial_id": attempt.trial_id} | attempt.add(measurement, about, attempt.token, now))
+        if outlook is not None:
+            outlook.add(attempt)
         value = measurement.metrics.get(about.spec.metric.name)
         if value is not None and STRENGTH.get(attempt.wish or "", 0) < STRENGTH[Verdict.STOP.value]:
-            judging.judge(attempt, value, about, peers if measurement.step == last else None)
+            judging.judge(attempt, value, about, peers if measurement.step == last else None, outlook)
     return new
 
 
@@ -177,6 +182,18 @@ def _places(
         and (attempt := active.get(report.token)) is not None
         and facts.of(session, attempt.study_key).compares
     }
+
+
+def _at_checks(session: Session, active: Mapping[int, Attempt], reports: Sequence[Report]) -> list[Attempt]:
+    """The attempts with new points at steps at which a predicted rule judges."""
+    found: list[Attempt] = []
+    for report in reports:
+        attempt = active.get(report.token)
+        if attempt is not None and not attempt.to_end:
+            checks = facts.of(session, attempt.study_key).checks
+            if checks and any(m.step in checks and m.step > attempt.step for m in report.measurements):
+                found.append(attempt)
+    return found
 
 
 def _event(attempt: Attempt, new: Sequence[dict[str, Any]]) -> events.NewEvent:

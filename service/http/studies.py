@@ -26,6 +26,7 @@ from trimtab.wire.views import (
     DecisionPage,
     EventPage,
     ExtendRequest,
+    StopsReplay,
     StudyDetail,
     StudyPage,
     StudySummary,
@@ -222,6 +223,18 @@ def router(context: Context) -> APIRouter:
         with database.read() as session:
             lines = reads.curves(session, study, max_points=max_points, max_lines=max_lines)
         return CurvesResponse.model_construct(lines=lines)
+
+    @routes.get(
+        "/{study}/stops",
+        operation_id="replayStops",
+        summary="Every early stop: why, what it saved, and what it would have cost",
+        responses=responses(404),
+    )
+    def stops(study: StudyKey) -> StopsReplay:
+        """Where the stopped trials would have ended is predicted from all trials that were trained to the
+        end by now: no prediction with fewer than `min_trials` of the `predicted` rule (10 without it)."""
+        with database.read() as session:
+            return reads.stops(session, study)
 
     @routes.get(
         "/{study}/decisions",

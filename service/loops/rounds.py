@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from service.db.engine import Database, DatabaseError
 from service.loops.deciders import Deciders
 from service.loops.suggest import Suggest
-from service.loops.upkeep import Complete, Heartbeat, Reap
+from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Scheduler:
             Chore(Heartbeat(database, name=name, incarnation=incarnation).tick, 2.0),
             Chore(Complete(database).tick, 0.5),
             Chore(Reap(database).tick, 1.0),
+            Chore(Learn(database).tick, 0.5),
         )
 
     def run(self, stop: threading.Event) -> None:

@@ -1,4 +1,6 @@
-"""The scheduler's slower loops: leases that ran out, budgets that are spent, the scheduler's heartbeat."""
+"""The scheduler's slower loops: leases that ran out, budgets that are spent, what predicted rules have to
+learn, the scheduler's heartbeat.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import logging
 import os
 from datetime import datetime, timedelta
 
-from service.db import budget, completion, leases, processes
+from service.db import budget, completion, leases, predictors, processes
 from service.db.engine import Database
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,22 @@ class Complete:
             with self._database.write() as session:
                 if completion.wind_up(session, study_id, now):
                     logger.info("complete study_id=%d", study_id)
+
+
+class Learn:
+    """Fits the models of predicted rules again where enough new trials have been trained to the end."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def tick(self, now: datetime) -> None:
+        with self._database.read() as session:
+            lessons = predictors.lessons(session)
+        for lesson in lessons:
+            predictor = lesson.learn()
+            with self._database.write() as session:
+                predictors.store(session, lesson, predictor, now)
+            logger.info("learn study_id=%d finished=%d", lesson.study_id, lesson.finished)
 
 
 class Heartbeat:

@@ -213,6 +213,20 @@ MISTAKES: list[tuple[str, Any, str, str, str]] = [
     ),
     (
         "/stopping",
+        [{"rule": "predicted", "min_trials": 10}],
+        "/stopping/0/min_trials",
+        "never stops",
+        "more trials",
+    ),
+    (
+        "/stopping",
+        [{"rule": "predicted", "risk": 0}],
+        "/stopping/0/risk",
+        "greater than 0",
+        "",
+    ),
+    (
+        "/stopping",
         [{"rule": "patience", "reports": 10}],
         "/stopping/0/reports",
         "10 measurements",

@@ -278,6 +278,52 @@ def test_one_trial_is_stopped(server: Stub) -> None:
     assert done.stdout == "trial 2 of demo will stop at its next report\n"
 
 
+def replay(**changes: Any) -> dict[str, Any]:
+    """A StopsReplay as the service sends it."""
+    told = "predicted to end at 0.41"
+    first = {
+        "trial": 3, "step": 20, "reason": told, "best_value": 0.6, "saved": 80, "predicted": 0.4125,
+        "low": 0.38, "high": 0.45, "chance": 0.002,
+    }  # fmt: skip
+    second = first | {
+        "trial": 4,
+        "reason": "by hand",
+        "predicted": None,
+        "low": None,
+        "high": None,
+        "chance": None,
+    }
+    return {
+        "items": [first, second], "learned_from": 12, "trained": 80, "saved": 160, "factor": 3.0,
+        "expected_loss": 0.002, "unpredicted": 1, **changes,
+    }  # fmt: skip
+
+
+def test_stops_are_replayed(server: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output.out, "width", 120)
+    server.on("GET /v1/studies/abc123/stops", (200, replay()))
+    shown = trimtab("stops", "demo", "--url", server.url).stdout
+    assert "2 trials stopped early saved 160 steps, 67%  without them 3.0 times as much training" in shown
+    assert "expected number of best trials lost: 0.002  as 12 finished trials say now" in shown
+    assert "1 stop left out" in shown
+    first, second = (line.split() for line in shown.splitlines()[-3:-1])
+    assert first[:8] == ["3", "20", "0.6000", "0.4125", "0.3800", "to", "0.4500", "<1%"]
+    assert second[:5] == ["4", "20", "0.6000", "–", "–"]
+    assert json.loads(trimtab("stops", "demo", "--url", server.url, "--json").stdout) == replay()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"items": []}, "no trial of demo has been stopped early"),
+        ({"expected_loss": None, "learned_from": 0}, "too few trials were trained to the end to say"),
+    ],
+)
+def test_stops_of_which_there_is_little_to_say(server: Stub, changes: dict[str, Any], words: str) -> None:
+    server.on("GET /v1/studies/abc123/stops", (200, replay(**changes)))
+    assert words in trimtab("stops", "demo", "--url", server.url).stdout
+
+
 def test_export(server: Stub, tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(trimtab("export", "demo", "--url", server.url).stdout)))
     assert [row["params.lr"] for row in rows] == ["0.5", ""]

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from search.stopping import Divergence, Median, Patience, Point, Rule, Target, improves, judge
+from search.stopping import (
+    Divergence,
+    Forecast,
+    Median,
+    Patience,
+    Point,
+    Predicted,
+    Rule,
+    Target,
+    improves,
+    judge,
+)
 
 
 def _nobody() -> Sequence[float]:
@@ -100,3 +111,27 @@ def test_improvement() -> None:
     assert not improves(0.9, 1.0, False, 0.1 + 1e-9)
     assert improves(1.2, 1.0, True, 0.1)
     assert not improves(1.0, 1.0, True)
+
+
+def _forecast(chance: float, protected: bool = False) -> Forecast:
+    return Forecast(0.41234, 0.38, 0.45, chance, 0.023, 0.352, protected)
+
+
+def test_the_predicted_rule_stops_what_has_no_chance_and_says_why() -> None:
+    rules: list[Rule] = [Predicted()]
+    judgement = judge(rules, _point(0.6), False, _nobody, lambda: _forecast(0.0021))
+    assert judgement.action == "stop"
+    assert judgement.reason == (
+        "chance of 0.21 % to beat 0.352, under 2.3 %: "
+        "predicted to end at 0.4123 (90 %: 0.38 to 0.45), seen at 10"
+    )
+    for forecast in (None, _forecast(0.03), _forecast(1e-9, protected=True)):
+        assert judge(rules, _point(0.6), False, _nobody, lambda f=forecast: f).action == "continue"  # type: ignore[misc]
+    assert "next to nothing" in judge(rules, _point(0.6), False, _nobody, lambda: _forecast(1e-9)).reason
+
+
+def test_nobody_is_asked_for_a_forecast_without_the_predicted_rule() -> None:
+    def forecast() -> Forecast:
+        raise AssertionError
+
+    assert judge([Target(0)], _point(0.6), False, _nobody, forecast).action == "continue"

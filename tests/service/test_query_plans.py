@@ -39,7 +39,7 @@ from service.db import (
 from service.db.engine import Database
 from service.db.models import Base
 from service.db.reads.trials import TrialSort
-from service.loops.upkeep import Complete, Heartbeat, Reap
+from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 from tests.service.conftest import study_spec
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.views import ContinueRequest, EnqueueRequest, ExtendRequest
@@ -173,12 +173,13 @@ class Life:
             self.write(studies.pause, f"other{number}", self.now)
         imported = ImportRequest.model_validate({"trials": rows})
         self.write(imports.import_trials, "other0", imported, self.now)
+        self.rows = rows
         lrs = [{"params": {"lr": 0.001 * i}, "label": "default"} for i in range(1, 9)]
         self.create(
             "main",
             enqueue=lrs,
             strategy={"name": "asha"},
-            stopping=[{"rule": "median"}],
+            stopping=[{"rule": "median"}, {"rule": "predicted", "min_trials": 5}],
             checkpoints={"keep": "best"},
             budget={
                 "trials": 100,
@@ -193,6 +194,13 @@ class Life:
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
         self.create("hopeless", retries={"crash": 0}, enqueue=lrs[:6])
         self.create("failing", retries={"crash": 0}, enqueue=lrs[:1])
+
+    def learn(self) -> None:
+        whole = [{"step": step, "metrics": {"loss": 9.0 / step}} for step in range(1, 10)]
+        finished = [row | {"curve": whole} for row in self.rows[:9]]
+        request = ImportRequest.model_validate({"trials": finished})
+        self.write(imports.import_trials, "main", request, self.now)
+        Learn(self.database).tick(self.now)
 
     def train(self) -> None:
         register = RegisterRequest(worker="w", incarnation="1")
@@ -246,6 +254,7 @@ class Life:
         self.read(reads.best, "main")
         self.read(reads.version, "main")
         self.read(views.of_study, "main")
+        self.read(reads.stops, "main")
         self.read(reads.curves, "main", max_points=10)
         self.read(reads.curves, "main", max_points=10, max_lines=4)
         for sort in get_args(TrialSort):
@@ -309,7 +318,15 @@ def test_no_statement_reads_a_whole_table(database: Database, monkeypatch: pytes
     monkeypatch.setattr(facts, "_facts", OrderedDict())  # what another test has read is read again
     with recorded(database) as (statements, calls):
         life = Life(database)
-        for part in (life.populate, life.train, life.search, life.command, life.look, life.finish):
+        for part in (
+            life.populate,
+            life.learn,
+            life.train,
+            life.search,
+            life.command,
+            life.look,
+            life.finish,
+        ):
             part()
     assert functions_with_queries() <= calls, "some make statements that this test does not see"
     unindexed = "SELECT number FROM trials WHERE label = 'x'"

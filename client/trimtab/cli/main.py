@@ -8,7 +8,7 @@ import sys
 import typer
 
 from trimtab import __version__
-from trimtab.cli import export, importances, server, studies, watch
+from trimtab.cli import export, importances, server, stops, studies, watch
 from trimtab.cli.output import Json, err, out, print_error, print_json
 from trimtab.errors import ConnectionFailedError, TrimtabError
 
@@ -34,6 +34,7 @@ app.command("show")(studies.show)
 app.command("best")(studies.best)
 app.command("importances")(importances.importances)
 app.command("prune")(importances.prune)
+app.command("stops")(stops.stops)
 app.command("pause")(studies.pause)
 app.command("resume")(studies.resume)
 app.command("stop")(studies.stop)

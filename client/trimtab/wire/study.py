@@ -153,8 +153,26 @@ class TargetRule(Wire):
     value: FiniteFloat
 
 
+class PredictedRule(Wire):
+    """Stop a trial that will hardly end better than the best value known.
+
+    Where it will end is predicted from its hyperparameters and its curve by a regression on those trials of
+    the study that were trained to the end. Trials are judged at some steps, at about equal ratios.
+    """
+
+    rule: Literal["predicted"]
+    risk: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    """Chance of stopping the best trial of all that the rule is calibrated to."""
+    min_trials: Annotated[int, Field(ge=5)] = 7
+    """Trials that must have been trained to the end before any is stopped."""
+    protect: Annotated[int, Field(ge=0)] = 5
+    """A trial among so many best at its step is not stopped."""
+    grace: Step | None = None
+    """No trial is stopped before this step; by default before 11 % of the full fidelity."""
+
+
 StoppingRule = Annotated[
-    MedianRule | PatienceRule | DivergenceRule | TargetRule, Field(discriminator="rule")
+    MedianRule | PatienceRule | DivergenceRule | TargetRule | PredictedRule, Field(discriminator="rule")
 ]
 
 
@@ -211,7 +229,7 @@ class QueuedConfig(Wire):
     """Parameters of the space; those left out are refused, inactive ones are not named."""
     label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
     to_end: bool = False
-    """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
+    """Train it to the full fidelity, whatever the strategy and all rules but divergence and target say."""
 
 
 def _check_function(name: str) -> str:

@@ -244,6 +244,45 @@ class TrialDetail(TrialItem):
     """Whether it has a checkpoint from which more steps can be trained."""
 
 
+class Stop(Wire):
+    """A trial that was stopped early, seen again with all that is known now."""
+
+    trial: int
+    step: Step
+    """Where it was stopped."""
+    reason: str
+    """Why, as it was said then."""
+    best_value: MetricValue | None
+    saved: int
+    """Units of fidelity that were not trained for it."""
+    predicted: MetricValue | None
+    """The best value that it would have ended with; None if nothing can be said."""
+    low: MetricValue | None
+    high: MetricValue | None
+    """The ends of the 90 % interval of ``predicted``."""
+    chance: float | None
+    """That it would have beaten the best value of the study."""
+
+
+class StopsReplay(Wire):
+    """Every early stop of a study, and what they saved and cost all together."""
+
+    items: list[Stop]
+    """In order of trials."""
+    learned_from: int
+    """Trials trained to the end that the predictions were learned from; 0: too few for any."""
+    trained: int
+    """Units of fidelity trained, over all trials."""
+    saved: int
+    """Units that the stopped trials would have been trained on."""
+    factor: float | None
+    """Training without these stops, as a multiple of what was trained; None before anything was."""
+    expected_loss: float | None
+    """How many of the stopped trials would have beaten the best value, on average; None: nobody knows."""
+    unpredicted: int
+    """Stops of which nothing can be said, left out of ``expected_loss``."""
+
+
 class CurveLine(Wire):
     """The tuned metric of one trial, thin enough to draw a thousand of."""
 
@@ -278,7 +317,7 @@ class EnqueueRequest(Wire):
     params: Params
     label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
     to_end: bool = False
-    """Train it to the full fidelity, whatever the strategy, a median or a patience rule think of it."""
+    """Train it to the full fidelity, whatever the strategy and all rules but divergence and target say."""
 
 
 class ContinueRequest(Wire):

@@ -1,4 +1,4 @@
-"""``python -m bench [overhead|reports|big_study|latency ...]``: run benchmarks and print their tables.
+"""``python -m bench [overhead|reports|big_study|latency|idle ...]``: run benchmarks and print their tables.
 
 ``python -m bench search``, ``stopping`` and ``transfer`` take long and have options
 of their own (``--help``): they run only if they are named.
@@ -17,10 +17,10 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from rich.console import Console  # noqa: E402
 
-from bench import big_study, latency, overhead, reports, stopping, transfer  # noqa: E402
+from bench import big_study, idle, latency, overhead, reports, stopping, transfer  # noqa: E402
 from bench.search import command as search  # noqa: E402
 
-BENCHMARKS = ("overhead", "reports", "big_study", "latency")
+BENCHMARKS = ("overhead", "reports", "big_study", "latency", "idle")
 
 
 def main(names: list[str]) -> int:
@@ -47,6 +47,8 @@ def main(names: list[str]) -> int:
             console.print(reports.run()[0])
         elif name == "latency":
             console.print(latency.run())
+        elif name == "idle":
+            console.print(idle.run())
         else:
             console.print(*big_study.run(), sep="\n")
     return 0

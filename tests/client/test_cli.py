@@ -87,7 +87,7 @@ def test_validate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "good.yaml").write_text(GOOD)
     done = trimtab("validate", "good.yaml")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "study good, 1 parameter, asha, minimize loss" in done.stdout
+    assert "study good, 1 parameter, curve-bo, minimize loss" in done.stdout
     (tmp_path / "bad.yaml").write_text(GOOD.replace("trials: 3", "trails: 3"))
     done = trimtab("validate", "bad.yaml")
     assert done.returncode == 1

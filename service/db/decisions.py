@@ -8,6 +8,7 @@ in whichever process. A decision that raised an error is tried again with the ne
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +27,9 @@ from trimtab.wire.study import SeedSpec, StudySpec
 
 MAX_SLOTS = 64
 """Slots that search is asked to fill at once: the transaction that writes its answer stays short."""
+
+_IDLE = 0.01
+"""The share of their time that workers may wait for decisions before some are made ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Question:
     view: StudyView
     slots: int
     seed: int
+    ahead: int
+    """How many of the slots are not free yet."""
 
 
 def running(session: Session) -> list[RunningStudy]:
@@ -62,16 +68,25 @@ def running(session: Session) -> list[RunningStudy]:
 
 
 def question(
-    session: Session, study_id: int, *, curves: views.Curves, attempt: int, now: datetime
+    session: Session,
+    study_id: int,
+    *,
+    curves: views.Curves,
+    attempt: int,
+    now: datetime,
+    load: float = 0.0,
 ) -> Question | None:
-    """What to ask search about a study; None if it has no free slot or its budget is spent.
+    """What to ask search about a study; None if it has no slot to fill or its budget is spent.
 
     Strategies whose launches do not depend on results fill as many slots again ahead of time, so that a
-    worker that falls free finds its next run queued. ``attempt`` counts errors since the last decision.
+    worker that falls free finds its next run queued. Of the others some are filled ahead if runs are so
+    short that workers would wait for decisions: ``load`` is the time that deciding takes, as a share of the
+    time from one question to the next. ``attempt`` counts errors since the last decision.
     """
     study = session.get_one(StudyRow, study_id)
     spec = StudySpec.model_validate(study.spec)
-    slots = _capacity(spec) - completion.count_active(session, study)
+    ahead = _ahead(spec, load)
+    slots = spec.parallelism + ahead - completion.count_active(session, study)
     if study.state != StudyState.RUNNING or slots <= 0 or budget.over(session, study, now):
         return None
     return Question(
@@ -81,6 +96,7 @@ def question(
         view=views.build(session, study, curves),
         slots=min(slots, MAX_SLOTS),
         seed=seed(study, attempt),
+        ahead=ahead,
     )
 
 
@@ -139,9 +155,17 @@ def note_error(session: Session, study_id: int, message: str, *, now: datetime) 
         events.append(session, study, "study.decide_error", data={"message": message}, now=now)
 
 
-def _capacity(spec: StudySpec) -> int:
-    """Trials that may be active at once, those queued ahead counted in."""
-    return spec.parallelism * (2 if specs.strategy(spec).lookahead else 1)
+def _ahead(spec: StudySpec, load: float) -> int:
+    """Slots that are filled before they are free.
+
+    A worker waits for a decision for ``load / parallelism`` of its time; where that is little, it is better
+    to know the results of what is running first.
+    """
+    if specs.strategy(spec).lookahead:
+        return spec.parallelism
+    if load <= _IDLE * spec.parallelism:
+        return 0
+    return min(spec.parallelism, math.ceil(2 * load))
 
 
 def _still_sound(session: Session, study: StudyRow, question: Question, answer: Answer) -> bool:
@@ -161,7 +185,7 @@ def _still_sound(session: Session, study: StudyRow, question: Question, answer: 
     active = completion.count_active(session, study)
     left = budget.left(session, study)
     return (
-        active + len(launches) <= _capacity(StudySpec.model_validate(study.spec))
+        active + len(launches) <= StudySpec.model_validate(study.spec).parallelism + question.ahead
         and (left.trials is None or len(launches) <= left.trials)
         and (left.fidelity is None or sum(launch.target for launch in launches) <= left.fidelity)
     )

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=5)
 """A strategy that raised is asked again after 1, 2, 4, ... seconds, at most this long."""
+NEWEST = 0.2
+"""Weight of the newest decision in a study's pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,36 @@ class Flight:
     key: str
     question: decisions.Question
     future: Future[Decided]
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long a study's decisions take, and how often one is asked for; running means."""
+
+    asked: datetime | None = None
+    between: float | None = None
+    """Seconds from one question to the next; None before the second."""
+    deciding: float | None = None
+    """Seconds that a decision takes; None before the first."""
+
+    @property
+    def load(self) -> float:
+        """The share of the time in which a decision is being made; may be above 1."""
+        return self.deciding / self.between if self.deciding and self.between else 0.0
+
+    def ask(self, now: datetime) -> None:
+        """A question is asked now."""
+        if self.asked is not None:
+            self.between = _mean(self.between, (now - self.asked).total_seconds())
+        self.asked = now
+
+    def decide(self, seconds: float) -> None:
+        """A decision has taken so long."""
+        self.deciding = _mean(self.deciding, seconds)
+
+
+def _mean(before: float | None, newest: float) -> float:
+    return newest if before is None else before + NEWEST * (newest - before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +83,7 @@ class Suggest:
         self._curves = Curves()
         self._flights: dict[int, Flight] = {}
         self._failed: dict[int, Failed] = {}
+        self._paces: dict[int, Pace] = {}
         self._full: dict[int, int] = {}
         """The version at which a study had no free slot: nothing is asked before it moves."""
         self.studies_run = False
@@ -91,6 +124,7 @@ class Suggest:
                 session, flight.question, decided.answer, seconds=decided.seconds, now=now
             )
         self._failed.pop(flight.question.study_id, None)
+        self._paces.setdefault(flight.question.study_id, Pace()).decide(decided.seconds)
         logger.info(
             "decision study=%s version=%d decisions=%d applied=%s seconds=%.3f",
             flight.key,
@@ -130,19 +164,21 @@ class Suggest:
         return asked
 
     def _ask_about(self, study: decisions.RunningStudy, attempt: int, now: datetime) -> bool:
+        pace = self._paces.setdefault(study.study_id, Pace())
         with self._database.read() as session:
             question = decisions.question(
-                session, study.study_id, curves=self._curves, attempt=attempt, now=now
+                session, study.study_id, curves=self._curves, attempt=attempt, now=now, load=pace.load
             )
         if question is None:
             self._full[study.study_id] = study.version
             return False
+        pace.ask(now)
         future = self._deciders.submit(question.view, question.slots, question.seed)
         self._flights[study.study_id] = Flight(study.key, question, future)
         return True
 
     def _forget_all_but(self, running: Set[int]) -> None:
         self._curves.forget_all_but(running)
-        for kept in (self._failed, self._full):
+        for kept in (self._failed, self._full, self._paces):
             for study_id in kept.keys() - running:
                 del kept[study_id]

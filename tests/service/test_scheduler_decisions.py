@@ -17,7 +17,7 @@ from service.db.models import DecisionRow, RunRow, StudyRow, TrialRow
 from service.db.views import Curves
 from service.errors import ConflictError
 from service.loops.deciders import Decided, timed_decide
-from service.loops.suggest import Suggest
+from service.loops.suggest import Pace, Suggest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,6 +37,37 @@ def apply(database: Database, question: decisions.Question, *answer: Any, diagno
 
 def launch(target: int = 10) -> Launch:
     return Launch({"lr": 0.1}, target, "because")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "load", "slots"),
+    [
+        ("asha", 0.0, 4),
+        ("asha", 0.03, 4),
+        ("asha", 0.2, 5),
+        ("asha", 1.2, 7),
+        ("asha", 50.0, 8),
+        ("sobol", 0.0, 8),
+    ],
+)
+def test_some_slots_are_filled_ahead_where_workers_would_wait_for_decisions(
+    database: Database, make_study: Any, strategy: str, load: float, slots: int
+) -> None:
+    make(database, make_study, strategy={"name": strategy}, parallelism=4)
+    with database.read() as session:
+        study = session.scalars(select(StudyRow)).one()
+        asked = decisions.question(session, study.id, curves=Curves(), attempt=0, now=NOW, load=load)
+    assert asked is not None
+    assert asked.slots == slots
+
+
+def test_the_pace_of_a_study_says_how_much_of_the_time_it_is_decided() -> None:
+    pace = Pace()
+    for number in range(40):
+        assert pace.load == 0.0 or number >= 2
+        pace.ask(NOW + timedelta(seconds=2 * number))
+        pace.decide(0.3)
+    assert pace.load == pytest.approx(0.15)
 
 
 def make(database: Database, make_study: Any, **changes: Any) -> str:

@@ -76,8 +76,9 @@ def prune(
 ) -> None:
     """Let a study leave out parts of its space, or take that back.
 
-    As `prune: true` in its file: parameters that do not matter are frozen, ranges narrowed to the good
-    region. `trimtab show STUDY` says which; the study's page says why, too.
+    As `prune: true` in its file: parameters that do not matter are frozen,
+    ranges narrowed to the good region. `trimtab show STUDY` says which; the
+    study's page says why, too.
 
     Example: trimtab prune gpt-lr --undo
     """

@@ -99,7 +99,7 @@ def _domains(draw: st.DrawFn) -> dict[str, Any]:
         low, high = sorted((draw(whole), draw(whole)))
         data: dict[str, Any] = {"type": "int", "low": low, "high": high}
         if draw(st.booleans()) and high > low:
-            data["step"] = draw(st.integers(1, high - low))
+            data["step"] = draw(st.integers(1, min(high - low, 10**12)))
         return data
     if kind == "intlog":
         low, high = sorted((draw(st.integers(1, 10**12)), draw(st.integers(1, 10**12))))

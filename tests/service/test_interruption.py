@@ -45,7 +45,7 @@ def test_a_trial_keeps_its_state_when_the_budget_is_spent_and_goes_on_if_it_is_e
         assert [(t.interrupted, t.resumable) for t in view.trials] == [(True, True), (True, True)]
         answer = decide(view, 1, 0)
         assert [(d.trial, d.target) for d in answer.decisions] == [(1, 10)]
-        question = decisions.Question(study, session.get_one(StudyRow, study).version, 0, view, 1, 0)
+        question = decisions.Question(study, session.get_one(StudyRow, study).version, 0, view, 1, 0, 0)
         assert decisions.apply(session, question, answer, seconds=0.0, now=bench.now)
     (more,) = bench.lease()
     assert (more.trial, more.start_step, more.target_step) == (1, 5, 10)

@@ -299,7 +299,7 @@ def test_what_matters_is_computed_when_it_comes_into_view(seed: Any, serve: Any,
     seed.asha()
     url = serve(seed.database)
     page = open_page(f"{url}/studies/gptstudy", width=390)
-    expect(page.locator("#importances")).to_contain_text("from 10 results on")
+    expect(page.locator("#importances")).to_contain_text("comes into view")
     page.locator("#importances").scroll_into_view_if_needed()
     # A process is started that imports torch, Optuna and scikit-learn.
     expect(page.locator("#importances tbody tr")).to_have_count(4, timeout=60_000)

@@ -19,8 +19,7 @@ from service.settings import Settings, SettingsError
 STOP_SECONDS = 1
 _SWITCH_SECONDS = 1e-3
 """How long a thread may keep the interpreter. A transaction gives it up at each statement, and with the
-usual 5 ms it may wait as long each time the event loop has calls to read: this lets a tenth to a fifth
-more reports through."""
+usual 5 ms it may wait as long each time the event loop has calls to read."""
 
 
 class Server(uvicorn.Server):

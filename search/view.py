@@ -31,6 +31,28 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
+class Objective:
+    """A metric that is to be good beside the study's own."""
+
+    metric: str
+    maximize: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a metric must keep, or the result does not count."""
+
+    metric: str
+    bound: float
+    upper: bool
+    """The metric must be at most ``bound``; otherwise at least."""
+
+    def kept(self, value: float) -> bool:
+        """Whether ``value`` keeps it; NaN does not."""
+        return value <= self.bound if self.upper else value >= self.bound
+
+
+@dataclass(frozen=True, slots=True)
 class TrialView:
     """A trial as search sees it."""
 
@@ -43,6 +65,11 @@ class TrialView:
     """Strictly increasing."""
     values: tuple[float, ...] = ()
     """The metric at ``steps``."""
+    outcomes: Mapping[str, float] = field(default_factory=dict)
+    """The metrics that objectives and limits name, at its last measurement; NaN where not finite. Those
+    that were not measured there are missing."""
+    seconds: float = 0.0
+    """Time its training took so far, as measured by the workers."""
     step: int = 0
     """How far it has been trained."""
     first_target: int = 0
@@ -118,6 +145,10 @@ class StudyView:
     """Whether parts of the space may be left out (:mod:`search.pruning`)."""
     pruning: Pruning | None = None
     """What was left out so far."""
+    objectives: tuple[Objective, ...] = ()
+    """Further objectives; with any, the study looks for a Pareto front instead of one best trial."""
+    limits: tuple[Limit, ...] = ()
+    """On other metrics than the study's own, or on it."""
 
     def loss(self, value: float) -> float:
         """``value`` as a loss (lower is better); NaN and both infinities become +infinity."""

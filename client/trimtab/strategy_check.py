@@ -20,22 +20,28 @@ from trimtab.wire.problems import FieldProblem
 
 
 class Option(BaseModel):
-    """A number that a strategy may be given."""
+    """A number or a word that a strategy may be given."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    word: bool
+    choices: tuple[str, ...]
     whole: bool
     above: float | None
     at_least: float | None
     at_most: float | None
 
     def __str__(self) -> str:
+        if self.word:
+            return f"one of {', '.join(self.choices)}" if self.choices else "a name"
         bounds = (("above", self.above), ("at least", self.at_least), ("at most", self.at_most))
         words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
         return f"a whole number, {words}" if self.whole else f"a number, {words}"
 
     def allows(self, value: ParamValue) -> bool:
+        if self.word:
+            return isinstance(value, str) and value != "" and (not self.choices or value in self.choices)
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return False
         return (

@@ -12,9 +12,12 @@ from search.space import ParamValue, did_you_mean, pointer
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A number that a strategy may be given."""
+    """A number or a word that a strategy may be given."""
 
     name: str
+    word: bool = False
+    """Any text, such as the name of a parameter, or one of ``choices``."""
+    choices: tuple[str, ...] = ()
     whole: bool = False
     above: float | None = None
     """Exclusive lower bound."""
@@ -25,7 +28,7 @@ class Option:
 def read_options(
     strategy: str, options: Mapping[str, ParamValue], known: Sequence[Option] = ()
 ) -> dict[str, float]:
-    """The options that are given, by name.
+    """The numbers that are given, by name; :func:`words_of` has the words.
 
     Raises :class:`~search.errors.SearchError` with every mistake, pointers below ``/strategy/options``.
     """
@@ -41,7 +44,7 @@ def read_options(
             mistakes.append(Mistake(place, message, hint))
         elif wrong := _wrong(option, value):
             mistakes.append(Mistake(place, f"{name} must be {_describe(option)}, not {value!r}", wrong))
-        else:
+        elif not option.word:
             assert isinstance(value, int | float)
             read[name] = value
     if mistakes:
@@ -49,8 +52,19 @@ def read_options(
     return read
 
 
+def words_of(options: Mapping[str, ParamValue], known: Sequence[Option]) -> dict[str, str]:
+    """The words that are given, by name, once :func:`read_options` has found no mistake."""
+    return {
+        option.name: str(options[option.name]) for option in known if option.word and option.name in options
+    }
+
+
 def _wrong(option: Option, value: ParamValue) -> str:
     """What to do about an illegal value; empty if it is legal."""
+    if option.word:
+        if isinstance(value, str) and value and (not option.choices or value in option.choices):
+            return ""
+        return (isinstance(value, str) and did_you_mean(value, option.choices)) or "give a name"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return "give a number"
     if option.whole and not isinstance(value, int):
@@ -65,6 +79,8 @@ def _wrong(option: Option, value: ParamValue) -> str:
 
 
 def _describe(option: Option) -> str:
+    if option.word:
+        return f"one of {', '.join(option.choices)}" if option.choices else "a name"
     parts = ["a whole number" if option.whole else "a number"]
     if option.above is not None:
         parts.append(f"above {option.above:g}")

@@ -1,6 +1,6 @@
 """The model of ``curve-bo``: Bayesian optimisation of whole learning curves, by freezing and thawing.
 
-A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end,
+A model of all curves (a surrogate, of :mod:`search.surrogates`) predicts where each configuration will end,
 trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial
 trained on for one of several stretches, or one of a thousand new configurations trained for one of several
 first stretches. A move's worth is what it may gain, divided by the steps it costs:
@@ -41,7 +41,7 @@ from search.space import ParamValue
 from search.strategies.common import launches_left, why_done
 from search.strategies.explorers import Explorers
 from search.strategies.moves import near, spread
-from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
+from search.surrogates.base import Outlook
 from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
     Array,
@@ -52,6 +52,8 @@ from search.surrogates.history import (
     most_telling,
     points_of,
 )
+from search.surrogates.registry import AUTO, DEFAULT, load
+from search.surrogates.selection import choose
 from search.table import Table
 from search.threads import one_thread
 from search.transfer import Informed
@@ -93,10 +95,14 @@ class Move:
     """Why it is made whatever its worth."""
 
 
-def decide(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-    """The moves of greatest worth for up to ``slots`` slots. Two trials must have a finite result."""
+def decide(view: StudyView, slots: int, rng: np.random.Generator, surrogate: str = DEFAULT) -> Answer:
+    """The moves of greatest worth for up to ``slots`` slots. Two trials must have a finite result.
+
+    ``surrogate`` is the name of one, or "auto". Raises :class:`~search.errors.SearchError` if it cannot be
+    loaded.
+    """
     with one_thread():
-        return _Round(view, rng).answer(slots)
+        return _Round(view, rng, surrogate).answer(slots)
 
 
 def _measured(fidelity: Fidelity, step: float) -> int:
@@ -115,7 +121,7 @@ def _first_targets(fidelity: Fidelity, levels: Sequence[int]) -> list[int]:
 class _Round:
     """One decision: the model, and the moves it weighs."""
 
-    def __init__(self, view: StudyView, rng: np.random.Generator) -> None:
+    def __init__(self, view: StudyView, rng: np.random.Generator, surrogate: str) -> None:
         self.view, self.rng, self.units = view, rng, view.budget.fidelity
         self.space, self.fidelity = view.space, view.fidelity
         self.decisions: list[Decision] = []
@@ -147,10 +153,18 @@ class _Round:
         chosen = most_telling(every, self.bests, _MODEL_POINTS, rng)
         self.spread = max(float(chosen.values.std()), _LEAST_SPREAD)
         told = Points(chosen.features, chosen.progress, chosen.owner, chosen.values / self.spread)
-        self.hyperparameters = fit(told, rng)
-        self.model = CurveGP(told, self.hyperparameters)
+        self.asked_for = surrogate
+        chosen_by = choose(view, self.features, self.explorers.levels) if surrogate == AUTO else None
+        self.surrogate = chosen_by.name if chosen_by else surrogate
+        self.model = load(self.surrogate)(told, rng)
         self.best = float(self.scale.scale(self.bests.min())) / self.spread
-        self.diagnostics: dict[str, Any] = {**report(self.model), "explorers_share": round(self.share, 3)}
+        self.diagnostics: dict[str, Any] = {
+            "surrogate": self.surrogate,
+            **self.model.report(),
+            "explorers_share": round(self.share, 3),
+        }
+        if chosen_by:
+            self.diagnostics["auto"] = chosen_by.report()
         if view.sources:
             ends = self._outlook(list(range(len(view.trials)))).mean
             self.diagnostics["sources"] = self.columns.agreement(self.features, ends)
@@ -267,7 +281,7 @@ class _Round:
             features = self.columns.encode_table(pool)
             outlook = self.model.outlook(features, np.full(len(pool), -1, dtype=np.intp))
             feasible = log_feasible(
-                self.view, self.features[: len(self.view.trials)], self.hyperparameters.lengths, features
+                self.view, self.features[: len(self.view.trials)], self.model.lengths, features
             )
             none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
             worths = np.stack([self._worth(outlook, none, np.full(len(pool), t), rivals) for t in targets])
@@ -351,7 +365,7 @@ class _Round:
         at = self.progress(targets)
         mean, _, _ = self._outlook(places).at(at)
         imagined = Points(self.features[places], at, np.array(places, dtype=np.intp), mean)
-        self.model = CurveGP(self.model.points.plus(imagined), self.hyperparameters)
+        self.model = self.model.plus(imagined)
 
     def _reason(self, move: Move) -> str:
         sign = -1.0 if self.view.maximize else 1.0
@@ -360,8 +374,9 @@ class _Round:
         )
         low, high = sorted((low, high))
         best = sign * float(self.bests.min())
+        who = "" if self.asked_for == DEFAULT else f" by {self.surrogate}"
         words = (
-            f"predicted to end at {mid:.4g} (90 %: {low:.4g} to {high:.4g}), "
+            f"predicted{who} to end at {mid:.4g} (90 %: {low:.4g} to {high:.4g}), "
             f"{_percent(move.chance)} chance to beat the best so far, {best:.4g}; "
             f"{move.target - move.step} {self.fidelity.unit} more"
         )

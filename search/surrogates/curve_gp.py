@@ -32,10 +32,10 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 from search.surrogates.history import Array, Indices, Points
+from search.surrogates.kernels import cholesky, distance, fit_quality, matern
 
 Tensor = torch.Tensor
 
-_SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-6
 _ITERATIONS = 20
 _FIT_POINTS = 100
@@ -132,6 +132,11 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
     return Hyperparameters(np.asarray(found.x), int(found.nfev), -float(found.fun))
 
 
+def fitted(points: Points, rng: np.random.Generator) -> CurveGP:
+    """The surrogate ``gp``: the process with the hyperparameters of :func:`fit`."""
+    return CurveGP(points, fit(points, rng))
+
+
 class CurveGP:
     """The process, conditioned on points. Values are taken as they are: standardise them first."""
 
@@ -144,13 +149,22 @@ class CurveGP:
         self._progress = torch.as_tensor(points.progress)
         parts = _parts(self._theta, self._features, self._features, self._owner, self._owner)
         noisy = _combined(self._theta, parts, self._progress, self._progress)
-        self._factor = _cholesky((noisy + _noise(self._theta, len(points))).numpy())
+        self._factor = cholesky((noisy + _noise(self._theta, len(points))).numpy())
         self._white = solve_triangular(self._factor, points.values, lower=True, check_finite=False)
 
     @property
     def noise(self) -> float:
         """Variance of the noise of a measurement."""
         return self.hyperparameters.named()["noise"] ** 2
+
+    @property
+    def lengths(self) -> Array:
+        """Length-scale of each feature, shape (d,)."""
+        return self.hyperparameters.lengths
+
+    def plus(self, points: Points) -> CurveGP:
+        """The process conditioned on further points, with the same hyperparameters."""
+        return CurveGP(self.points.plus(points), self.hyperparameters)
 
     def outlook(self, features: Array, owner: Indices) -> Outlook:
         """What the process says of ``m`` configurations; ``owner`` is -1 for those without a curve."""
@@ -165,6 +179,19 @@ class CurveGP:
         precision = (root**2).sum(axis=0)
         weights = root.T @ self._white
         return self.points.values - weights / precision, np.sqrt(1 / precision)
+
+    def report(self) -> dict[str, Any]:
+        """How well the process fits, as JSON: what is kept with each decision."""
+        mean, sd = self.leave_one_out()
+        return {
+            "points": len(self.points),
+            "leave_one_out": fit_quality(self.points.values, mean, sd),
+            "hyperparameters": {
+                name: round(value, 4) for name, value in self.hyperparameters.named().items()
+            },
+            "log_posterior": self.hyperparameters.log_posterior,
+            "fit_evaluations": self.hyperparameters.iterations,
+        }
 
 
 class Outlook:
@@ -206,14 +233,14 @@ class Outlook:
         scalars = _scalars(self._model._theta)
         one, other = torch.as_tensor(first), torch.as_tensor(second)
         apart, fading = (one - other).abs(), (1 - one) * (1 - other)
-        along = _matern(apart / scalars["time_length"]) * fading
+        along = matern(apart / scalars["time_length"]) * fading
         return (
             (
                 scalars["end"] ** 2
                 + scalars["linear"] ** 2 * self._linear
                 + scalars["own"] ** 2
                 + (scalars["path"] ** 2 + scalars["own_path"] ** 2) * along
-                + scalars["trend"] ** 2 * _matern(apart / scalars["trend_length"])
+                + scalars["trend"] ** 2 * matern(apart / scalars["trend_length"])
             )
             .numpy()
             .copy()
@@ -235,12 +262,12 @@ def _parts(theta: Tensor, first: Tensor, second: Tensor, owner: Tensor, other: T
     """``first`` (m, d) against ``second`` (n, d), with their owners."""
     scalars = _scalars(theta)
     inverse = (-theta[: first.shape[1]]).exp()
-    apart = _distance(first * inverse, second * inverse)
+    apart = distance(first * inverse, second * inverse)
     linear = (first - 0.5) @ (second - 0.5).T
-    near = _distance(first, second) * (owner[:, None] != other[None, :])
+    near = distance(first, second) * (owner[:, None] != other[None, :])
     return _Parts(
-        scalars["end"] ** 2 * _matern(apart) + scalars["linear"] ** 2 * linear,
-        scalars["path"] ** 2 * _matern(apart / scalars["path_length"]),
+        scalars["end"] ** 2 * matern(apart) + scalars["linear"] ** 2 * linear,
+        scalars["path"] ** 2 * matern(apart / scalars["path_length"]),
         (-near / scalars["own_length"]).exp(),
     )
 
@@ -249,55 +276,14 @@ def _combined(theta: Tensor, parts: _Parts, first: Tensor, second: Tensor) -> Te
     """The covariance of ``parts`` at progress ``first`` (m,) and ``second`` (n,), shape (m, n)."""
     scalars = _scalars(theta)
     apart = (first[:, None] - second[None, :]).abs()
-    along = _matern(apart / scalars["time_length"]) * (1 - first)[:, None] * (1 - second)[None, :]
+    along = matern(apart / scalars["time_length"]) * (1 - first)[:, None] * (1 - second)[None, :]
     return (
         parts.end
         + parts.path * along
         + parts.own * (scalars["own"] ** 2 + scalars["own_path"] ** 2 * along)
-        + scalars["trend"] ** 2 * _matern(apart / scalars["trend_length"])
+        + scalars["trend"] ** 2 * matern(apart / scalars["trend_length"])
     )
 
 
 def _noise(theta: Tensor, count: int) -> Tensor:
     return (_scalars(theta)["noise"] ** 2 + _JITTER) * torch.eye(count, dtype=torch.float64)
-
-
-def _matern(apart: Tensor) -> Tensor:
-    """Matérn 5/2 of distances in length-scales."""
-    scaled = _SQRT5 * apart
-    return (1 + scaled + scaled.square() / 3) * (-scaled).exp()
-
-
-def _distance(first: Tensor, second: Tensor) -> Tensor:
-    """Euclidean distances, shape (m, n); kept a little above 0, where the root has no gradient."""
-    squares = first.square().sum(1)[:, None] + second.square().sum(1)[None, :] - 2 * first @ second.T
-    return squares.clamp(min=1e-12).sqrt()
-
-
-def _cholesky(matrix: Array) -> Array:
-    """The lower factor; ``matrix`` is nudged as little as it takes to be positive definite."""
-    jitter = 0.0
-    while True:
-        try:
-            factor: Array = np.linalg.cholesky(matrix + jitter * np.eye(len(matrix))).astype(np.float64)
-            return factor
-        except np.linalg.LinAlgError:
-            jitter = max(1e-8, 10 * jitter)
-            if jitter > 1.0:
-                raise
-
-
-def report(model: CurveGP) -> dict[str, Any]:
-    """How well the model fits, as JSON: what is kept with each decision."""
-    mean, sd = model.leave_one_out()
-    error = (model.points.values - mean) / sd
-    return {
-        "points": len(model.points),
-        "leave_one_out": {
-            "log_density": float(np.mean(-0.5 * error**2 - np.log(sd) - 0.5 * math.log(2 * math.pi))),
-            "within_90": float(np.mean(np.abs(error) <= 1.645)),
-        },
-        "hyperparameters": {name: round(value, 4) for name, value in model.hyperparameters.named().items()},
-        "log_posterior": model.hyperparameters.log_posterior,
-        "fit_evaluations": model.hyperparameters.iterations,
-    }

@@ -29,7 +29,7 @@ _OURS = {
 
 
 @cache
-def _registered() -> dict[str, EntryPoint]:
+def installed() -> dict[str, EntryPoint]:
     """By name, ours first; another's that takes one of our names, or ``auto``, is not seen."""
     ours = {name: EntryPoint(name, value, GROUP) for name, value in _OURS.items()}
     others = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
@@ -38,7 +38,7 @@ def _registered() -> dict[str, EntryPoint]:
 
 def names() -> tuple[str, ...]:
     """The names of all surrogates, the default first."""
-    return tuple(_registered())
+    return tuple(installed())
 
 
 def check(name: str) -> None:
@@ -55,7 +55,7 @@ def load(name: str) -> Fit:
     if name not in names():
         check(name)
     try:
-        fit: Fit = _registered()[name].load()
+        fit: Fit = installed()[name].load()
     except (ImportError, AttributeError) as error:
         raise SearchError([Mistake(POINTER, f"the surrogate {name} cannot be loaded: {error}")]) from error
     return fit

@@ -23,7 +23,7 @@ _ITERATIONS = 30
 _AMPLITUDE = (1.5, 0.3)
 """Median and standard deviation of the logarithm, as of the next ones."""
 _LENGTH = (2.0, 0.9)
-_TIME_LENGTH = (0.8, 0.6)
+_TIME_LENGTH = (1.5, 0.6)
 _OUTPUT = 0.5
 """Prior standard deviation of phi's outputs, in length-scales."""
 _START = 0.5

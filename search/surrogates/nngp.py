@@ -23,8 +23,8 @@ _LAYERS = 3
 _ITERATIONS = 20
 _AMPLITUDE = (1.0, 0.5)
 """Median and standard deviation of the logarithm, as of the next ones."""
-_BIAS = (0.5, 0.5)
-_LENGTH = (1.0, 0.9)
+_BIAS = (1.0, 0.5)
+_LENGTH = (2.0, 0.6)
 """Of an input: its weights' standard deviation is the inverse of it."""
 _NEARLY = 1.0 - 1e-9
 """Largest cosine: at 1 the angle has no gradient."""

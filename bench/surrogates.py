@@ -1,11 +1,11 @@
-"""How well the surrogates of ``curve-bo`` foresee ends: of trials that were paused, and of new configurations.
+"""How well the surrogates of ``curve-bo`` foresee ends: of paused trials, and of new configurations.
 
-``python -m bench surrogates --problems taskset --epochs 150,400``: a study of ``curve-bo`` is run for so many epochs. Each
-surrogate is fitted to what it knows of the curves then, just as ``curve-bo`` would, and asked where its
-paused trials and 300 random configurations (of a table: recorded ones) would end. Ends that diverge are left
-out. Printed for each: mean log density of the scaled end, at least -5 for a point; Spearman's rank
-correlation; the share within the 90 % interval; the share of the best twentieth of the random configurations
-that is among the tenth with the best predicted ends (0.1 is chance).
+``python -m bench surrogates --problems taskset --epochs 150,400``: a study of ``curve-bo`` is run for so
+many epochs. Each surrogate is fitted to what it knows of the curves then, just as ``curve-bo`` would, and
+asked where its paused trials and 300 random configurations (of a table: recorded ones) would end. Ends that
+diverge are left out. Printed for each: mean log density of the scaled end, at least -5 for a point;
+Spearman's rank correlation; the share within the 90 % interval; the share of the best twentieth of the
+random configurations that is among the tenth with the best predicted ends (0.1 is chance).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from bench.search.command import engine_of
 from bench.search.ours import TrimtabEngine
 from bench.search.problems import NoDataError, Params, Problem, problems
 from bench.search.protocol import run_study
+from search.errors import SearchError
 from search.features import Features
 from search.sampling import candidate_table
 from search.surrogates.history import LossScale, Points, Progress, best_loss, most_telling, points_of
@@ -65,7 +66,9 @@ def main(arguments: Sequence[str], console: Console) -> int:
     try:
         asked = problems([name for name in given.problems.split(",") if name])
         epochs = [int(number) for number in given.epochs.split(",")]
-    except (NoDataError, ValueError) as error:
+        for name in wanted:
+            load(name)
+    except (NoDataError, SearchError, ValueError) as error:
         parser.error(str(error))
     for family in ("lcbench", "taskset"):
         own = [problem for problem in asked if problem.family == family]
@@ -100,7 +103,11 @@ def measure(
     spread = max(float(chosen.values.std()), _LEAST_SPREAD)
     told = Points(chosen.features, chosen.progress, chosen.owner, chosen.values / spread)
     asked = {
-        "paused": (features[paused], np.array(paused), [view.trials[place].params for place in paused]),
+        "paused": (
+            features[paused],
+            np.array(paused),
+            [_numbers(view.trials[place].params) for place in paused],
+        ),
         "new": (columns.encode(fresh), np.full(len(fresh), -1), fresh),
     }
     for name in surrogates:
@@ -108,7 +115,7 @@ def measure(
             begin = time.process_time()
             model = load(name)(told, np.random.default_rng(seed))
             for kind, (rows, owners, params) in asked.items():
-                ends = np.array([view.loss(problem.curve(each).values[-1]) for each in params])  # type: ignore[arg-type]
+                ends = np.array([view.loss(problem.curve(each).values[-1]) for each in params])
                 finite = np.isfinite(ends)
                 outlook = model.outlook(rows[finite], owners[finite].astype(np.intp))
                 seconds = time.process_time() - begin
@@ -119,7 +126,7 @@ def measure(
 
 def _fresh(problem: Problem, view: StudyView, rng: np.random.Generator) -> list[Params]:
     if problem.recorded:
-        places = rng.choice(len(problem.recorded), _RANDOM, replace=False)
+        places = rng.choice(len(problem.recorded), min(_RANDOM, len(problem.recorded)), replace=False)
         return [problem.recorded[place] for place in places.tolist()]
     table = candidate_table(view.space, _RANDOM, rng)
     return [_numbers(params) for params in view.space.layout.write(table)]
@@ -143,13 +150,23 @@ def _scores(truth: Array, mean: Array, sd: Array, many: bool, seconds: float) ->
 def _printed(title: str, found: Sequence[tuple[str, str, Scores]]) -> Table:
     """Means over studies."""
     table = Table(title=title)
-    for heading in ("surrogate", "asked", "log density", "rank correlation", "within 90 %", "best found", "s"):
+    for heading in (
+        "surrogate",
+        "asked",
+        "log density",
+        "rank correlation",
+        "within 90 %",
+        "best found",
+        "s",
+    ):
         table.add_column(heading, justify="left" if heading in ("surrogate", "asked") else "right")
     for kind in ("paused", "new"):
         for name in dict.fromkeys(name for name, _, _ in found):
             own = [scores for each, asked, scores in found if (each, asked) == (name, kind)]
             means = [
-                np.nanmean([getattr(scores, field) for scores in own]) if kind == "new" or field != "top" else None
+                np.nanmean([getattr(scores, field) for scores in own])
+                if kind == "new" or field != "top"
+                else None
                 for field in ("density", "rank", "within", "top", "seconds")
             ]
             table.add_row(name, kind, *("" if mean is None else f"{mean:.2f}" for mean in means))

@@ -102,26 +102,24 @@ def measure(
     chosen = most_telling(every, bests, _MODEL_POINTS, rng)
     spread = max(float(chosen.values.std()), _LEAST_SPREAD)
     told = Points(chosen.features, chosen.progress, chosen.owner, chosen.values / spread)
-    asked = {
-        "paused": (
-            features[paused],
-            np.array(paused),
-            [_numbers(view.trials[place].params) for place in paused],
-        ),
-        "new": (columns.encode(fresh), np.full(len(fresh), -1), fresh),
-    }
+    asked = []
+    for kind, places, params in (
+        ("paused", paused, [_numbers(view.trials[place].params) for place in paused]),
+        ("new", [-1] * len(fresh), fresh),
+    ):
+        ends = np.array([view.loss(problem.curve(each).values[-1]) for each in params])
+        finite = np.flatnonzero(np.isfinite(ends))
+        owner = np.array(places, dtype=np.intp)[finite]
+        asked.append((kind, columns.encode(params)[finite], owner, scale.scale(ends[finite]) / spread))
     for name in surrogates:
         with one_thread():
             begin = time.process_time()
             model = load(name)(told, np.random.default_rng(seed))
-            for kind, (rows, owners, params) in asked.items():
-                ends = np.array([view.loss(problem.curve(each).values[-1]) for each in params])
-                finite = np.isfinite(ends)
-                outlook = model.outlook(rows[finite], owners[finite].astype(np.intp))
-                seconds = time.process_time() - begin
-                truth = scale.scale(ends[finite]) / spread
-                sd = np.sqrt(outlook.sd**2 + model.noise)
-                yield name, kind, _scores(truth, outlook.mean, sd, kind == "new", seconds)
+            outlooks = [model.outlook(rows, owner) for _, rows, owner, _ in asked]
+            seconds = time.process_time() - begin
+        for (kind, _, _, truth), outlook in zip(asked, outlooks, strict=True):
+            sd = np.sqrt(outlook.sd**2 + model.noise)
+            yield name, kind, _scores(truth, outlook.mean, sd, kind == "new", seconds)
 
 
 def _fresh(problem: Problem, view: StudyView, rng: np.random.Generator) -> list[Params]:

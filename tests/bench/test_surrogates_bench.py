@@ -26,7 +26,7 @@ def _problem() -> Problem:
 
 
 def test_paused_trials_and_recorded_configurations_are_asked_for() -> None:
-    found = list(surrogates.measure(_problem(), 60, 0, ["gp", "ensemble"]))
+    found = list(surrogates.measure(_problem(), 45, 0, ["gp", "ensemble"]))
     assert [(name, kind) for name, kind, _ in found] == [
         ("gp", "paused"), ("gp", "new"), ("ensemble", "paused"), ("ensemble", "new"),
     ]  # fmt: skip

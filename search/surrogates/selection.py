@@ -2,9 +2,10 @@
 
 The study's own curves are parted into two halves. Of each curve of one half a beginning is told, drawn at
 random and perhaps empty, with the other half whole; the newest point of it is asked for. A surrogate's
-score is the mean log density of what was asked, over both halves. Another than the default is taken only
-if it is ahead by more than one standard error of the difference (the one-standard-error rule; Breiman et
-al., "Classification and Regression Trees", 1984).
+score is the mean log density of what was asked, over both halves, each point weighted by its progress,
+since ends are what counts. Another than the default is taken only if it is ahead by more than one standard
+error of the difference (the one-standard-error rule; Breiman et al., "Classification and Regression Trees",
+1984).
 
 A strategy has no memory, so the choice is a function of the study as it is. That it costs little and seldom
 changes, it looks only at the first so many trials, a number that grows by half, and at curves only up to
@@ -50,7 +51,7 @@ class Choice:
 
     name: str
     scores: dict[str, float]
-    """Mean log density by surrogate; empty while there is too little to judge by."""
+    """Weighted mean log density by surrogate; empty while there is too little to judge by."""
     asked: int
     """Points that were foreseen."""
 
@@ -113,16 +114,20 @@ def _choice(width: int, features: bytes, progress: bytes, owner: bytes, values: 
     )
     parts = list(splits(points, np.random.default_rng(len(points))))
     densities = {name: log_densities(load(name), parts) for name in names()}
-    return best(densities)
+    return best(densities, np.concatenate([part.asked.progress for part in parts]))
 
 
-def best(densities: dict[str, Array]) -> Choice:
-    """The choice by the log densities of the same points, each of shape (n,)."""
-    scores = {name: float(each.mean()) for name, each in densities.items()}
+def best(densities: dict[str, Array], weights: Array) -> Choice:
+    """The choice by the log densities of the same points and their weights, each of shape (n,)."""
+    if not weights.any():
+        return Choice(DEFAULT, {}, len(weights))
+    shares = weights / weights.sum()
+    scores = {name: float(shares @ each) for name, each in densities.items()}
     ahead = max(scores, key=lambda name: scores[name])
     gain = densities[ahead] - densities[DEFAULT]
-    error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-    return Choice(ahead if gain.mean() > error else DEFAULT, scores, len(gain))
+    mean, alike = float(shares @ gain), float((shares**2).sum())  # 1 / alike points count, in effect
+    error = math.sqrt(float(shares @ (gain - mean) ** 2) * alike / (1 - alike)) if alike < 1 else math.inf
+    return Choice(ahead if mean > error else DEFAULT, scores, len(gain))
 
 
 def splits(points: Points, rng: np.random.Generator) -> Iterator[Split]:

@@ -317,9 +317,17 @@ def test_a_narrow_lead_is_none() -> None:
     gp = rng.normal(size=50)
     ahead = {"gp": gp, "nngp": gp + 0.5 + 0.1 * rng.normal(size=50)}
     level = {"gp": gp, "nngp": gp + 0.01 + rng.normal(size=50) - 0.1}
-    assert selection.best(ahead).name == "nngp"
-    assert selection.best(level).name == "gp"
-    assert selection.best({"gp": gp[:1], "nngp": gp[:1] + 1}).name == "gp"
+    even = np.ones(50)
+    assert selection.best(ahead, even).name == "nngp"
+    assert selection.best(level, even).name == "gp"
+    assert selection.best({"gp": gp[:1], "nngp": gp[:1] + 1}, even[:1]).name == "gp"
+
+
+def test_ends_count_more_than_beginnings() -> None:
+    gp, progress = np.zeros(40), np.repeat([0.05, 1.0], 20)
+    early, late = np.where(progress < 1, 1.0, -0.2), np.where(progress < 1, -1.0, 0.2)
+    assert selection.best({"gp": gp, "nngp": early, "ensemble": late}, progress).name == "ensemble"
+    assert selection.best({"gp": gp, "nngp": early}, np.zeros(40)).name == "gp"
 
 
 def test_the_newest_point_of_every_curve_is_asked_for_once() -> None:

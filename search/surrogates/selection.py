@@ -98,13 +98,13 @@ def choose(view: StudyView, features: Array, levels: Sequence[int]) -> Choice:
     told = most_telling(every, bests, _POINTS, np.random.default_rng(count))
     values = told.values / max(float(told.values.std()), _LEAST_SPREAD)
     width = told.features.shape[1]
-    return _choice(
+    return choose_by_bytes(
         width, told.features.tobytes(), told.progress.tobytes(), told.owner.tobytes(), values.tobytes()
     )
 
 
 @lru_cache(maxsize=16)
-def _choice(width: int, features: bytes, progress: bytes, owner: bytes, values: bytes) -> Choice:
+def choose_by_bytes(width: int, features: bytes, progress: bytes, owner: bytes, values: bytes) -> Choice:
     """The choice by points, from the bytes of their arrays (which are what a cache can compare)."""
     points = Points(
         np.frombuffer(features).reshape(-1, width).copy(),

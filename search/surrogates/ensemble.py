@@ -150,7 +150,8 @@ class EnsembleOutlook:
         return mean, self._deviation(answers), shared
 
     def _deviation(self, answers: Array) -> Array:
-        return np.maximum(self._model.widened * answers.std(axis=0), 1e-5)
+        deviation: Array = np.maximum(self._model.widened * answers.std(axis=0), 1e-5)
+        return deviation
 
     def _futures(self, progress: Array) -> Array:
         """What each tree answers for each configuration, shape (trees, m)."""

@@ -186,9 +186,10 @@ def _study(count: int, **known: Any) -> StudyView:
             0.1 * (rate + 3) ** 2 + (momentum - 0.7) ** 2 + 0.5 * step ** (-0.3 - 0.1 * (rate + 5))
             for step in steps
         )
-        status = "completed" if last == 27 else "paused"
+        status = "completed" if last == FIDELITY.max else "paused"
         params = {"lr": 10**rate, "momentum": momentum}
-        trials.append(TrialView(number, params, status, steps, values, last, 1, last, last != 27))
+        whole = last == FIDELITY.max
+        trials.append(TrialView(number, params, status, steps, values, last, 1, last, resumable=not whole))
     return StudyView(space(PLANE), FIDELITY, False, "curve-bo", known, tuple(trials))
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ import torch
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
+from search.surrogates.calibration import Replays
 from search.surrogates.history import Array, Indices, Points
 
 Tensor = torch.Tensor
@@ -59,6 +61,8 @@ _SCALARS: tuple[tuple[str, float, float], ...] = (
 length-scales; ``own_length`` is a distance in the unit cube."""
 _LENGTH = (2.0, 0.9)
 """Prior of each feature's length-scale, likewise."""
+_FAILED = 1e10
+"""Stands for the negative log density where there is none."""
 _BOUND = 4.0
 """How many standard deviations of its prior a hyperparameter may be away from its median."""
 
@@ -70,6 +74,7 @@ class Hyperparameters:
     vector: Array
     iterations: int
     log_posterior: float
+    """Not finite if no hyperparameters of finite density were found: then these are the prior's medians."""
 
     def named(self) -> dict[str, float]:
         """The scalars by name."""
@@ -95,7 +100,8 @@ class _Parts:
 def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
     """The hyperparameters of highest posterior density for ``points``, which are best standardised.
 
-    Where there are many points, an even share of them is drawn. The search starts at the prior's medians.
+    Where there are many points, an even share of them is drawn. The search starts at the prior's medians,
+    which are the answer, too, if it fails.
     """
     if len(points) > _FIT_POINTS:
         points = points.take(np.sort(rng.choice(len(points), _FIT_POINTS, replace=False)))
@@ -111,7 +117,7 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
         noisy = _combined(theta, parts, progress, progress) + _noise(theta, len(points))
         factor, failed = torch.linalg.cholesky_ex(noisy)
         if int(failed):
-            return 1e10, np.zeros_like(vector)
+            return _FAILED, np.zeros_like(vector)
         white = torch.linalg.solve_triangular(factor, values[:, None], upper=False)
         likelihood = -0.5 * white.square().sum() - factor.diagonal().log().sum()
         prior = -0.5 * ((theta - centre) / scale).square().sum()
@@ -129,6 +135,8 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
         bounds=bounds,
         options={"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS},
     )
+    if not (np.isfinite(found.x).all() and found.fun < _FAILED):
+        return Hyperparameters(median, int(found.nfev), -math.inf)
     return Hyperparameters(np.asarray(found.x), int(found.nfev), -float(found.fun))
 
 
@@ -165,6 +173,26 @@ class CurveGP:
         precision = (root**2).sum(axis=0)
         weights = root.T @ self._white
         return self.points.values - weights / precision, np.sqrt(1 / precision)
+
+    def replays(self) -> Replays:
+        """What the process would have said of each curve's newest point, told all other curves and, of its
+        own, each earlier part in turn, or none. The points of a curve must lie together, in order.
+
+        Leave-one-out for blocks: given the other points, those of a block B have the covariance
+        inv(P_BB) and the mean y_B - inv(P_BB) (P y)_B, with P the inverse of the covariance of all.
+        """
+        root = solve_triangular(self._factor, np.eye(len(self.points)), lower=True, check_finite=False)
+        precision, weights = root.T @ root, root.T @ self._white
+        owner = self.points.owner
+        starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1])).tolist()
+        begun, newest, errors = [], [], []
+        for start, end in pairwise([*starts, len(owner)]):
+            for first in range(start, end):
+                inverse = np.linalg.inv(precision[first:end, first:end])
+                begun.append(first > start)
+                newest.append(end - 1)
+                errors.append(abs(inverse[-1] @ weights[first:end]) / math.sqrt(inverse[-1, -1]))
+        return Replays(np.array(begun), self.points.progress[newest], np.array(errors))
 
 
 class Outlook:
@@ -291,13 +319,15 @@ def report(model: CurveGP) -> dict[str, Any]:
     """How well the model fits, as JSON: what is kept with each decision."""
     mean, sd = model.leave_one_out()
     error = (model.points.values - mean) / sd
+    fitted = math.isfinite(model.hyperparameters.log_posterior)
     return {
+        "fit": "found" if fitted else "failed: the prior's medians are used",
         "points": len(model.points),
         "leave_one_out": {
             "log_density": float(np.mean(-0.5 * error**2 - np.log(sd) - 0.5 * math.log(2 * math.pi))),
             "within_90": float(np.mean(np.abs(error) <= 1.645)),
         },
         "hyperparameters": {name: round(value, 4) for name, value in model.hyperparameters.named().items()},
-        "log_posterior": model.hyperparameters.log_posterior,
+        "log_posterior": model.hyperparameters.log_posterior if fitted else None,
         "fit_evaluations": model.hyperparameters.iterations,
     }

@@ -1,4 +1,4 @@
-"""``python -m bench calibration``: whether nine tenths of the ends lie in the 90 % intervals that people are told.
+"""``python -m bench calibration``: whether nine tenths of the ends lie in the 90 % intervals people are told.
 
 Two kinds of history are put before the model of ``curve-bo``:
 
@@ -39,7 +39,7 @@ SIZES = (20, 60, 150)
 """Trials of a neutral history."""
 UNTRIED = 40
 SHORT, LONG = 0.35, 0.7
-"""Progress that parts curves into three: of 52 epochs, 4 and 16."""
+"""Progress that parts curves into three: of 52 epochs, at 4 and 16."""
 MISSED = 2 / 0.1
 """What it costs in the interval score to miss by a unit."""
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from search.acquisition import probability_of_improvement
-from search.surrogates.calibration import WIDE, Calibration
+from search.surrogates.calibration import WIDE, Calibration, Flags
 from search.surrogates.history import Array, LossScale
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,8 @@ class Teller:
         curve. All of shape (m,).
         """
         best = float(self.scale.scale(self.best)) / self.spread
-        return probability_of_improvement(mean, self._sd(sd, begun), best)
+        chances: Array = probability_of_improvement(mean, self._sd(sd, begun), best)
+        return chances * self.calibration.chances(begun)
 
     def predictions(self, mean: Array, sd: Array, begun: Flags) -> list[Prediction]:
         """Of ``m`` ends; arguments as of :meth:`chances`."""
@@ -67,7 +65,7 @@ class Teller:
         return found
 
     def _sd(self, sd: Array, begun: Flags) -> Array:
-        widened: Array = self.calibration.factors(begun) * np.sqrt(sd**2 + self.noise)
+        widened: Array = self.calibration.widths(begun) * np.sqrt(sd**2 + self.noise)
         return widened
 
     def _value(self, loss: float) -> float:

@@ -185,14 +185,26 @@ class CurveGP:
         precision, weights = root.T @ root, root.T @ self._white
         owner = self.points.owner
         starts = np.flatnonzero(np.append(True, owner[1:] != owner[:-1])).tolist()
-        begun, newest, errors = [], [], []
+        begun, newest, error, variance = [], [], [], []
         for start, end in pairwise([*starts, len(owner)]):
             for first in range(start, end):
                 inverse = np.linalg.inv(precision[first:end, first:end])
                 begun.append(first > start)
                 newest.append(end - 1)
-                errors.append(abs(inverse[-1] @ weights[first:end]) / math.sqrt(inverse[-1, -1]))
-        return Replays(np.array(begun), self.points.progress[newest], np.array(errors))
+                error.append(inverse[-1] @ weights[first:end])
+                variance.append(inverse[-1, -1])
+        values = self.points.values[newest]
+        leasts = np.minimum.reduceat(self.points.values, starts)
+        ranked = np.append(np.sort(leasts), math.inf)
+        own = np.repeat(leasts, np.diff([*starts, len(owner)]))
+        return Replays(
+            np.array(begun),
+            self.points.progress[newest],
+            values - np.array(error),
+            np.sqrt(variance),
+            values,
+            np.where(own == ranked[0], ranked[1], ranked[0]),
+        )
 
 
 class Outlook:

@@ -1,4 +1,4 @@
-"""``python -m bench calibration``: whether nine tenths of the ends lie in the 90 % intervals people are told.
+"""``python -m bench calibration``: whether nine tenths of ends lie in the 90 % intervals people are told.
 
 Two kinds of history are put before the model of ``curve-bo``:
 

@@ -1,8 +1,8 @@
 """``python -m bench thinning``: what it costs ``curve-bo`` that its model is not told every point.
 
-By default the model is told five points of a curve and 300 in all, and its hyperparameters are fitted to 100
-of them. Here the same studies are run with all points and a fit to 400, and the regrets are compared study
-by study. The limits are constants of modules; this is the only place that changes them.
+By default the model is told five points of a curve and 300 in all, and its hyperparameters are fitted to
+100 of them. Here the same studies are run with all points and a fit to 400, and the regrets are compared
+study by study. The limits are constants of modules; this is the only place that changes them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -32,6 +33,14 @@ LIMITS = (
     (curve_gp, "_FIT_POINTS", 400),
 )
 """What holds points back, and what it is without."""
+
+
+class Pair(NamedTuple):
+    """A study, run in both ways."""
+
+    problem: Problem
+    thinned: Outcome
+    whole: Outcome
 
 
 @contextmanager
@@ -66,28 +75,29 @@ def main(arguments: Sequence[str], console: Console) -> int:
         chosen = problems(given.problems)
     except (NoDataError, ValueError) as error:
         parser.error(str(error))
-    pairs: list[tuple[Problem, Outcome, Outcome]] = []
+    pairs: list[Pair] = []
     for problem in chosen:
         for seed in range(given.first_seed, given.first_seed + given.seeds):
             thinned = study(problem, seed)
             with everything():
                 whole = study(problem, seed)
-            pairs.append((problem, thinned, whole))
+            pairs.append(Pair(problem, thinned, whole))
             told = ", ".join(f"{thinned.regrets[b]:.4f} {whole.regrets[b]:.4f}" for b in BUDGETS)
             console.print(f"{problem.name} {seed}: {told}; {thinned.seconds:.0f} {whole.seconds:.0f} s")
     for family in ("lcbench", "taskset"):
-        of_family = [pair for pair in pairs if pair[0].family == family]
+        of_family = [pair for pair in pairs if pair.problem.family == family]
         if of_family:
             console.print(_table(f"{family}, {len(of_family)} pairs of studies", of_family))
     return 0
 
 
-def _table(title: str, pairs: Sequence[tuple[Problem, Outcome, Outcome]]) -> Table:
+def _table(title: str, pairs: Sequence[Pair]) -> Table:
     table = Table(title=title)
     for name in ("epochs", "thinned", "every point", "thinned - every point", "better, worse"):
         table.add_column(name, justify="right")
     for budget in BUDGETS:
-        thinned, whole = (np.array([pair[i].regrets[budget] for pair in pairs]) for i in (1, 2))
+        thinned = np.array([pair.thinned.regrets[budget] for pair in pairs])
+        whole = np.array([pair.whole.regrets[budget] for pair in pairs])
         less = thinned - whole
         error = float(less.std(ddof=1)) / math.sqrt(len(less)) if len(less) > 1 else math.nan
         table.add_row(
@@ -97,6 +107,6 @@ def _table(title: str, pairs: Sequence[tuple[Problem, Outcome, Outcome]]) -> Tab
             f"{less.mean():+.4f} ± {error:.4f}",
             f"{int((less < 0).sum())}, {int((less > 0).sum())}",
         )
-    thinned_seconds, whole_seconds = (np.mean([pair[i].seconds for pair in pairs]) for i in (1, 2))
-    table.add_row("seconds", f"{thinned_seconds:.0f}", f"{whole_seconds:.0f}", "", "")
+    quick, slow = np.mean([(pair.thinned.seconds, pair.whole.seconds) for pair in pairs], axis=0)
+    table.add_row("seconds", f"{quick:.0f}", f"{slow:.0f}", "", "")
     return table

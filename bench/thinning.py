@@ -24,8 +24,8 @@ from bench.search.protocol import Outcome, run_study
 from search.strategies import curve_bo
 from search.surrogates import curve_gp, history
 
-BUDGETS = (125, 250, 500)
-"""Epochs at which regret is read."""
+BUDGETS = (60, 125, 250, 500, 1_000)
+"""Epochs at which regret is read, as far as studies go."""
 LIMITS = (
     (history, "_PER_CURVE", 10_000),
     (history, "_THINNING", 1.0),
@@ -56,11 +56,11 @@ def everything() -> Iterator[None]:
             setattr(module, name, value)
 
 
-def study(problem: Problem, seed: int) -> Outcome:
+def study(problem: Problem, seed: int, epochs: int) -> Outcome:
     """One study of ``curve-bo`` with one worker."""
     state = np.random.SeedSequence([seed, zlib.crc32(problem.name.encode())]).generate_state(1)
     engine = TrimtabEngine("curve-bo", problem, 1, int(state[0] >> 1))
-    return run_study(problem, engine, 1, BUDGETS[-1], BUDGETS)
+    return run_study(problem, engine, 1, epochs, BUDGETS)
 
 
 def main(arguments: Sequence[str], console: Console) -> int:
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
     add = parser.add_argument
     add("--seeds", type=int, default=3, help="of each problem")
     add("--first-seed", type=int, default=0)
+    add("--epochs", type=int, default=500)
     add("--problems", type=lambda text: text.split(","), default=[], help="lcbench, taskset, or names")
     given = parser.parse_args(arguments)
     try:
@@ -78,11 +79,11 @@ def main(arguments: Sequence[str], console: Console) -> int:
     pairs: list[Pair] = []
     for problem in chosen:
         for seed in range(given.first_seed, given.first_seed + given.seeds):
-            thinned = study(problem, seed)
+            thinned = study(problem, seed, given.epochs)
             with everything():
-                whole = study(problem, seed)
+                whole = study(problem, seed, given.epochs)
             pairs.append(Pair(problem, thinned, whole))
-            told = ", ".join(f"{thinned.regrets[b]:.4f} {whole.regrets[b]:.4f}" for b in BUDGETS)
+            told = ", ".join(f"{thinned.regrets[b]:.4f} {whole.regrets[b]:.4f}" for b in thinned.regrets)
             console.print(f"{problem.name} {seed}: {told}; {thinned.seconds:.0f} {whole.seconds:.0f} s")
     for family in ("lcbench", "taskset"):
         of_family = [pair for pair in pairs if pair.problem.family == family]
@@ -95,7 +96,7 @@ def _table(title: str, pairs: Sequence[Pair]) -> Table:
     table = Table(title=title)
     for name in ("epochs", "thinned", "every point", "thinned - every point", "better, worse"):
         table.add_column(name, justify="right")
-    for budget in BUDGETS:
+    for budget in pairs[0].thinned.regrets:
         thinned = np.array([pair.thinned.regrets[budget] for pair in pairs])
         whole = np.array([pair.whole.regrets[budget] for pair in pairs])
         less = thinned - whole

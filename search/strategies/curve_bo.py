@@ -28,12 +28,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from search.acquisition import log_expected_improvement, probability_of_improvement
+from search.acquisition import log_expected_improvement
 from search.beliefs import log_prior_of, weight
 from search.decision import Answer, Continue, Decision, Finish, Launch
 from search.sampling import fresh, tried
@@ -41,7 +41,9 @@ from search.space import ParamValue
 from search.strategies.common import launches_left, why_done
 from search.strategies.explorers import Explorers
 from search.strategies.moves import near, spread
+from search.strategies.telling import Prediction, Teller
 from search.surrogates.base import Outlook
+from search.surrogates.calibration import Calibration
 from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
     Array,
@@ -86,11 +88,7 @@ class Move:
     """Place of the trial to go on with, or None for a new one."""
     params: Mapping[str, ParamValue]
     step: int
-    mean: float
-    """Of the scaled loss at the end, as ``sd``."""
-    sd: float
-    chance: float
-    """That the end is better than the best measurement so far."""
+    prediction: Prediction
     forced: str = ""
     """Why it is made whatever its worth."""
 
@@ -98,11 +96,30 @@ class Move:
 def decide(view: StudyView, slots: int, rng: np.random.Generator, surrogate: str = DEFAULT) -> Answer:
     """The moves of greatest worth for up to ``slots`` slots. Two trials must have a finite result.
 
-    ``surrogate`` is the name of one, or "auto". Raises :class:`~search.errors.SearchError` if it cannot be
-    loaded.
+    ``surrogate`` is the name of one, or "auto". If no model can be had, the explorers go on alone, and the
+    diagnostics say so. Raises :class:`~search.errors.SearchError` if the surrogate cannot be loaded.
     """
     with one_thread():
-        return _Round(view, rng, surrogate).answer(slots)
+        try:
+            found = _Round(view, rng, surrogate)
+        except np.linalg.LinAlgError as error:
+            answer = Explorers(view).decide(slots, rng, "explorer, since the model of curves failed")
+            return replace(answer, diagnostics={**answer.diagnostics, "fit": f"failed: {error}"})
+        return found.answer(slots)
+
+
+def predict(
+    view: StudyView,
+    untried: Sequence[Mapping[str, ParamValue]],
+    rng: np.random.Generator,
+    surrogate: str = DEFAULT,
+) -> list[Prediction]:
+    """What reasons would say of the view's trials, in their order, then of ``untried`` configurations.
+
+    Two trials must have a finite result.
+    """
+    with one_thread():
+        return _Round(view, rng, surrogate).predictions(untried)
 
 
 def _measured(fidelity: Fidelity, step: float) -> int:
@@ -158,9 +175,16 @@ class _Round:
         self.surrogate = chosen_by.name if chosen_by else surrogate
         self.model = load(self.surrogate)(told, rng)
         self.best = float(self.scale.scale(self.bests.min())) / self.spread
+        calibration = Calibration.of(self.model.replays())
+        self.begun = np.isin(np.arange(len(view.trials)), told.owner)
+        """Of which trials the model knows a curve."""
+        self.teller = Teller(
+            calibration, self.model.noise, self.scale, self.spread, float(self.bests.min()), view.maximize
+        )
         self.diagnostics: dict[str, Any] = {
             "surrogate": self.surrogate,
             **self.model.report(),
+            "calibration": calibration.report(),
             "explorers_share": round(self.share, 3),
         }
         if chosen_by:
@@ -171,6 +195,15 @@ class _Round:
         under_way = [i for i, trial in enumerate(view.trials) if trial.active and trial.step < trial.target]
         if under_way:
             self._believe(under_way, [view.trials[i].target for i in under_way])
+
+    def predictions(self, untried: Sequence[Mapping[str, ParamValue]]) -> list[Prediction]:
+        """See :func:`predict`."""
+        trials = self._outlook(list(range(len(self.begun))))
+        new = self.model.outlook(self.columns.encode(untried), np.full(len(untried), -1, dtype=np.intp))
+        return [
+            *self.teller.predictions(trials.mean, trials.sd, self.begun),
+            *self.teller.predictions(new.mean, new.sd, np.zeros(len(untried), dtype=np.bool_)),
+        ]
 
     def answer(self, slots: int) -> Answer:
         while len(self.decisions) < slots:
@@ -249,8 +282,8 @@ class _Round:
             levels = np.array([self.view.trials[i].step * factor for i in self.open])
             places, targets = self._affordable(self.open, np.minimum(levels, self.fidelity.max))
             if not may_launch:
-                chance = probability_of_improvement(everyone.mean[places], everyone.sd[places], self.best)
-                hopeful = chance > _HOPELESS
+                mean, sd = everyone.mean[places], everyone.sd[places]
+                hopeful = self.teller.chances(mean, sd, self.begun[places]) > _HOPELESS
                 places = [i for i, hope in zip(places, hopeful, strict=True) if hope]
                 targets = targets[hopeful]
             if not places:
@@ -333,10 +366,10 @@ class _Round:
         trial: int | None = None,
         step: int = 0,
     ) -> Move:
-        mean, sd = outlook.mean[row : row + 1], outlook.sd[row : row + 1]
-        chance = probability_of_improvement(mean, sd, self.best)
-        said = float(mean[0]), float(sd[0]), float(chance[0])
-        return Move(worth, target, trial, params, step, *said, forced)
+        begun = np.array([trial is not None and self.begun[trial]])
+        at = slice(row, row + 1)
+        (prediction,) = self.teller.predictions(outlook.mean[at], outlook.sd[at], begun)
+        return Move(worth, target, trial, params, step, prediction, forced)
 
     def _make(self, move: Move) -> None:
         """Turn the move into a decision, and let the model believe in its outcome."""
@@ -368,22 +401,6 @@ class _Round:
         self.model = self.model.plus(imagined)
 
     def _reason(self, move: Move) -> str:
-        sign = -1.0 if self.view.maximize else 1.0
-        low, mid, high = (
-            sign * self.scale.loss(self.spread * (move.mean + k * move.sd)) for k in (-1.645, 0.0, 1.645)
-        )
-        low, high = sorted((low, high))
-        best = sign * float(self.bests.min())
-        who = "" if self.asked_for == DEFAULT else f" by {self.surrogate}"
-        words = (
-            f"predicted{who} to end at {mid:.4g} (90 %: {low:.4g} to {high:.4g}), "
-            f"{_percent(move.chance)} chance to beat the best so far, {best:.4g}; "
-            f"{move.target - move.step} {self.fidelity.unit} more"
-        )
+        who = "" if self.asked_for == DEFAULT else f" (by {self.surrogate})"
+        words = f"{move.prediction}{who}; {move.target - move.step} {self.fidelity.unit} more"
         return f"{move.forced}: {words}" if move.forced else words
-
-
-def _percent(chance: float) -> str:
-    if chance < 0.01:
-        return "under 1 %"
-    return "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"

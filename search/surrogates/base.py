@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from search.surrogates.calibration import Replays
 from search.surrogates.history import Array, Indices, Points
 
 
@@ -60,6 +61,12 @@ class Surrogate(Protocol):
     def plus(self, points: Points) -> Surrogate:
         """The model conditioned on further points, such as what runs under way may come to; what takes
         long to find, such as hyperparameters, is kept."""
+        ...
+
+    def replays(self) -> Replays:
+        """What it would have said of each curve's newest point, told all other curves and, of its own, each
+        earlier part in turn, or none. By them is corrected what people are told; empty: by what models lack
+        in general. Asked for only of a model fitted to curves whose points lie together, in order."""
         ...
 
     def report(self) -> dict[str, Any]:

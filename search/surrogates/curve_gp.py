@@ -31,8 +31,9 @@ import torch
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
+from search.surrogates.calibration import Replays
 from search.surrogates.history import Array, Indices, Points
-from search.surrogates.kernels import cholesky, distance, fit_quality, matern
+from search.surrogates.kernels import cholesky, distance, fit_quality, matern, replays
 
 Tensor = torch.Tensor
 
@@ -59,6 +60,8 @@ _SCALARS: tuple[tuple[str, float, float], ...] = (
 length-scales; ``own_length`` is a distance in the unit cube."""
 _LENGTH = (2.0, 0.9)
 """Prior of each feature's length-scale, likewise."""
+_FAILED = 1e10
+"""Stands for the negative log density where there is none."""
 _BOUND = 4.0
 """How many standard deviations of its prior a hyperparameter may be away from its median."""
 
@@ -70,6 +73,7 @@ class Hyperparameters:
     vector: Array
     iterations: int
     log_posterior: float
+    """Not finite if no hyperparameters of finite density were found: then these are the prior's medians."""
 
     def named(self) -> dict[str, float]:
         """The scalars by name."""
@@ -95,7 +99,8 @@ class _Parts:
 def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
     """The hyperparameters of highest posterior density for ``points``, which are best standardised.
 
-    Where there are many points, an even share of them is drawn. The search starts at the prior's medians.
+    Where there are many points, an even share of them is drawn. The search starts at the prior's medians,
+    which are the answer, too, if it fails.
     """
     if len(points) > _FIT_POINTS:
         points = points.take(np.sort(rng.choice(len(points), _FIT_POINTS, replace=False)))
@@ -111,7 +116,7 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
         noisy = _combined(theta, parts, progress, progress) + _noise(theta, len(points))
         factor, failed = torch.linalg.cholesky_ex(noisy)
         if int(failed):
-            return 1e10, np.zeros_like(vector)
+            return _FAILED, np.zeros_like(vector)
         white = torch.linalg.solve_triangular(factor, values[:, None], upper=False)
         likelihood = -0.5 * white.square().sum() - factor.diagonal().log().sum()
         prior = -0.5 * ((theta - centre) / scale).square().sum()
@@ -129,6 +134,8 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
         bounds=bounds,
         options={"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS},
     )
+    if not (np.isfinite(found.x).all() and found.fun < _FAILED):
+        return Hyperparameters(median, int(found.nfev), -math.inf)
     return Hyperparameters(np.asarray(found.x), int(found.nfev), -float(found.fun))
 
 
@@ -180,17 +187,22 @@ class CurveGP:
         weights = root.T @ self._white
         return self.points.values - weights / precision, np.sqrt(1 / precision)
 
+    def replays(self) -> Replays:
+        """What the process would have said of each curve's newest point, told less."""
+        return replays(self.points, self._factor, self._white)
+
     def report(self) -> dict[str, Any]:
         """How well the process fits, as JSON: what is kept with each decision."""
         mean, sd = self.leave_one_out()
+        found = self.hyperparameters
+        fitted = math.isfinite(found.log_posterior)
         return {
+            "fit": "found" if fitted else "failed: the prior's medians are used",
             "points": len(self.points),
             "leave_one_out": fit_quality(self.points.values, mean, sd),
-            "hyperparameters": {
-                name: round(value, 4) for name, value in self.hyperparameters.named().items()
-            },
-            "log_posterior": self.hyperparameters.log_posterior,
-            "fit_evaluations": self.hyperparameters.iterations,
+            "hyperparameters": {name: round(value, 4) for name, value in found.named().items()},
+            "log_posterior": found.log_posterior if fitted else None,
+            "fit_evaluations": found.iterations,
         }
 
 

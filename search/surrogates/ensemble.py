@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from sklearn.tree import ExtraTreeRegressor
 
+from search.surrogates.calibration import Replays
 from search.surrogates.history import Array, Indices, Points
 from search.surrogates.kernels import fit_quality
 
@@ -56,6 +57,36 @@ class Ensemble:
 
     def outlook(self, features: Array, owner: Indices) -> EnsembleOutlook:
         return EnsembleOutlook(self, features, owner)
+
+    def replays(self) -> Replays:
+        """By the trees that did not have the curve."""
+        begun: list[bool] = []
+        newest: list[int] = []
+        found: list[Array] = []
+        for place, (owner, rows) in enumerate(self.curves.items()):
+            without = self._bags[:, place] == 0
+            if without.sum() < _LEAST_ANSWERS:
+                continue
+            last = int(np.flatnonzero(self.points.owner == owner)[-1])
+            features = np.repeat(self.points.features[last : last + 1], len(rows), axis=0)
+            ends = np.full(len(rows), rows[-1, 0])
+            answers = self.untrained(features[:1], ends[:1])
+            if len(rows) > 1:
+                states = np.array([_state(rows[:upto]) for upto in range(1, len(rows))])
+                answers = np.column_stack([answers, self.trained(features[1:], states, ends[1:])])
+            begun += [upto > 0 for upto in range(len(rows))]
+            newest += [last] * len(rows)
+            found.append(answers[without])
+        means = [answers.mean(axis=0) for answers in found]
+        deviations = [np.sqrt((self.widened * a.std(axis=0)) ** 2 + self.noise) for a in found]
+        return Replays(
+            np.array(begun, dtype=np.bool_),
+            self.points.progress[newest],
+            np.concatenate([np.zeros(0), *means]),
+            np.concatenate([np.zeros(0), *deviations]),
+            self.points.values[newest],
+            self.points.rivals[newest],
+        )
 
     def report(self) -> dict[str, Any]:
         values, mean, sd = self._left_out

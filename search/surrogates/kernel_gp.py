@@ -12,6 +12,7 @@ posterior density is maximised with L-BFGS-B and gradients from torch. Shapes: `
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,8 +21,9 @@ import torch
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
+from search.surrogates.calibration import Replays
 from search.surrogates.history import Array, Indices, Points
-from search.surrogates.kernels import Tensor, cholesky, distance, fit_quality, matern
+from search.surrogates.kernels import Tensor, cholesky, distance, fit_quality, matern, replays
 
 _JITTER = 1e-6
 _FIT_POINTS = 100
@@ -36,6 +38,8 @@ _SCALARS: tuple[tuple[str, float, float], ...] = (
     ("own_length", 0.15, 0.7),
     ("noise", 0.03, 0.9),
 )
+_FAILED = 1e10
+"""Stands for the negative log density where there is none."""
 _BOUND = 4.0
 """How many standard deviations of its prior a hyperparameter may be away from its centre."""
 
@@ -81,6 +85,7 @@ class _Hyperparameters:
     vector: Array
     evaluations: int
     log_posterior: float
+    """Not finite if none of finite density were found: then these are where the search began."""
 
     def named(self) -> dict[str, float]:
         values = np.exp(self.vector[-len(_SCALARS) :])
@@ -109,7 +114,7 @@ def fit(points: Points, rng: np.random.Generator, kernel: Kernel, iterations: in
         noisy = _covariance(kernel, theta, side, side) + noise * torch.eye(len(told), dtype=torch.float64)
         factor, failed = torch.linalg.cholesky_ex(noisy)
         if int(failed):
-            return 1e10, np.zeros_like(vector)
+            return _FAILED, np.zeros_like(vector)
         white = torch.linalg.solve_triangular(factor, values[:, None], upper=False)
         objective = (
             0.5 * white.square().sum()
@@ -161,6 +166,9 @@ class KernelGP:
     def plus(self, points: Points) -> KernelGP:
         return KernelGP(self.points.plus(points), self._kernel, self._hyperparameters)
 
+    def replays(self) -> Replays:
+        return replays(self.points, self._factor, self._white)
+
     def outlook(self, features: Array, owner: Indices) -> KernelOutlook:
         return KernelOutlook(self, features, owner)
 
@@ -170,11 +178,13 @@ class KernelGP:
         precision = (root**2).sum(axis=0)
         mean = self.points.values - root.T @ self._white / precision
         found = self._hyperparameters
+        fitted = math.isfinite(found.log_posterior)
         return {
+            "fit": "found" if fitted else "failed: the prior's medians are used",
             "points": len(self.points),
             "leave_one_out": fit_quality(self.points.values, mean, np.sqrt(1 / precision)),
             "hyperparameters": {name: round(value, 4) for name, value in found.named().items()},
-            "log_posterior": found.log_posterior,
+            "log_posterior": found.log_posterior if fitted else None,
             "fit_evaluations": found.evaluations,
         }
 

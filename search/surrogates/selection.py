@@ -146,10 +146,15 @@ def splits(points: Points, rng: np.random.Generator) -> Iterator[Split]:
 
 
 def log_densities(fit: Fit, parts: Sequence[Split]) -> Array:
-    """Of every point asked for, shape (n,); noise is part of what is foreseen."""
+    """Of every point asked for, shape (n,); noise is part of what is foreseen. The least that counts where
+    the surrogate cannot be fitted."""
     found = []
     for part in parts:
-        model = fit(part.told, np.random.default_rng(0))
+        try:
+            model = fit(part.told, np.random.default_rng(0))
+        except np.linalg.LinAlgError:
+            found.append(np.full(len(part.asked), _WORST))
+            continue
         mean, sd, _ = model.outlook(part.asked.features, part.asked.owner).at(part.asked.progress)
         variance = sd**2 + model.noise
         error = (part.asked.values - mean) ** 2 / variance

@@ -227,6 +227,12 @@ def _well(
     """The trial is completed or paused; failed, if nothing was learned from it."""
     if trial.best_value is None:
         message = f"the metric {study.metric!r} was never reported, though the training ended well"
+        if state is TrialState.PAUSED:
+            message = (
+                f"the metric {study.metric!r} was not reported up to step {run.target_step}, where the "
+                "trial was to pause and be compared: report it by then, or raise fidelity.min to the step "
+                "at which it first comes"
+            )
         _fail(session, study, trial, run, Failure(kind=FailureKind.INVALID, message=message), now)
         return
     _end_run(run, RunState.FINISHED, now)

@@ -137,6 +137,23 @@ def test_the_same_points_give_the_same_model(name: str, models: dict[str, Surrog
 
 
 @every_surrogate
+def test_it_is_replayed_on_curves_it_was_not_told(name: str, models: dict[str, Surrogate]) -> None:
+    points, replays = models[name].points, models[name].replays()
+    lengths = np.bincount(points.owner)
+    assert replays.begun.sum() == (lengths - 1).sum()
+    assert (~replays.begun).sum() == 30
+    for array in (replays.progress, replays.mean, replays.sd, replays.values, replays.rivals):
+        assert array.shape == (len(points),)
+        assert np.isfinite(array).all()
+    errors = np.abs(replays.values - replays.mean)
+    assert errors[replays.begun].mean() < errors[~replays.begun].mean(), "a beginning helps"
+    newest = np.append(points.owner[1:] != points.owner[:-1], True)
+    least = points.values.min()
+    assert (replays.rivals >= least).all()
+    np.testing.assert_array_equal(np.unique(replays.values), np.unique(points.values[newest]))
+
+
+@every_surrogate
 def test_its_report_is_plain(name: str, models: dict[str, Surrogate]) -> None:
     report = models[name].report()
     assert report["points"] == len(_curves(30))
@@ -170,6 +187,7 @@ def test_bad_data_gives_finite_predictions(name: str, kind: str) -> None:
     if kind == "contradictions":
         assert outlook.sd[0] < outlook.sd[1], "its own value is known, another's like it would not be"
     model.report()
+    assert np.isfinite(model.replays().sd).all()
 
 
 # Choosing
@@ -198,8 +216,10 @@ def test_a_study_decides_by_the_surrogate_it_asks_for(name: str) -> None:
     answer = decide(_study(12, surrogate=name), 2, seed=0)
     assert len(answer.decisions) == 2
     assert answer.diagnostics["surrogate"] == name
-    said = "predicted to end" if name == registry.DEFAULT else f"predicted by {name} to end"
-    assert all(isinstance(d, Launch | Continue) and said in d.reason for d in answer.decisions)
+    for decision in answer.decisions:
+        assert isinstance(decision, Launch | Continue)
+        assert "predicted to end" in decision.reason
+        assert (f"(by {name})" in decision.reason) == (name != registry.DEFAULT)
     if name == registry.DEFAULT:
         assert decide(_study(12), 2, seed=0) == answer
 
@@ -215,6 +235,7 @@ def test_an_unknown_surrogate_is_refused_at_submission() -> None:
 
 _ORACLE = """
 import numpy as np
+from search.surrogates.calibration import Replays
 from search.surrogates.history import Points
 
 class Oracle:
@@ -228,6 +249,8 @@ class Oracle:
         self.sd = (points.values - design @ self.line).std() + 0.05
     def plus(self, points):
         return Oracle(self.points.plus(points))
+    def replays(self):
+        return Replays(np.zeros(0, dtype=bool), *[np.zeros(0)] * 5)
     def report(self):
         return {}
     def outlook(self, features, owner):
@@ -270,7 +293,7 @@ def test_a_package_brings_a_surrogate_of_its_own() -> None:
     assert load("gp").__module__ == "search.surrogates.curve_gp", "ours are not replaced"
     create("curve-bo", {"surrogate": "oracle"}, space(PLANE), FIDELITY)
     answer = decide(_study(12, surrogate="oracle"), 1, seed=0)
-    assert "predicted by oracle" in answer.decisions[0].reason
+    assert "(by oracle)" in answer.decisions[0].reason
     with pytest.raises(SearchError, match="the surrogate broken cannot be loaded: No module"):
         decide(_study(12, surrogate="broken"), 1, seed=0)
 
@@ -290,7 +313,7 @@ def test_auto_takes_what_foresees_best(monkeypatch: pytest.MonkeyPatch, oracle: 
     monkeypatch.setattr(selection, "names", lambda: ("gp", "ensemble", "oracle"))
     answer = decide(_rough(_study(20, surrogate=AUTO)), 1, seed=0)
     assert answer.diagnostics["surrogate"] == answer.diagnostics["auto"]["chosen"] == "oracle"
-    assert "predicted by oracle" in answer.decisions[0].reason
+    assert "(by oracle)" in answer.decisions[0].reason
     scores = answer.diagnostics["auto"]["log_density"]
     assert scores["oracle"] > max(scores["gp"], scores["ensemble"]) + 0.3
     # Where it knows nothing, it is not taken.
@@ -332,6 +355,16 @@ def test_ends_count_more_than_beginnings() -> None:
     early, late = np.where(progress < 1, 1.0, -0.2), np.where(progress < 1, -1.0, 0.2)
     assert selection.best({"gp": gp, "nngp": early, "ensemble": late}, progress).name == "ensemble"
     assert selection.best({"gp": gp, "nngp": early}, np.zeros(40)).name == "gp"
+
+
+def test_a_surrogate_that_cannot_be_fitted_scores_least() -> None:
+    def fails(points: Points, rng: np.random.Generator) -> Surrogate:
+        raise np.linalg.LinAlgError("not positive definite")
+
+    parts = list(selection.splits(_curves(10), np.random.default_rng(0)))
+    least, other = (selection.log_densities(fit, parts) for fit in (fails, load("gp")))
+    assert set(least) == {other.min(initial=least[0])}
+    assert other.mean() > least[0] + 1
 
 
 def test_the_newest_point_of_every_curve_is_asked_for_once() -> None:

@@ -1,8 +1,8 @@
 """``python -m bench analytic``: ``bo`` and Ax's own client on functions whose optimum is known.
 
 Both get as many evaluations, one after the other, with the same noise. Ax is used plainly, as its front
-page says: a client, ``configure_experiment``, ``configure_optimization``, its own generation strategy. What it
-cannot be told plainly, conditions, it is not told: it searches all parameters of ``conditional`` at once.
+page says: a client, ``configure_experiment``, ``configure_optimization``, its own generation strategy. What
+it cannot be told plainly, conditions, it is not told: it searches all parameters of ``conditional`` at once.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _ax(function: Function, measure: Callable[[Params], Metrics], seed: int) -> 
 
 
 def _ax_name(name: str) -> str:
-    return name.replace(".", "_")
+    return name.replace("/", "_")
 
 
 def _ax_parameters(function: Function) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 """Functions whose optimum is known, each as a study of ours and as an experiment of Ax.
 
-Every metric is minimised; a limit is an upper bound. A score is what is missed at the end: the distance from
-the optimum of the best configuration evaluated, judged without noise and among those that keep the limits;
-of several objectives the hypervolume missed.
+Every metric is minimised; a limit is an upper bound. A score is what is missed at the end: the distance
+from the optimum of the best configuration evaluated, judged without noise and among those that keep the
+limits; of several objectives the hypervolume missed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def functions() -> dict[str, Function]:
             _mixture,
             20,
             float(_mixture_loss(_best_mixture())),
-            shares=tuple(f"mix.d{i}" for i in range(len(_WEIGHTS))),
+            shares=tuple(f"mix/d{i}" for i in range(len(_WEIGHTS))),
         ),
     )
     return {function.name: function for function in every}
@@ -132,7 +132,7 @@ def _branin_disk(params: Params) -> Metrics:
     return {**_branin(params), "disk": (x - 2.5) ** 2 + (y - 7.5) ** 2}
 
 
-_SIX_A = [
+_SIX_A: list[list[float]] = [
     [10, 3, 17, 3.5, 1.7, 8],
     [0.05, 10, 17, 0.1, 8, 14],
     [3, 3.5, 1.7, 10, 17, 8],
@@ -144,7 +144,7 @@ _SIX_P = [
     [0.2348, 0.1451, 0.3522, 0.2883, 0.3047, 0.6650],
     [0.4047, 0.8828, 0.8732, 0.5743, 0.1091, 0.0381],
 ]
-_THREE_A = [[3, 10, 30], [0.1, 10, 35], [3, 10, 30], [0.1, 10, 35]]
+_THREE_A: list[list[float]] = [[3, 10, 30], [0.1, 10, 35], [3, 10, 30], [0.1, 10, 35]]
 _THREE_P = [
     [0.3689, 0.1170, 0.2673],
     [0.4699, 0.4387, 0.7470],
@@ -212,4 +212,4 @@ def _best_mixture() -> np.ndarray[Any, Any]:
 
 
 def _mixture(params: Params) -> Metrics:
-    return {LOSS: _mixture_loss(np.array([float(params[f"mix.d{i}"]) for i in range(len(_WEIGHTS))]))}
+    return {LOSS: _mixture_loss(np.array([float(params[f"mix/d{i}"]) for i in range(len(_WEIGHTS))]))}

@@ -1,8 +1,8 @@
 """``python -m bench analytic``: ``bo`` and Ax's own client on functions whose optimum is known.
 
 Both get as many evaluations, one after the other, with the same noise. Ax is used plainly, as its front
-page says: a client, ``configure_experiment``, ``configure_optimization``, its own generation strategy. What
-it cannot be told plainly, conditions, it is not told: it searches all parameters of ``conditional`` at once.
+page says: a client, ``configure_experiment``, ``configure_optimization``, its own generation strategy.
+Conditions, which it cannot be told plainly, it is not told: it searches all parameters at once.
 """
 
 from __future__ import annotations

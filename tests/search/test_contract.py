@@ -205,7 +205,7 @@ def test_global_random_states_are_left_alone(strategy: str) -> None:
     import torch
 
     # Ax draws random numbers while it is imported, which bo does at its first use.
-    importlib.import_module("search.strategies.ax_model")
+    importlib.import_module("search.strategies.bo_model")
 
     def states() -> tuple[Any, ...]:
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()

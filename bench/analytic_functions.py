@@ -101,7 +101,7 @@ def functions() -> dict[str, Function]:
             "mixture",
             {"mix": {"type": "simplex", "parts": [f"d{i}" for i in range(len(_WEIGHTS))]}},
             _mixture,
-            20,
+            15,
             float(_mixture_loss(_best_mixture())),
             shares=tuple(f"mix/d{i}" for i in range(len(_WEIGHTS))),
         ),

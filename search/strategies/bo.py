@@ -19,9 +19,13 @@ from search.decision import Answer, Launch
 from search.space import Key, ParamValue, SearchSpace
 from search.strategies import modelled
 from search.strategies.knowledge import Knowledge
-from search.strategies.modelled import Suggestion, default_design
+from search.strategies.modelled import Suggestion
 from search.strategies.options import Option, read_options
 from search.view import Fidelity, StudyView
+
+_DESIGN = 5
+"""Trials of the Sobol design, unless the study says otherwise, as in Ax. The prior of the models needs no more,
+whatever the dimension; with two for each dimension little is left to choose of a small budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class BayesianOptimisation:
         cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity
     ) -> BayesianOptimisation:
         given = read_options(cls.name, options, cls.known_options)
-        design = int(given.get("initial_trials", default_design(len(space.dimensions))))
+        design = int(given.get("initial_trials", _DESIGN))
         return cls(design, given.get("noise_sd"))
 
     def first_target(self, fidelity: Fidelity) -> int:

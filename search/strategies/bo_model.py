@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from botorch.exceptions.errors import BotorchError
+from botorch.exceptions.errors import BotorchError, ModelFittingError
 from linear_operator.utils.errors import NanError, NotPSDError
-from torch._C import _LinAlgError as LinAlgError
+from torch.linalg import LinAlgError  # type: ignore[attr-defined] # torch does not list it
 
 from search.features import Features
 from search.space import Key, ParamValue
@@ -20,7 +20,7 @@ from search.strategies.improvement import Chooser, Pick
 from search.strategies.knowledge import BLAMED
 from search.strategies.modelled import Suggestion
 from search.surrogates.history import Array
-from search.surrogates.outcomes import Models, fit, outcomes_of
+from search.surrogates.outcomes import FAILURE, Models, Outcome, fit, outcomes_of
 from search.threads import one_thread
 from search.view import StudyView, TrialView
 
@@ -41,31 +41,18 @@ def suggest(
     suggestions, and ``model_failed`` among the diagnostics says why. Global random states are left as they
     were.
     """
-    outcomes = outcomes_of(view)
-    measured: list[tuple[TrialView, list[float | None]]] = []
-    failed: list[TrialView] = []
-    for trial in view.trials:
-        if trial.active or (trial.status == "failed" and trial.failure not in BLAMED):
-            continue  # Of other failures nothing is known.
-        values = [outcome.of(view, trial) for outcome in outcomes]
-        if trial.status == "failed" or any(v is not None and not math.isfinite(v) for v in values):
-            failed.append(trial)
-        else:
-            measured.append((trial, values))
-    trials = [trial for trial, _ in measured]
-    columns = [
-        np.array([math.nan if values[i] is None else values[i] for _, values in measured], dtype=np.float64)
-        for i in range(len(outcomes))
-    ]
+    trials, outcomes, columns = _results(view)
     for outcome, column in zip(outcomes, columns, strict=True):
         if not np.isfinite(column).any():
             return [], {"model_failed": f"no result has a value of {outcome.metric or 'the metric'}"}
+    if not np.isfinite(columns).all(axis=0).any():
+        return [], {"model_failed": "no result has values of all metrics"}
 
     configurations = [trial.params for trial in trials]
     picks: list[Pick] = []
     taken = set(seen)
-    with one_thread(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
+    # BoTorch insists on warnings of optimizers that ended early; recorded, they are not printed.
+    with one_thread(), warnings.catch_warnings(record=True), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
         try:
             models = fit(outcomes, Features.of(view.space).encode(configurations), columns, noise_sd)
@@ -73,7 +60,6 @@ def suggest(
                 view.space,
                 models,
                 configurations,
-                [trial.params for trial in failed],
                 pending,
                 len(view.trials),
                 rng,
@@ -81,26 +67,53 @@ def suggest(
             while len(picks) < count and (pick := chooser.choose(taken)) is not None:
                 picks.append(pick)
             diagnostics = _diagnostics(models, trials, chooser.measured, noise_sd)
-        except (BotorchError, NanError, NotPSDError, LinAlgError) as error:
+        except (BotorchError, ModelFittingError, NanError, NotPSDError, LinAlgError) as error:
             return [], {"model_failed": f"the fit failed ({type(error).__name__}: {error})"}
-    said = _Words(models, columns, bool(failed))
+    said = _Words(models, columns)
     return [(pick.params, said.of(pick)) for pick in picks], diagnostics
+
+
+def _results(view: StudyView) -> tuple[list[TrialView], list[Outcome], list[Array]]:
+    """The trials that say anything, what is modelled, and of each outcome their values, NaN where unknown.
+
+    A trial whose training its configuration made fail, or that came to a value that is not finite, tells of
+    failure only; of what failed otherwise nothing is known. Where nothing failed, failure is not modelled.
+    """
+    trials, outcomes = [], list(outcomes_of(view))
+    rows: list[list[float]] = []
+    for trial in view.trials:
+        if trial.active or (trial.status == "failed" and trial.failure not in BLAMED):
+            continue
+        values = [outcome.of(view, trial) for outcome in outcomes]
+        failed = trial.status == "failed" or any(v is not None and not math.isfinite(v) for v in values)
+        known = [math.nan if value is None or failed else value for value in values]
+        trials.append(trial)
+        rows.append([*known, float(failed)])
+    *columns, failures = np.array(rows, dtype=np.float64).reshape(-1, len(outcomes) + 1).T
+    return (
+        (trials, [*outcomes, FAILURE], [*columns, failures])
+        if failures.any()
+        else (trials, outcomes, columns)
+    )
 
 
 def _diagnostics(
     models: Models, trials: Sequence[TrialView], features: Array, noise_sd: float | None
 ) -> dict[str, Any]:
-    """JSON: how well the models fit; with one objective also the trial that is best by them."""
+    """JSON: how well the models fit; with one objective also the trial that is best by them.
+
+    ``features`` are those of the trials that are known in all outcomes.
+    """
     fitted: dict[str, Any] = {
         "fit_seconds": round(models.seconds, 3),
         "noise": "inferred" if noise_sd is None else noise_sd,
         "leave_one_out": models.leave_one_out(),
     }
-    kept = np.flatnonzero(models.kept())
-    if len(models.outcomes) > models.objectives:
+    known, kept = np.flatnonzero(models.known()), np.flatnonzero(models.kept())
+    if any(outcome.limit is not None for outcome in models.outcomes if outcome is not FAILURE):
         fitted["keep_limits"] = len(kept)
     if models.objectives == 1 and len(kept):
-        mean, _ = models.predict(features[kept])
+        mean, _ = models.predict(features[np.isin(known, kept)])
         best = int(np.argmax(mean[:, 0]))
         fitted["best_predicted"] = {
             "trial": trials[kept[best]].number,
@@ -112,9 +125,11 @@ def _diagnostics(
 class _Words:
     """Reasons for configurations, in the metrics' own units."""
 
-    def __init__(self, models: Models, columns: Sequence[Array], risky: bool) -> None:
-        """``columns`` are the values that the models were told, ``risky`` whether any training failed."""
-        self.models, self.risky = models, risky
+    def __init__(self, models: Models, columns: Sequence[Array]) -> None:
+        """``columns`` are the values that the models were told."""
+        self.models = models
+        self.risky = models.outcomes[-1] is FAILURE
+        self.limited = len(models.outcomes) > models.objectives + self.risky
         self.results = int(np.isfinite(columns[0]).sum())
         kept = columns[0][models.kept()]
         self.best: float | None = None
@@ -122,7 +137,8 @@ class _Words:
             self.best = float(kept.max() if models.outcomes[0].maximize else kept.min())
 
     def of(self, pick: Pick) -> str:
-        predicted = [self._interval(place, pick) for place in range(len(self.models.outcomes))]
+        count = len(self.models.outcomes) - self.risky
+        predicted = [self._interval(place, pick) for place in range(count)]
         parts = [f"model of {self.results} results predicts {', '.join(predicted)}"]
         if self.models.objectives > 1:
             parts.append(
@@ -132,7 +148,7 @@ class _Words:
             )
         elif self.best is not None:
             parts.append(f"{percent(pick.improves)} chance to beat the best so far, {self.best:.4g}")
-        if len(self.models.outcomes) > self.models.objectives:
+        if self.limited:
             parts.append(f"{percent(pick.keeps)} chance to keep the limits")
         if self.risky:
             parts.append(f"{percent(1 - pick.trains)} risk to fail")

@@ -1,10 +1,9 @@
 """Where one more trial is expected to improve most, by the models of :mod:`search.surrogates.outcomes`.
 
 One objective: log noisy expected improvement; several: log noisy expected hypervolume improvement, both
-weighed by the chance to keep the limits (Ament et al., "Unexpected Improvements to Expected Improvement",
-2023; Daulton et al., "Parallel Bayesian Optimization of Multiple Noisy Objectives", 2021). The chance to
-train at all (:mod:`search.surrogates.feasibility`) and the user's beliefs, less with every trial (piBO,
-Hvarfner et al., 2022), count as factors.
+weighed by the chance to keep the limits and to train at all (Ament et al., "Unexpected Improvements to
+Expected Improvement", 2023; Daulton et al., "Parallel Bayesian Optimization of Multiple Noisy Objectives",
+2021). The user's beliefs count as a factor, less with every trial (piBO, Hvarfner et al., 2022).
 
 The improvement is over what was measured and what is still pending, so a batch is chosen one by one from
 one fit. Candidates are legal configurations over the space and near the best; the best of them are moved
@@ -13,7 +12,7 @@ along the gradient, made legal again, and judged with the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -36,7 +35,6 @@ from search.features import Features
 from search.legal import legalised
 from search.space import Key, ParamValue, SearchSpace
 from search.strategies.moves import near, spread
-from search.surrogates.feasibility import log_trains
 from search.surrogates.history import Array
 from search.surrogates.outcomes import Models
 from search.table import Mask, Table
@@ -74,23 +72,20 @@ class Chooser:
         self,
         space: SearchSpace,
         models: Models,
-        measured: Sequence[Mapping[str, ParamValue]],
-        failed: Sequence[Mapping[str, ParamValue]],
+        told: Sequence[Mapping[str, ParamValue]],
         pending: Sequence[Mapping[str, ParamValue]],
         trials: int,
         rng: np.random.Generator,
     ) -> None:
-        """``measured`` are the trials of ``models``; ``trials`` is how many there are in all."""
+        """``told`` are the trials of ``models``; ``trials`` is how many there are in all."""
         self.space, self.models, self.rng = space, models, rng
         self.features = Features.of(space)
-        self.measured = self.features.encode(measured)
-        self.failed = self.features.encode(failed)
-        self.known = models.known()
-        baseline = [params for params, known in zip(measured, self.known.tolist(), strict=True) if known]
-        self.baseline = self.features.encode([*baseline, *pending])
+        known = [params for params, known in zip(told, models.known().tolist(), strict=True) if known]
+        self.measured = self.features.encode(known)
+        self.baseline = self.features.encode([*known, *pending])
         """What an improvement is over: measured in all outcomes, or pending."""
         self.belief = weight(trials)
-        self.elite = space.layout.read([measured[i] for i in self._ranked()[:_ELITE]])
+        self.elite = space.layout.read([known[i] for i in self._ranked()[:_ELITE]])
 
     def choose(self, seen: set[Key]) -> Pick | None:
         """The best configuration not in ``seen``, to which it is added; from then on it is pending.
@@ -124,8 +119,8 @@ class Chooser:
         # On a front every trial is as good as another: fewer trials that are better come first.
         dominated = (goals[None, :, :] > goals[:, None, :]).all(axis=2).sum(axis=1)
         first = -goals[:, 0] if self.models.objectives == 1 else dominated.astype(np.float64)
-        broken = self.models.log_chance_to_keep(mean, sd) < np.log(0.5)
-        return np.lexsort((first, broken))
+        keeps, trains = self.models.chances(mean, sd)
+        return np.lexsort((first, keeps * trains < 0.5))
 
     @cached_property
     def reference(self) -> torch.Tensor:
@@ -134,7 +129,7 @@ class Chooser:
         A tenth of the front's extent beyond its worst values (Ishibuchi et al., "Hypervolume Subset
         Selection", 2011), and no better than the median of all trials: an early front may be one point.
         """
-        goals = np.stack(self.models.told[: self.models.objectives], axis=1)[self.known]
+        goals = np.stack(self.models.told[: self.models.objectives], axis=1)[self.models.known()]
         front = self._front()
         inferred = infer_reference_point(front if len(front) else torch.from_numpy(goals))
         return torch.minimum(inferred, torch.from_numpy(np.median(goals, axis=0)))
@@ -148,7 +143,9 @@ class Chooser:
     def _acquisition(self) -> AcquisitionFunction:
         models, baseline = self.models, torch.from_numpy(self.baseline)
         places = range(models.objectives, len(models.outcomes))
-        constraints = [partial(_excess, place=place, bound=models.bound(place)) for place in places] or None
+        constraints: list[Callable[[torch.Tensor], torch.Tensor]] | None = [
+            partial(_excess, place=place, bound=models.bound(place)) for place in places
+        ] or None
         several = models.objectives > 1
         sampler = SobolQMCNormalSampler(
             torch.Size([_FRONT_SAMPLES if several else _SAMPLES]), seed=int(self.rng.integers(2**31))
@@ -175,20 +172,10 @@ class Chooser:
             values: Array = torch.cat([self.acquisition(block) for block in blocks]).numpy()
         return values
 
-    def _log_trains(self, features: Array) -> Array:
-        return log_trains(self.failed, self.measured, self._lengths, features)
-
-    @cached_property
-    def _lengths(self) -> Array:
-        """The length-scales of the study's own metric, shape (width,)."""
-        lengths = self.models.parts[0].covar_module.lengthscale.detach().numpy().reshape(-1)
-        return np.broadcast_to(lengths, (self.features.width,))
-
     def _best(self, pool: Table, count: int) -> Table:
         """The most promising of the pool, the best first."""
         features = self.features.encode_table(pool)
-        worth = self._value(features) + self._log_trains(features)
-        worth += self.belief * log_prior_of(self.space, pool)
+        worth = self._value(features) + self.belief * log_prior_of(self.space, pool)
         return pool.take(np.argsort(-worth, kind="stable")[:count])
 
     def _polished(self, starts: Table) -> Table:
@@ -245,14 +232,11 @@ class Chooser:
             volume = Hypervolume(self.reference).compute(front) if len(front) else 0.0
             improves = float(np.exp(self._value(features)[0])) / volume if volume > 0 else float("inf")
         else:
-            predicted, _ = (
-                models.predict(self.measured[models.kept()]) if models.kept().any() else (None, 0)
-            )
-            best = -np.inf if predicted is None else float(predicted[:, 0].max())
+            kept = self.models.kept()[self.models.known()]
+            best = float(models.predict(self.measured[kept])[0][:, 0].max()) if kept.any() else -np.inf
             improves = float(ndtr((mean[0, 0] - best) / sd[0, 0]))
-        keeps = float(np.exp(models.log_chance_to_keep(mean, sd)[0]))
-        trains = float(np.exp(self._log_trains(features)[0]))
-        return Pick(params, mean[0], sd[0], improves, keeps, trains)
+        keeps, trains = models.chances(mean, sd)
+        return Pick(params, mean[0], sd[0], improves, float(keeps[0]), float(trains[0]))
 
 
 def _excess(outcomes: torch.Tensor, place: int, bound: float) -> torch.Tensor:

@@ -22,6 +22,7 @@ from ax.generators.torch.botorch_modular.surrogate import Surrogate
 from botorch.cross_validation import efficient_loo_cv
 from botorch.models.gp_regression import SingleTaskGP
 from botorch.models.model_list_gp_regression import ModelListGP
+from botorch.posteriors.gpytorch import GPyTorchPosterior
 from botorch.utils.datasets import SupervisedDataset
 from scipy.special import ndtr
 
@@ -31,6 +32,8 @@ from search.view import Limit, StudyView, TrialView
 
 _FARTHEST = 10.0
 """Values farther off than this many times the usual distance are drawn in: they say no more than that."""
+_ROUNDING = 1e-9
+"""A value at the bound of its limit must not break it because it was scaled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,10 @@ class Outcome:
             return trial.values[-1] if math.isfinite(trial.values[-1]) else math.nan
         best = min(view.loss(value) for value in trial.values)
         return math.nan if math.isinf(best) else (-best if view.maximize else best)
+
+
+FAILURE = Outcome("failure", False, Limit("failure", 0.5, True))
+"""Whether the configuration makes the training fail: 1 or 0, modelled as any metric that must stay low."""
 
 
 def outcomes_of(view: StudyView) -> tuple[Outcome, ...]:
@@ -147,13 +154,19 @@ class Models:
             variance = torch.cat([posterior.variance for posterior in own], dim=1)
         return mean.numpy(), variance.clamp_min(1e-12).sqrt().numpy()
 
-    def log_chance_to_keep(self, mean: Array, sd: Array) -> Array:
-        """Logarithm of the chance that all limits are kept, shape (n,), from :meth:`predict`."""
-        logarithm = np.zeros(len(mean))
+    def chances(self, mean: Array, sd: Array) -> tuple[Array, Array]:
+        """The chances that all limits are kept and that the training does not fail, from :meth:`predict`.
+
+        Both of shape (n,).
+        """
+        keeps, trains = np.ones(len(mean)), np.ones(len(mean))
         for place in range(self.objectives, len(self.outcomes)):
             chance = ndtr((self.bound(place) - mean[:, place]) / sd[:, place])
-            logarithm += np.log(np.maximum(chance, 1e-300))
-        return logarithm
+            if self.outcomes[place] is FAILURE:
+                trains = chance
+            else:
+                keeps = keeps * chance
+        return keeps, trains
 
     def known(self) -> Mask:
         """Which trials are known in all outcomes, shape (trials,)."""
@@ -163,7 +176,7 @@ class Models:
         """Which trials are known in all outcomes and measured to keep all limits, shape (trials,)."""
         kept = self.known()
         for place in range(self.objectives, len(self.outcomes)):
-            kept &= self.told[place] <= self.bound(place)
+            kept &= self.told[place] <= self.bound(place) + _ROUNDING
         return kept
 
     def leave_one_out(self) -> list[dict[str, Any]]:
@@ -174,8 +187,10 @@ class Models:
                 continue
             with torch.no_grad():
                 left_out = efficient_loo_cv(part)
-            sd = left_out.posterior.variance.clamp_min(1e-12).sqrt()
-            error = ((left_out.observed_Y - left_out.posterior.mean) / sd).numpy()
+            posterior = left_out.posterior
+            assert isinstance(posterior, GPyTorchPosterior)
+            sd = posterior.variance.clamp_min(1e-12).sqrt()
+            error = ((left_out.observed_Y - posterior.mean) / sd).numpy()
             density = -0.5 * error**2 - np.log(sd.numpy()) - 0.5 * math.log(2 * math.pi)
             found.append(
                 {
@@ -190,11 +205,12 @@ class Models:
 def fit(
     outcomes: Sequence[Outcome], features: Array, values: Sequence[Array], noise_sd: float | None
 ) -> Models:
-    """Fit all outcomes to trials with ``features``, shape (trials, width), at least one value each.
+    """Fit each outcome to the trials whose value is known; there must be one for each.
 
-    ``values`` holds for each outcome the trials' values, NaN where not known. ``noise_sd`` is that of the
-    first outcome, in its unit (None: inferred, as those of the others). Raises
-    :class:`~botorch.exceptions.errors.BotorchError`, or an error of linear algebra, if no fit succeeds.
+    ``features`` has shape (trials, width), ``values`` holds for each outcome the trials' values, NaN where
+    not known. ``noise_sd`` is that of the first outcome, in its unit (None: inferred, as those of the
+    others). Raises :class:`~botorch.exceptions.errors.ModelFittingError`, or an error of linear algebra, if
+    no fit succeeds.
     """
     begun = time.perf_counter()
     scales, told, parts = [], [], []

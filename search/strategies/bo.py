@@ -24,8 +24,8 @@ from search.strategies.options import Option, read_options
 from search.view import Fidelity, StudyView
 
 _DESIGN = 5
-"""Trials of the Sobol design, unless the study says otherwise, as in Ax. The prior of the models needs no more,
-whatever the dimension; with two for each dimension little is left to choose of a small budget."""
+"""Trials of the Sobol design, unless the study says otherwise; as in Ax. The prior of the models needs no
+more, whatever the dimension."""
 
 
 @dataclass(frozen=True, slots=True)

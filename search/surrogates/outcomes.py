@@ -32,6 +32,9 @@ from search.view import Limit, StudyView, TrialView
 
 _FARTHEST = 10.0
 """Values farther off than this many times the usual distance are drawn in: they say no more than that."""
+_FITTED = 200
+"""Trials that hyperparameters are fitted to: a fit evaluates the likelihood some hundred times, each at the
+cost of a cube of the trials."""
 _ROUNDING = 1e-9
 """A value at the bound of its limit must not break it because it was scaled."""
 
@@ -214,31 +217,38 @@ def fit(
     """
     begun = time.perf_counter()
     scales, told, parts = [], [], []
-    names = [f"f{i}" for i in range(features.shape[1])]
-    digest = SearchSpaceDigest(feature_names=names, bounds=[(0.0, 1.0)] * len(names))
     for place, (outcome, own) in enumerate(zip(outcomes, values, strict=True)):
         known = np.isfinite(own)
         scale, targets = scaled(outcome, own[known])
-        noise = None
-        if place == 0 and noise_sd is not None:
-            noise = torch.full((len(targets), 1), noise_sd / abs(scale.unit), dtype=torch.float64) ** 2
-        surrogate = Surrogate()
-        surrogate.fit(
-            [
-                SupervisedDataset(
-                    torch.from_numpy(features[known]),
-                    torch.from_numpy(targets[:, None]),
-                    Yvar=noise,
-                    feature_names=names,
-                    outcome_names=[f"outcome {place}"],
-                )
-            ],
-            digest,
-        )
-        assert isinstance(surrogate.model, SingleTaskGP)
-        parts.append(surrogate.model)
+        sd = noise_sd / abs(scale.unit) if place == 0 and noise_sd is not None else None
+        parts.append(_fit_one(torch.from_numpy(features[known]), torch.from_numpy(targets[:, None]), sd))
         scales.append(scale)
         everywhere = np.full(len(own), np.nan)
         everywhere[known] = targets
         told.append(everywhere)
     return Models(tuple(parts), tuple(outcomes), tuple(scales), tuple(told), time.perf_counter() - begun)
+
+
+def _fit_one(inputs: torch.Tensor, targets: torch.Tensor, noise_sd: float | None) -> SingleTaskGP:
+    """A process with hyperparameters fitted to at most ``_FITTED`` points, conditioned on all.
+
+    ``inputs`` has shape (n, width), ``targets`` (n, 1).
+    """
+    names = [f"f{i}" for i in range(inputs.shape[1])]
+    digest = SearchSpaceDigest(feature_names=names, bounds=[(0.0, 1.0)] * len(names))
+
+    def dataset(rows: torch.Tensor) -> list[SupervisedDataset]:
+        noise = None if noise_sd is None else torch.full_like(targets[rows], noise_sd) ** 2
+        own = SupervisedDataset(
+            inputs[rows], targets[rows], Yvar=noise, feature_names=names, outcome_names=["outcome"]
+        )
+        return [own]
+
+    surrogate = Surrogate()
+    count = len(inputs)
+    surrogate.fit(dataset(torch.linspace(0, count - 1, min(count, _FITTED)).round().long()), digest)
+    if count > _FITTED:
+        fitted = surrogate.model.state_dict()
+        surrogate.fit(dataset(torch.arange(count)), digest, state_dict=fitted, refit=False)
+    assert isinstance(surrogate.model, SingleTaskGP)
+    return surrogate.model

@@ -43,6 +43,7 @@ class BayesianOptimisation:
     )
     conditional: ClassVar[bool] = False
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = True
 
     @classmethod
     def create(

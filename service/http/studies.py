@@ -155,10 +155,11 @@ def router(context: Context) -> APIRouter:
         "/{study}/prune",
         operation_id="pruneStudy",
         summary="Let parts of a study's space be left out",
-        responses=responses(404),
+        responses=responses(404, 409),
     )
     def prune(study: StudyKey) -> StudyDetail:
-        """As `prune: true` in its file: parameters that do not matter are frozen, ranges narrowed."""
+        """As `prune: true` in its file: parameters that do not matter are frozen, ranges narrowed.
+        Refused for a study with several objectives."""
         return changed(study, studies.prune)
 
     @routes.post(

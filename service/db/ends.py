@@ -19,8 +19,8 @@ released      none or pause           the run is queued again; it costs no retry
 ============  ======================  ==================================================================
 
 A trial that ends well without a single finite value of the metric has failed as ``invalid``: nothing can
-be learned from it. So has one whose last measurement lacks a metric that an objective names, or that a limit
-names if none of its measurements counts. Once a study has ended, nothing is queued again.
+be learned from it. So has one whose last measurement lacks a metric that an objective names, or, if none of
+its measurements counts, that a limit names. Once a study has ended, nothing is queued again.
 """
 
 from __future__ import annotations

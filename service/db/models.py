@@ -137,7 +137,7 @@ class TrialRow(Base):
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     value: Mapped[float | None]
     outcomes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """The metrics that objectives and limits name, at its last measurement; NULL where the study names none."""
+    """The metrics that objectives and limits name, at its last measurement; NULL where none are named."""
     best_value: Mapped[float | None]
     """Of the measurements that keep the study's limits."""
     best_step: Mapped[int | None] = mapped_column(BigInteger)
@@ -236,7 +236,7 @@ class MeasurementRow(Base):
     token: Mapped[int | None] = mapped_column(BigInteger)
     value: Mapped[float | None]
     best: Mapped[float | None]
-    """The trial's best value up to this step, of points that keep the limits: what a median rule compares."""
+    """The trial's best value up to this step that keeps the limits: what a median rule compares."""
     metrics: Mapped[dict[str, Any]]
     seconds: Mapped[float | None]
     tokens: Mapped[int | None] = mapped_column(BigInteger)

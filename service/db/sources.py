@@ -70,7 +70,10 @@ def _unfit(spec: StudySpec, key: str, source: StudyRow | None) -> tuple[str, str
         )
     if source.best_value is None:
         kept = " that keeps its limits" if source.spec.get("limits") else ""
-        return f"the study {source.name!r} has no finite measurement{kept} yet", "wait for its first results"
+        return (
+            f"the study {source.name!r} has no finite measurement{kept} yet",
+            "wait for its first results",
+        )
     own, other = specs.space(spec), specs.space(StudySpec.model_validate(source.spec))
     if not shared(own, other):
         return (

@@ -26,6 +26,7 @@ from trimtab.wire.views import (
     DecisionPage,
     EventPage,
     ExtendRequest,
+    FrontResponse,
     StopsReplay,
     StudyDetail,
     StudyPage,
@@ -201,12 +202,32 @@ def router(context: Context) -> APIRouter:
         responses=responses(404),
     )
     def best(study: StudyKey) -> BestTrial:
-        """404 while no trial has reported a finite value."""
+        """404 while no trial has reported a finite value, or none that keeps the study's limits. Of a study
+        with several objectives it is the best by the first of them; see its front for all."""
         with database.read() as session:
             found = reads.best(session, study)
         if found is None:
-            raise NotFoundError("No trial of this study has reported a finite value yet.")
+            raise NotFoundError(
+                "No trial of this study has reported a finite value yet, or none that keeps its limits."
+            )
         return found
+
+    @routes.get(
+        "/{study}/front",
+        operation_id="readFront",
+        summary="The Pareto front: the trials that no other is better than in all objectives",
+        responses=responses(404),
+    )
+    def front(
+        study: StudyKey,
+        others: Annotated[
+            int, Query(ge=0, le=10_000, description="Trials that are not on it: so many of the newest.")
+        ] = 0,
+    ) -> FrontResponse:
+        """Completed trials are compared, by their last measurement; those that break a limit are left out.
+        With one objective alone it holds the best of them."""
+        with database.read() as session:
+            return reads.front(session, study, others=others)
 
     @routes.get(
         "/{study}/curves",

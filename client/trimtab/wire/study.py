@@ -249,7 +249,8 @@ class CheckpointSpec(Wire):
     """Save each so many units, beside the save at the end of every run. None: at the end only."""
     keep: Literal["resumable", "best"] = "resumable"
     """After the study has ended: the newest checkpoint of every trial that could be continued, or of
-    the best trial alone. While it runs, whatever a run may start from is kept."""
+    the best trial alone (with several objectives: of the Pareto front). While it runs, whatever a run may
+    start from is kept."""
 
 
 class SeedSpec(Wire):

@@ -11,8 +11,8 @@ def front(points: Sequence[Sequence[float]]) -> list[int]:
     ``points`` has shape (n, k), finite, lower is better. One dominates another if it is nowhere worse and
     somewhere better; of equal points none does, so all of them are on the front or none.
 
-    In lexicographic order a point is dominated by none behind it, so that comparing it with the front so far
-    is enough (Kung, Luccio, Preparata, "On finding the maxima of a set of vectors", 1975).
+    In lexicographic order a point is dominated by none behind it, so that comparing it with the front so
+    far is enough (Kung, Luccio, Preparata, "On finding the maxima of a set of vectors", 1975).
     """
     found: list[int] = []
     for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):

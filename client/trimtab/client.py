@@ -203,9 +203,10 @@ class Client:
         return self._get(f"/v1/studies/{study}/best", views.BestTrial)
 
     def front(self, study: str, *, others: int = 0) -> views.FrontResponse:
-        """The Pareto front: the completed trials that no other one is better than in all objectives.
+        """The Pareto front: the completed trials that no other one dominates.
 
-        ``others``: so many of the newest completed trials that are not on it are answered, too.
+        A trial dominates another if it is worse in no objective and better in one. ``others``: so many of
+        the newest completed trials that are not on the front are answered, too.
         """
         return self._get(f"/v1/studies/{study}/front", views.FrontResponse, others=others)
 

@@ -215,7 +215,7 @@ def router(context: Context) -> APIRouter:
     @routes.get(
         "/{study}/front",
         operation_id="readFront",
-        summary="The Pareto front: the trials that no other is better than in all objectives",
+        summary="The Pareto front: the trials that no other dominates",
         responses=responses(404),
     )
     def front(
@@ -224,7 +224,8 @@ def router(context: Context) -> APIRouter:
             int, Query(ge=0, le=10_000, description="Trials that are not on it: so many of the newest.")
         ] = 0,
     ) -> FrontResponse:
-        """Completed trials are compared, by their last measurement; those that break a limit are left out.
+        """A trial dominates another if it is worse in no objective and better in one. Completed trials are
+        compared, by their last measurement; those that break a limit are left out.
         With one objective alone it holds the best of them."""
         with database.read() as session:
             return reads.front(session, study, others=others)

@@ -16,8 +16,9 @@ from trimtab.wire.views import FrontResponse
 
 
 def front(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
-    """Show the Pareto front: the trials that no other is better than in all objectives.
+    """Show the Pareto front: the trials that no other dominates.
 
+    A trial dominates another if it is worse in no objective and better in one.
     Completed trials are compared, by their last measurement; those that break
     a limit are left out.
 

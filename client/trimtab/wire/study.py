@@ -309,7 +309,7 @@ class StudySpec(Wire):
     metric: MetricSpec
     objectives: list[MetricSpec] = Field(default_factory=list, max_length=largest.MAX_OBJECTIVES)
     """Further metrics that are tuned, beside ``metric``, the first objective. With any, there is no single
-    best trial, but the Pareto front of those that no other is better than."""
+    best trial, but the Pareto front of those that no other dominates."""
     limits: list[LimitSpec] = Field(default_factory=list, max_length=largest.MAX_METRIC_LIMITS)
     """What metrics must keep. A measurement that breaks a limit, or does not have its metric, does not
     count for the best value."""

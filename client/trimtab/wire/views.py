@@ -270,7 +270,8 @@ class FrontTrial(Wire):
 
 
 class FrontResponse(Wire):
-    """The Pareto front of a study: the trials that no other is better than in all objectives.
+    """The Pareto front of a study: the trials that no other dominates, by being worse in no objective and
+    better in one.
 
     Trials that were completed are compared, by their last measurement, if they keep all limits.
     """
@@ -284,7 +285,7 @@ class FrontResponse(Wire):
     others: list[FrontTrial] = Field(default_factory=list)
     """The newest of the completed trials that are not on the front, as many as were asked for."""
     dominated: int
-    """Trials that another one is better than."""
+    """Trials that another one dominates."""
     over_limits: int
     """Trials that break a limit."""
 

@@ -18,7 +18,7 @@ TRIALS_PER_QUERY = 500
 
 
 def front(session: Session, key: str, *, others: int = 0) -> FrontResponse:
-    """The completed trials that no other one is better than in all objectives, and keep all limits.
+    """The completed trials that keep all limits and that no other such trial dominates.
 
     ``others``: so many of the newest completed trials that are not among them are answered, too.
 

@@ -226,10 +226,16 @@ function frontTrace(name, trials, style) {
   };
 }
 
-function spansDecades(metric) {
-  const values = [...front.trials, ...front.others].map((trial) => finite(trial.outcomes[metric])).filter((v) => v !== null);
-  const low = Math.min(...values);
-  return low > 0 && Math.max(...values) > 30 * low;
+/** An axis over the trials that keep the limits, logarithmic where they span decades. Those that break a limit
+ * often lie far away and would flatten the front: a double click shows them all. */
+function frontAxis(metric) {
+  const kept = [...front.trials, ...front.others.filter((trial) => !trial.over_limits.length)];
+  const values = kept.map((trial) => finite(trial.outcomes[metric])).filter((value) => value !== null);
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  const type = low > 0 && high > 30 * low ? "log" : "linear";
+  if (type === "log") [low, high] = [Math.log10(low), Math.log10(high)];
+  const room = (high - low) * 0.06;
+  return room > 0 ? { type, range: [low - room, high + room] } : { type };
 }
 
 function drawFront() {
@@ -238,7 +244,6 @@ function drawFront() {
   if (!front.trials.length && !front.others.length) {
     return Plotly.react("front", [], layout(second.name, first.name, NOTHING), CONFIG);
   }
-  const axis = (goal) => ({ type: spansDecades(goal.name) ? "log" : "linear" });
   const over = front.others.filter((trial) => trial.over_limits.length);
   const behind = front.others.filter((trial) => !trial.over_limits.length);
   // With more than two objectives the front is no line in this plane.
@@ -255,7 +260,7 @@ function drawFront() {
     }),
   ].filter((trace) => trace.x.length);
   return Plotly.react("front", traces, layout(`${second.name}, ${second.direction}d`, `${first.name}, ${first.direction}d`,
-    { xaxis: axis(second), yaxis: axis(first) }), CONFIG);
+    { xaxis: frontAxis(second.name), yaxis: frontAxis(first.name) }), CONFIG);
 }
 
 async function loadStudy() {

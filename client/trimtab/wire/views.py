@@ -170,7 +170,7 @@ class TrialItem(Wire):
     """The other metrics that objectives and limits name, at the last measurement."""
     over_limits: list[str] = Field(default_factory=list)
     """The limits that it breaks, as in `latency_ms 31 > 20`: at its last measurement, if there are several
-    objectives or if none of its measurements keeps all limits."""
+    objectives or if none of its measurements keeps all limits. A failed trial breaks none."""
     best_value: MetricValue | None
     """Of the measurements that keep the study's limits."""
     best_step: Step | None

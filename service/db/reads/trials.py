@@ -209,7 +209,8 @@ def _behind(order: _Order, value: Any, number: int) -> Any:
 
 def _item(trial: TrialRow, spec: StudySpec) -> dict[str, Any]:
     last = outcomes.of_trial(spec, trial.value, trial.outcomes)
-    over = bool(spec.objectives) or trial.best_value is None
+    compared = bool(spec.objectives) or trial.best_value is None
+    over = compared and trial.state != TrialState.FAILED
     return {
         "number": trial.number,
         "state": TrialState(trial.state),

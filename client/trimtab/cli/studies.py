@@ -352,8 +352,8 @@ def _print_trial(trial: TrialDetail, study: StudyDetail) -> None:
         best = f"[bold]{number(trial.best_value)}[/] {escape(study.metric)}"
         best += f" at {number(trial.best_step)} {unit}"
     grid.add_row("best", best)
-    for name, value in trial.outcomes.items():
-        grid.add_row(escape(name), f"{number(value)} [dim]at {number(trial.step)} {unit}[/]")
+    for name, outcome in trial.outcomes.items():
+        grid.add_row(escape(name), f"{number(outcome)} [dim]at {number(trial.step)} {unit}[/]")
     if trial.over_limits:
         grid.add_row("over limit", f"[yellow]{escape(', '.join(trial.over_limits))}[/]")
     steps = f"{number(trial.step)} of {number(trial.target_step)} {unit}"

@@ -19,8 +19,9 @@ released      none or pause           the run is queued again; it costs no retry
 ============  ======================  ==================================================================
 
 A trial that ends well without a single finite value of the metric has failed as ``invalid``: nothing can
-be learned from it. So has one whose last measurement lacks a metric that an objective names, or, if none of
-its measurements counts, that a limit names. Once a study has ended, nothing is queued again.
+be learned from it. With several objectives, so has one whose last measurement lacks a metric of objectives
+and limits; with limits alone, one of whose measurements none counts and the last lacks a limit's metric.
+Once a study has ended, nothing is queued again.
 """
 
 from __future__ import annotations
@@ -242,11 +243,14 @@ def _unmeasured(session: Session, study: StudyRow, trial: TrialRow) -> str:
     if trial.first_value is None:
         return f"the metric {study.metric!r} was never reported, though the training ended well"
     spec = facts.of(session, study.key).spec
-    needed = {goal.name: "an objective" for goal in spec.objectives}
-    if trial.best_value is None:
-        needed |= {limit.metric: "a limit" for limit in spec.limits if limit.metric not in needed}
+    needed = {limit.metric: "a limit" for limit in spec.limits}
+    if spec.objectives:
+        needed |= {goal.name: "an objective" for goal in spec.goals}
+    elif trial.best_value is not None:
+        return ""
+    found = {*(trial.outcomes or {}), *([study.metric] if trial.value is not None else [])}
     for name, what in needed.items():
-        if name not in (trial.outcomes or {}):
+        if name not in found:
             return (
                 f"the metric {name!r}, which {what} names, is not in the last measurement, though the "
                 "training ended well: report it together with the others"

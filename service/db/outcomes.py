@@ -33,7 +33,10 @@ class Compared:
 
 
 def read(session: Session, study_id: int, spec: StudySpec) -> Compared:
-    """Compare the study's completed trials; those without a finite value of each objective are left out."""
+    """Compare the study's completed trials.
+
+    Left out are those without a finite value of each objective, or without a metric that a limit names.
+    """
     rows = session.execute(
         select(TrialRow.id, TrialRow.value, TrialRow.outcomes)
         .where(TrialRow.study_id == study_id, TrialRow.state == TrialState.COMPLETED.value)
@@ -73,7 +76,10 @@ def broken(spec: StudySpec, found: Mapping[str, float]) -> list[str]:
 
 
 def _losses(spec: StudySpec, found: Mapping[str, float]) -> list[float] | None:
-    """The outcomes of all objectives as losses; None if one is missing or not finite."""
+    """The outcomes of all objectives as losses; None if one is missing or not finite, or a limit's is
+    missing."""
+    if any(limit.metric not in found for limit in spec.limits):
+        return None
     losses = []
     for goal in spec.goals:
         value = found.get(goal.name, math.nan)

@@ -90,26 +90,35 @@ def test_a_trial_that_never_keeps_a_limit_ends_well_and_says_so(bench: Bench) ->
 
 
 def test_what_objectives_and_limits_name_must_be_measured(bench: Bench) -> None:
-    bench.study(**GOALS, trials=4, parallelism=4)
-    works = bench.lease(4)
-    for work, metrics in zip(
-        works, ({"ms": 1}, {"speed": 1}, {"speed": "NaN", "ms": 1}, {"speed": 1, "ms": 1}), strict=True
-    ):
-        measure(bench, work.token, 1, 10, loss=1.0, **metrics)
+    whole: dict[str, Any] = {"loss": 1.0, "speed": 1, "ms": 1}
+    last = [{name: value for name, value in whole.items() if name != missing} for missing in whole]
+    last += [{**whole, "speed": "NaN"}, whole]
+    bench.study(**GOALS, trials=5, parallelism=5)
+    for work, metrics in zip(bench.lease(5), last, strict=True):
+        measure(bench, work.token, 1, 9, **whole)
+        measure(bench, work.token, 2, 10, **metrics)
         bench.end(work.token, "finished", 10)
-    states = [(trial.state, trial.failure_kind) for trial in bench.all(TrialRow)]
-    assert states == [
-        ("failed", "invalid"),
-        ("failed", "invalid"),
-        ("completed", None),
-        ("completed", None),
-    ]
-    messages = [trial.failure_message for trial in bench.all(TrialRow)[:2]]
-    assert "'speed', which an objective names, is not in the last measurement" in messages[0]
-    assert "'ms', which a limit names" in messages[1]
+    *failed, nan, good = bench.all(TrialRow)
+    named = ("'loss', which an objective names", "'speed', which an objective", "'ms', which a limit")
+    for trial, words in zip(failed, named, strict=True):
+        assert (trial.state, trial.failure_kind) == ("failed", "invalid")
+        assert words in trial.failure_message
+        assert "is not in the last measurement" in trial.failure_message
+    assert (nan.state, good.state) == ("completed", "completed")
     with bench.database.read() as session:
-        found = reads.front(session, session.scalars(select(StudyRow.key)).one())
-    assert [trial.number for trial in found.trials] == [4]
+        front = reads.front(session, session.scalars(select(StudyRow.key)).one())
+    assert [trial.number for trial in front.trials] == [5]
+
+
+def test_with_limits_alone_one_measurement_that_counts_is_enough(bench: Bench) -> None:
+    bench.study(**LIMITED, trials=2, parallelism=2)
+    for work, first in zip(bench.lease(2), (20, 21), strict=True):
+        measure(bench, work.token, 1, 9, loss=1.0, ms=first)
+        measure(bench, work.token, 2, 10, loss=0.9)
+        bench.end(work.token, "finished", 10)
+    kept, over = bench.all(TrialRow)
+    assert (kept.state, kept.best_value) == ("completed", 1.0)
+    assert (over.state, "'ms', which a limit names" in over.failure_message) == ("failed", True)
 
 
 def test_the_front_is_what_no_completed_trial_is_better_than(bench: Bench) -> None:

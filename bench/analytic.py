@@ -107,7 +107,9 @@ def _ours(function: Function, measure: Callable[[Params], Metrics], seed: int) -
         assert isinstance(launch, Launch)
         measured = measure(launch.params)
         values = (measured.pop(LOSS),)
-        trials.append(TrialView(number, launch.params, "completed", (1,), values, measured, 0.0, 1, 1, 1))
+        trials.append(
+            TrialView(number, launch.params, "completed", (1,), values, 1, 1, 1, outcomes=measured)
+        )
 
 
 def _ax(function: Function, measure: Callable[[Params], Metrics], seed: int) -> None:

@@ -45,6 +45,7 @@ class BayesianOptimisation:
     )
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = True
 
     @classmethod
     def create(

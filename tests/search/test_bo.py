@@ -158,7 +158,9 @@ def _ended(
             ended.append(TrialView(number, params, "failed", step=1, target=4, failure="diverged"))
         else:
             others = {name: outcome(x, y) for name, outcome in outcomes.items()}
-            ended.append(TrialView(number, params, "completed", (4,), (loss(x, y),), others, 9.0, 4, 4, 4))
+            ended.append(
+                TrialView(number, params, "completed", (4,), (loss(x, y),), 4, 4, 4, outcomes=others)
+            )
     return tuple(ended)
 
 

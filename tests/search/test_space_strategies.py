@@ -86,7 +86,7 @@ def test_bo_models_a_wide_space() -> None:
     found = SearchSpace.from_json(WIDE, **WIDE_RULES)
     rng = np.random.default_rng(0)
     trials = tuple(
-        TrialView(number, params, "completed", (9,), (_loss(params, 9),), {}, 0.0, 9, 9, 9)
+        TrialView(number, params, "completed", (9,), (_loss(params, 9),), 9, 9, 9)
         for number, params in enumerate(candidates(found, 14, rng), start=1)
     )
     answer = decide(StudyView(found, FIDELITY, False, "bo", OPTIONS["bo"], trials), 3, 0)

@@ -80,7 +80,8 @@ class TrialView:
     """The metrics that objectives and limits name, at its last measurement; NaN where not finite. Those
     that were not measured there are missing."""
     seconds: float = 0.0
-    """Time its training took so far, as measured by the workers."""
+    """Time its training took so far, as the workers measured it; of a training that does not say, how long
+    its runs held their resources, once they have ended. 0: unknown."""
 
     @property
     def active(self) -> bool:

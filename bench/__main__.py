@@ -1,7 +1,7 @@
 """``python -m bench [overhead|reports|big_study|latency|idle ...]``: run benchmarks and print their tables.
 
-``python -m bench search``, ``stopping``, ``surrogates``, ``transfer``, ``calibration`` and ``thinning``
-take long and have options of their own (``--help``): they run only if they are named.
+``python -m bench search``, ``analytic``, ``stopping``, ``surrogates``, ``transfer``, ``calibration`` and
+``thinning`` take long and have options of their own (``--help``): they run only if they are named.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from rich.console import Console  # noqa: E402
 
 from bench import (  # noqa: E402
+    analytic,
     big_study,
     calibration,
     idle,
@@ -40,6 +41,8 @@ def main(names: list[str]) -> int:
     console = Console()
     if names[:1] == ["search"]:
         return search.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["analytic"]:
+        return analytic.main(names[1:], Console(width=max(console.width, 150)))
     if names[:1] == ["stopping"]:
         return stopping.main(names[1:], console)
     if names[:1] == ["surrogates"]:
@@ -52,7 +55,8 @@ def main(names: list[str]) -> int:
         return thinning.main(names[1:], console)
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        named = (*BENCHMARKS, "search", "stopping", "surrogates", "transfer", "calibration", "thinning")
+        own = ("search", "analytic", "stopping", "surrogates", "transfer", "calibration", "thinning")
+        named = (*BENCHMARKS, *own)
         console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(named)}")
         return 2
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")

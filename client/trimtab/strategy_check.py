@@ -17,6 +17,7 @@ from trimtab.draft import Draft
 from trimtab.explain import did_you_mean, enumerate_words, join, show
 from trimtab.wire.base import ParamValue
 from trimtab.wire.problems import FieldProblem
+from trimtab.wire.study import StrategySpec
 
 
 class Option(BaseModel):
@@ -61,6 +62,8 @@ class StrategyEntry(BaseModel):
     """Whether it can search a space with conditional parameters."""
     categorical: bool
     """Whether it can search parameters whose values have no order."""
+    outcomes: bool
+    """Whether it can work for several objectives, and under limits on metrics."""
     options: tuple[Option, ...]
 
 
@@ -100,6 +103,7 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             message=f"{name} cannot model categorical parameters ({enumerate_words(unordered)})",
             suggestion=f"use {enumerate_words(able)}, or make them ordered if their values have an order",
         )
+    yield from _outcomes(draft, draft.strategy, entry)
     known = {option.name: option for option in entry.options}
     for given, value in draft.strategy.options.items():
         pointer = join(("strategy", "options", given))
@@ -113,3 +117,20 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             yield FieldProblem(
                 pointer=pointer, message=f"{given} must be {known[given]}, not {show(value)}"
             )
+
+
+def _outcomes(draft: Draft, strategy: StrategySpec, entry: StrategyEntry) -> Iterator[FieldProblem]:
+    """Where the study does not name its strategy, what asks too much of it is pointed at."""
+    asked = {"objectives": draft.objectives, "limits": draft.limits}
+    words = {"objectives": "several objectives", "limits": "limits on metrics"}
+    fields = [field for field, named in asked.items() if named]
+    if not fields or entry.outcomes:
+        return
+    able = [other for other, each in strategies().items() if each.outcomes]
+    given = "name" in strategy.model_fields_set
+    yield FieldProblem(
+        pointer="/strategy/name" if given else f"/{fields[0]}",
+        message=f"{strategy.name}{'' if given else ', the default strategy,'} cannot work with "
+        f"{' and '.join(words[field] for field in fields)}",
+        suggestion=f"say strategy: {{name: ...}} with {enumerate_words(able)}",
+    )

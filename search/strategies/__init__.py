@@ -46,6 +46,7 @@ def catalogue() -> dict[str, Any]:
         name: {
             "conditional": strategy.conditional,
             "categorical": strategy.categorical,
+            "outcomes": strategy.outcomes,
             "options": [asdict(option) for option in strategy.known_options],
         }
         for name, strategy in sorted(_STRATEGIES.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.acquisition import probability_of_improvement
+from search.strategies.common import percent
 from search.surrogates.calibration import WIDE, Calibration, Flags
 from search.surrogates.history import Array, LossScale
 
@@ -27,7 +28,7 @@ class Prediction:
     def __str__(self) -> str:
         return (
             f"predicted to end at {self.middle:.4g} (90 %: {self.low:.4g} to {self.high:.4g}), "
-            f"{_percent(self.chance)} chance to beat the best so far, {self.best:.4g}"
+            f"{percent(self.chance)} chance to beat the best so far, {self.best:.4g}"
         )
 
 
@@ -70,9 +71,3 @@ class Teller:
 
     def _value(self, loss: float) -> float:
         return -loss if self.maximize else loss
-
-
-def _percent(chance: float) -> str:
-    if chance < 0.01:
-        return "under 1 %"
-    return "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"

@@ -60,12 +60,22 @@ def count_active(session: Session, study: StudyRow) -> int:
     return session.scalar(count) or 0
 
 
+def measured(session: Session, study: StudyRow) -> bool:
+    """Whether any trial has a finite value of the metric, whether or not it keeps the study's limits."""
+    if study.best_value is not None:
+        return True
+    if not study.spec.get("limits"):
+        return False
+    values = select(TrialRow.id).where(TrialRow.study_id == study.id, TrialRow.first_value.is_not(None))
+    return session.scalar(values.limit(1)) is not None
+
+
 def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
     """End a running study in which nothing is active, and free what its policy does not keep.
 
     It is completed; if it has failed trials and nothing was ever measured, it has failed.
     """
-    failure = _last_failure(session, study) if study.best_value is None else None
+    failure = None if measured(session, study) else _last_failure(session, study)
     if failure is not None:
         reason = (
             f"{reason}, and nothing was measured; the last trial to fail: {failure}. Mend the cause, then "

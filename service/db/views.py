@@ -81,6 +81,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             TrialRow.failure_kind,
             TrialRow.origin,
             TrialRow.points,
+            TrialRow.outcomes,
         )
         .where(TrialRow.study_id == study.id)
         .order_by(TrialRow.number)
@@ -109,6 +110,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 status=row.state,
                 steps=read[row.id].steps,
                 values=read[row.id].values,
+                outcomes=_finite(row.outcomes),
                 step=row.step,
                 first_target=row.first_target,
                 target=row.target_step,
@@ -123,6 +125,14 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
         sources=sources.read(session, spec),
         pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )
+
+
+def _finite(outcomes: dict[str, Any] | None) -> dict[str, float]:
+    """Stored outcomes as search has them: NaN for what is not finite."""
+    return {
+        name: math.nan if isinstance(value, str) else float(value)
+        for name, value in (outcomes or {}).items()
+    }
 
 
 def of_study(session: Session, key: str) -> tuple[int, StudyView]:

@@ -144,6 +144,7 @@ class _Trial:
     target: int
     status: TrialStatus = "queued"
     step: int = 0
+    seconds: float = 0.0
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     bests: list[float] = field(default_factory=list)
@@ -266,6 +267,7 @@ class _Study:
         self.now, _, trial = heapq.heappop(self.clock)
         due = self._next_step(trial)
         self.units += due - trial.step
+        trial.seconds += (due - trial.step) * self.seconds_per_unit(trial.params)
         trial.step, trial.view = due, None
         fidelity = self.frame.fidelity
         judgement = GO_ON
@@ -377,6 +379,7 @@ def _seen(trial: _Trial) -> TrialView:
             status=trial.status,
             steps=tuple(trial.steps),
             values=tuple(trial.values),
+            seconds=trial.seconds,
             step=trial.step,
             first_target=trial.first_target,
             target=trial.target,

@@ -65,11 +65,6 @@ class TrialView:
     """Strictly increasing."""
     values: tuple[float, ...] = ()
     """The metric at ``steps``."""
-    outcomes: Mapping[str, float] = field(default_factory=dict)
-    """The metrics that objectives and limits name, at its last measurement; NaN where not finite. Those
-    that were not measured there are missing."""
-    seconds: float = 0.0
-    """Time its training took so far, as measured by the workers."""
     step: int = 0
     """How far it has been trained."""
     first_target: int = 0
@@ -81,6 +76,12 @@ class TrialView:
     nothing at step 0."""
     failure: str | None = None
     origin: Literal["strategy", "enqueued", "imported"] = "strategy"
+    outcomes: Mapping[str, float] = field(default_factory=dict)
+    """The metrics that objectives and limits name, at its last measurement; NaN where not finite. Those
+    that were not measured there are missing."""
+    seconds: float = 0.0
+    """Time its training took so far, as the workers measured it; of a training that does not say, how long
+    its runs held their resources, once they have ended. 0: unknown."""
 
     @property
     def active(self) -> bool:

@@ -27,6 +27,8 @@ class _Trial:
     failure: str | None = None
     values: list[float] = field(default_factory=list)
     """After each epoch, from the first."""
+    epoch_seconds: tuple[float, ...] = ()
+    """Of a full training; empty: the engine is not told."""
     view: TrialView | None = None
     """What search sees; None after a change."""
 
@@ -38,6 +40,7 @@ class _Trial:
                 status=self.status,
                 steps=tuple(range(1, len(self.values) + 1)),
                 values=tuple(self.values),
+                seconds=sum(self.epoch_seconds[: len(self.values)]),
                 step=len(self.values),
                 first_target=self.first_target,
                 target=self.target,
@@ -48,13 +51,24 @@ class _Trial:
 
 
 class TrimtabEngine:
-    """One of our strategies, by name, with its default options."""
+    """One of our strategies, by name, with its default options.
+
+    It counts epochs, as the benchmark's budget does, unless it is ``timed``: then it is told the seconds
+    that trainings took.
+    """
 
     def __init__(
-        self, strategy: str, problem: Problem, workers: int, seed: int, sources: tuple[Source, ...] = ()
+        self,
+        strategy: str,
+        problem: Problem,
+        workers: int,
+        seed: int,
+        sources: tuple[Source, ...] = (),
+        timed: bool = False,
     ) -> None:
         """Raises :class:`~search.errors.SearchError` if there is no such strategy."""
         self.sources = sources
+        self.curve = problem.curve if timed else None
         self.space = SearchSpace.from_json(problem.space)
         self.fidelity = Fidelity(1, problem.max_epochs, 1, "epochs")
         create(strategy, {}, self.space, self.fidelity)
@@ -97,6 +111,8 @@ class TrimtabEngine:
         if isinstance(decision, Launch):
             params = {name: v for name, v in decision.params.items() if isinstance(v, int | float)}
             trial = _Trial(len(self.trials) + 1, params, decision.target, decision.target)
+            if self.curve is not None:
+                trial.epoch_seconds = self.curve(params).seconds
             self.trials.append(trial)
         else:
             trial = self.trials[decision.trial - 1]

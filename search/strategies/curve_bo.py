@@ -3,7 +3,8 @@
 A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end,
 trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial
 trained on for one of several stretches, or one of a thousand new configurations trained for one of several
-first stretches. A move's worth is what it may gain, divided by the steps it costs:
+first stretches. A move's worth is what it may gain, divided by what it costs: steps, times the seconds
+that a step is predicted to take, where configurations differ in them (:mod:`search.surrogates.cost`):
 
 - what it may teach: the expected improvement of the configuration's *predicted end* over the best predicted
   end of all others, once the stretch has been seen (the knowledge gradient of one arm; Frazier, Powell,
@@ -41,6 +42,7 @@ from search.space import ParamValue
 from search.strategies.common import launches_left, why_done
 from search.strategies.explorers import Explorers
 from search.strategies.moves import near, spread
+from search.surrogates.cost import Costs
 from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
 from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
@@ -78,7 +80,7 @@ class Move:
     """A way to use a slot, and what the model says of it."""
 
     worth: float
-    """Logarithm of the expected gain per step."""
+    """Logarithm of the expected gain per step, or per predicted second."""
     target: int
     trial: int | None
     """Place of the trial to go on with, or None for a new one."""
@@ -89,6 +91,8 @@ class Move:
     sd: float
     chance: float
     """That the end is better than the best measurement so far."""
+    seconds: float | None
+    """It is predicted to take; None before any training was timed."""
     forced: str = ""
     """Why it is made whatever its worth."""
 
@@ -129,6 +133,7 @@ class _Round:
         self.exhausted = view.space.cardinality is not None and len(self.seen) >= view.space.cardinality
         self.features = self.columns.encode([trial.params for trial in view.trials])
         """A row for each trial, then for each launch of this answer."""
+        self.costs = Costs.of(view.trials, self.features)
         self.bests = np.array([best_loss(view, trial) for trial in view.trials])
         self.reached = np.array([max(t.step, t.target if t.active else 0) for t in view.trials], dtype=int)
         """How far each trial will be trained, once what is under way has ended."""
@@ -150,7 +155,11 @@ class _Round:
         self.hyperparameters = fit(told, rng)
         self.model = CurveGP(told, self.hyperparameters)
         self.best = float(self.scale.scale(self.bests.min())) / self.spread
-        self.diagnostics: dict[str, Any] = {**report(self.model), "explorers_share": round(self.share, 3)}
+        self.diagnostics: dict[str, Any] = {
+            **report(self.model),
+            "explorers_share": round(self.share, 3),
+            "costs": self.costs.report(),
+        }
         if view.sources:
             ends = self._outlook(list(range(len(view.trials)))).mean
             self.diagnostics["sources"] = self.columns.agreement(self.features, ends)
@@ -244,6 +253,7 @@ class _Round:
             rivals = np.where(np.array(places) == leader, everyone.mean[second], everyone.mean[leader])
             steps = np.array([self.view.trials[i].step for i in places], dtype=np.float64)
             worth = self._worth(self._outlook(places), steps, targets, rivals)
+            worth = worth - self._dearer(self.features[places])
             top = int(np.argmax(worth))
             if best is None or worth[top] > best.worth:
                 best = self._continuing(everyone, places[top], int(targets[top]), float(worth[top]))
@@ -271,7 +281,7 @@ class _Round:
             )
             none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
             worths = np.stack([self._worth(outlook, none, np.full(len(pool), t), rivals) for t in targets])
-            worth = worths.max(axis=0) + feasible
+            worth = worths.max(axis=0) + feasible - self._dearer(features)
             believed = weight(len(self.view.trials)) * log_prior_of(self.space, pool)
             ranked = np.argsort(-(worth + believed), kind="stable")
             if scales:
@@ -295,6 +305,10 @@ class _Round:
         teaches = log_expected_improvement(outlook.mean, np.maximum(taught, 1e-9), rivals)
         brings = log_expected_improvement(mean, sd, self.best)
         return np.logaddexp(teaches, brings) - np.log(targets - steps)
+
+    def _dearer(self, features: Array) -> Array:
+        """Logarithm of predicted seconds per step, shape (m,); 0 where all cost the same."""
+        return np.zeros(len(features)) if self.costs.same else self.costs.log_rate(features)
 
     def _params(self, place: int) -> Mapping[str, ParamValue]:
         if place < len(self.view.trials):
@@ -322,7 +336,11 @@ class _Round:
         mean, sd = outlook.mean[row : row + 1], outlook.sd[row : row + 1]
         chance = probability_of_improvement(mean, sd, self.best)
         said = float(mean[0]), float(sd[0]), float(chance[0])
-        return Move(worth, target, trial, params, step, *said, forced)
+        seconds = None
+        if self.costs.known:
+            log_rate = float(self.costs.log_rate(self.columns.encode([params]))[0])
+            seconds = (target - step) * math.exp(log_rate)
+        return Move(worth, target, trial, params, step, *said, seconds, forced)
 
     def _make(self, move: Move) -> None:
         """Turn the move into a decision, and let the model believe in its outcome."""
@@ -365,6 +383,8 @@ class _Round:
             f"{_percent(move.chance)} chance to beat the best so far, {best:.4g}; "
             f"{move.target - move.step} {self.fidelity.unit} more"
         )
+        if move.seconds is not None:
+            words += f", about {move.seconds:.3g} s"
         return f"{move.forced}: {words}" if move.forced else words
 
 

@@ -59,3 +59,10 @@ def why_done(view: StudyView, target: int, exhausted: bool) -> str:
     if view.budget.trials is not None and view.budget.trials <= 0:
         return "the budget of trials is spent"
     return f"{view.budget.fidelity} {view.fidelity.unit} are left of the budget, a new trial needs {target}"
+
+
+def percent(chance: float) -> str:
+    """A probability as people read it."""
+    if chance < 0.01:
+        return "under 1 %"
+    return "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"

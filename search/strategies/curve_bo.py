@@ -39,7 +39,7 @@ from search.beliefs import log_prior_of, weight
 from search.decision import Answer, Continue, Decision, Finish, Launch
 from search.sampling import fresh, tried
 from search.space import ParamValue
-from search.strategies.common import launches_left, why_done
+from search.strategies.common import launches_left, percent, why_done
 from search.strategies.explorers import Explorers
 from search.strategies.moves import near, spread
 from search.surrogates.cost import Costs
@@ -380,15 +380,9 @@ class _Round:
         best = sign * float(self.bests.min())
         words = (
             f"predicted to end at {mid:.4g} (90 %: {low:.4g} to {high:.4g}), "
-            f"{_percent(move.chance)} chance to beat the best so far, {best:.4g}; "
+            f"{percent(move.chance)} chance to beat the best so far, {best:.4g}; "
             f"{move.target - move.step} {self.fidelity.unit} more"
         )
         if move.seconds is not None:
             words += f", about {move.seconds:.3g} s"
         return f"{move.forced}: {words}" if move.forced else words
-
-
-def _percent(chance: float) -> str:
-    if chance < 0.01:
-        return "under 1 %"
-    return "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"

@@ -1,7 +1,7 @@
 """``python -m bench [overhead|reports|big_study|latency|idle ...]``: run benchmarks and print their tables.
 
-``python -m bench search``, ``stopping`` and ``transfer`` take long and have options
-of their own (``--help``): they run only if they are named.
+``python -m bench search``, ``stopping``, ``transfer``, ``mixtures`` and ``seconds`` take long and have
+options of their own (``--help``): they run only if they are named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from rich.console import Console  # noqa: E402
 
-from bench import big_study, idle, latency, overhead, reports, stopping, transfer  # noqa: E402
+from bench import (  # noqa: E402
+    big_study,
+    idle,
+    latency,
+    mixtures,
+    overhead,
+    reports,
+    seconds,
+    stopping,
+    transfer,
+)
 from bench.search import command as search  # noqa: E402
 
 BENCHMARKS = ("overhead", "reports", "big_study", "latency", "idle")
@@ -33,9 +43,13 @@ def main(names: list[str]) -> int:
         return stopping.main(names[1:], console)
     if names[:1] == ["transfer"]:
         return transfer.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["mixtures"]:
+        return mixtures.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["seconds"]:
+        return seconds.main(names[1:], Console(width=max(console.width, 150)))
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        named = (*BENCHMARKS, "search", "stopping", "transfer")
+        named = (*BENCHMARKS, "search", "stopping", "transfer", "mixtures", "seconds")
         console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(named)}")
         return 2
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")

@@ -2,17 +2,20 @@
 
 ``python -m bench seconds --seeds 1``
 
-The same studies twice, one worker: once the strategy is told how long each training took, once not. Regret is
-read on the virtual clock, in units of the mean time of an epoch over the space (1,000 random configurations).
+The same studies twice, one worker: once the strategy is told how long each training took, once not.
+Regret is read on the virtual clock, in units of the mean time of an epoch over the space (1,000 random
+configurations).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import zlib
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -24,9 +27,7 @@ from bench.search.problems import NoDataError, Problem, problems
 from bench.search.results import mean_and_error
 from search.space import SearchSpace
 
-import json
-
-UNITS = (50, 100, 250)
+UNITS = (100, 250, 500)
 """Times at which regret is read, in mean epochs."""
 KINDS = ("epochs", "seconds")
 """What the strategy counts."""
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
     return 0
 
 
-def study(problem: Problem, kind: str, seed: int) -> dict[str, object]:
+def study(problem: Problem, kind: str, seed: int) -> dict[str, Any]:
     """Regrets at the times of ``UNITS``, and the epochs that were trained by the last one."""
     own = int(np.random.SeedSequence([seed, zlib.crc32(problem.name.encode())]).generate_state(1)[0] >> 1)
     engine = TrimtabEngine("curve-bo", problem, 1, own, timed=kind == "seconds")
@@ -95,7 +96,7 @@ def mean_epoch(problem: Problem) -> float:
     return float(np.mean([sum(curve.seconds) / len(curve.seconds) for curve in curves]))
 
 
-def table(rows: Sequence[dict[str, object]]) -> Table:
+def table(rows: Sequence[dict[str, Any]]) -> Table:
     """Mean regret by what was counted, on the studies that were run both ways."""
     both = {(row["problem"], row["seed"]) for row in rows if row["kind"] == "epochs"} & {
         (row["problem"], row["seed"]) for row in rows if row["kind"] == "seconds"
@@ -109,11 +110,10 @@ def table(rows: Sequence[dict[str, object]]) -> Table:
         for at in UNITS:
             mean, error, _ = mean_and_error([_regret(row, at) for row in own])
             cells.append(f"{mean:.4f} ± {error:.4f}")
-        counts = [f"{np.mean([float(str(row[name])) for row in own]):.0f}" for name in ("epochs", "trials")]
+        counts = [f"{np.mean([row[name] for row in own]):.0f}" for name in ("epochs", "trials")]
         printed.add_row(kind, *cells, *counts)
     return printed
 
 
-def _regret(row: dict[str, object], at: int) -> float:
-    regrets = {int(key): float(value) for key, value in dict(row["regrets"]).items()}  # type: ignore[call-overload]
-    return regrets[at]
+def _regret(row: dict[str, Any], at: int) -> float:
+    return {int(key): float(value) for key, value in row["regrets"].items()}[at]

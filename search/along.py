@@ -6,7 +6,6 @@ configuration is sought there, and trials at lower values (proxies) are cheaper 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ import numpy as np
 from search.domains import Choice, ParamValue, Real, RealGrid, Whole, identity
 from search.errors import Mistake, SearchError, did_you_mean, pointer
 from search.space import SearchSpace
-from search.table import Array, Mask, Table, code
+from search.table import Mask, Table, code
 
 OPTION = "along"
 _LISTED = 6
@@ -122,10 +121,6 @@ class Along:
         codes = table.codes.copy()
         codes[:, self.space.layout.columns[self.name]] = code(self.domain, value)
         return self.space.rules.legal(Table(codes, table.active))
-
-    def log_costs(self, values: list[ParamValue]) -> Array:
-        """Logarithms of :meth:`expected_cost`."""
-        return np.array([math.log(self.expected_cost(value)) for value in values])
 
 
 def _positive(value: ParamValue) -> bool:

@@ -252,8 +252,8 @@ class _Round:
                 continue
             rivals = np.where(np.array(places) == leader, everyone.mean[second], everyone.mean[leader])
             steps = np.array([self.view.trials[i].step for i in places], dtype=np.float64)
-            worth = self._worth(self._outlook(places), steps, targets, rivals)
-            worth = worth - self._dearer(self.features[places])
+            rates = self.costs.log_rate(self.features[places])
+            worth = self._worth(self._outlook(places), steps, targets, rivals, rates)
             top = int(np.argmax(worth))
             if best is None or worth[top] > best.worth:
                 best = self._continuing(everyone, places[top], int(targets[top]), float(worth[top]))
@@ -280,8 +280,11 @@ class _Round:
                 self.view, self.features[: len(self.view.trials)], self.hyperparameters.lengths, features
             )
             none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
-            worths = np.stack([self._worth(outlook, none, np.full(len(pool), t), rivals) for t in targets])
-            worth = worths.max(axis=0) + feasible - self._dearer(features)
+            rates = self.costs.log_rate(features)
+            worths = np.stack(
+                [self._worth(outlook, none, np.full(len(pool), t), rivals, rates) for t in targets]
+            )
+            worth = worths.max(axis=0) + feasible
             believed = weight(len(self.view.trials)) * log_prior_of(self.space, pool)
             ranked = np.argsort(-(worth + believed), kind="stable")
             if scales:
@@ -298,17 +301,21 @@ class _Round:
             return None
         return self._untried(anywhere, targets[0], "what the model would try has been tried")
 
-    def _worth(self, outlook: Outlook, steps: Array, targets: Array, rivals: Array) -> Array:
-        """Logarithm of the expected gain per step of training to ``targets``; each of shape (m,)."""
+    def _worth(
+        self, outlook: Outlook, steps: Array, targets: Array, rivals: Array, log_rates: Array
+    ) -> Array:
+        """Logarithm of the expected gain per cost of training to ``targets``; each of shape (m,).
+
+        The cost is in seconds, at ``log_rates``, or in steps where all configurations cost the same.
+        """
         mean, sd, shared = outlook.at(self.progress(targets))
         taught = np.abs(shared) / np.sqrt(sd**2 + self.model.noise)
         teaches = log_expected_improvement(outlook.mean, np.maximum(taught, 1e-9), rivals)
         brings = log_expected_improvement(mean, sd, self.best)
-        return np.logaddexp(teaches, brings) - np.log(targets - steps)
-
-    def _dearer(self, features: Array) -> Array:
-        """Logarithm of predicted seconds per step, shape (m,); 0 where all cost the same."""
-        return np.zeros(len(features)) if self.costs.same else self.costs.log_rate(features)
+        gain = np.logaddexp(teaches, brings)
+        if self.costs.same:
+            return gain - np.log(targets - steps)
+        return gain - self.costs.log_seconds(log_rates, steps, targets)
 
     def _params(self, place: int) -> Mapping[str, ParamValue]:
         if place < len(self.view.trials):
@@ -338,8 +345,9 @@ class _Round:
         said = float(mean[0]), float(sd[0]), float(chance[0])
         seconds = None
         if self.costs.known:
-            log_rate = float(self.costs.log_rate(self.columns.encode([params]))[0])
-            seconds = (target - step) * math.exp(log_rate)
+            rates = self.costs.log_rate(self.columns.encode([params]))
+            (log,) = self.costs.log_seconds(rates, np.array([float(step)]), np.array([float(target)]))
+            seconds = math.exp(float(log))
         return Move(worth, target, trial, params, step, *said, seconds, forced)
 
     def _make(self, move: Move) -> None:

@@ -127,16 +127,13 @@ class _Round:
         """Of each trial, then of each launch."""
         self.features = self.columns.encode(self.params)
         trials = view.trials
-        self.costs = Costs.of(
-            trials,
-            self._with_value(
-                self.features[self.owners[: len(trials)]], [t.params[along.name] for t in trials]
-            ),
-            along.log_costs([t.params[along.name] for t in trials]),
-        )
+        self.progress = np.array([along.progress(params[along.name]) for params in started])
+        self.trained = _with_place(self.features[self.owners[: len(trials)]], self.progress[: len(trials)])
+        """Of each trial, the parameter among them: what costs and failures depend on."""
+        expected = np.log([along.expected_cost(trial.params[along.name]) for trial in trials])
+        self.costs = Costs.of(trials, self.trained, expected)
         losses = np.array([best_loss(view, t) for t in trials])
         told = [i for i, t in enumerate(trials) if not t.active and math.isfinite(losses[i])]
-        self.progress = np.array([along.progress(params[along.name]) for params in started])
         self.slope = _trend(self.progress[told], losses[told])
         rest = self._rest(losses[told], self.progress[told])
         self.scale = LossScale.of(rest.tolist(), rest.tolist())
@@ -188,14 +185,10 @@ class _Round:
         """A loss at the target as the model knows it."""
         return float(self.scale.scale(np.array([loss]))[0]) / self.spread
 
-    def _with_value(self, features: Array, values: Sequence[ParamValue]) -> Array:
-        """Features with a column for the parameter: what costs and failures depend on."""
-        return np.column_stack([features, [self.along.progress(value) for value in values]])
-
     def _log_costs(self, features: Array, value: ParamValue) -> Array:
         """Logarithm of seconds per unit of training at a value, or of its share of one at the target."""
-        values = [value] * len(features)
-        return self.costs.log_rate(self._with_value(features, values), self.along.log_costs(values))
+        placed = _with_place(features, self.along.progress(value))
+        return self.costs.log_rate(placed) + math.log(self.along.expected_cost(value))
 
     def _spent(self, started: Sequence[Mapping[str, ParamValue]]) -> float:
         """What trainings since the last one at the target cost, in trainings at the target."""
@@ -295,10 +288,6 @@ class _Round:
         rivals = np.where(pool.owners == leader, everyone.mean[second], everyone.mean[leader])
         reached = np.full(len(self.params) + 1, -1.0)  # the last place is for what is new
         np.maximum.at(reached, self.owners, self.progress)
-        trials = self.view.trials
-        told = self._with_value(
-            self.features[self.owners[: len(trials)]], [t.params[self.along.name] for t in trials]
-        )
         lengths = np.append(self.hyperparameters.lengths, 1.0)
         worths = np.full((len(values), len(pool.features)), -np.inf)
         for row, value in enumerate(values):
@@ -310,8 +299,7 @@ class _Round:
             if value == self.along.target and self.best is not None:
                 bar = self._scaled(self.best[0])
                 worth = np.logaddexp(worth, log_expected_improvement(mean, sd, bar))
-            asked = self._with_value(pool.features, [value] * len(pool.features))
-            worth = worth + log_feasible(self.view, told, lengths, asked)
+            worth = worth + log_feasible(self.view, self.trained, lengths, _with_place(pool.features, at))
             worths[row] = np.where(may, worth - self._log_costs(pool.features, value), -np.inf)
         return worths
 
@@ -358,6 +346,11 @@ class _Round:
         if not self.along.counts(self.along.at(choice.params, choice.value)):
             words += f", {self._share(owner, choice.value):.2g} of the cost at {target}"
         return f"{choice.forced}: {words}" if choice.forced else words
+
+
+def _with_place(features: Array, progress: Array | float) -> Array:
+    """Features with a column for the parameter."""
+    return np.column_stack([features, np.broadcast_to(progress, len(features))])
 
 
 def _trend(progress: Array, losses: Array) -> float:

@@ -1,10 +1,11 @@
 """What training costs: seconds per unit of fidelity, by configuration.
 
-A Gaussian process (a linear kernel plus a smooth one) over the encoded features predicts the logarithm of
-seconds per unit, from what the workers measured. Its few settings are chosen by leave-one-out density. It
-is believed only if it foretells a good part of the differences between trials that it was not told of;
-else, and where trials differ by less than a tenth, *all configurations cost the same*: exactly, so that
-decisions which divide by the cost do not change for noise.
+The seconds of a training are taken for rate(configuration) units^power; a power below 1 stands for what
+starting takes. A Gaussian process (a linear kernel plus a smooth one) over the encoded features predicts
+the logarithm of the rate from what the workers measured. Its few settings, and the power, are chosen by
+leave-one-out density. It is believed only if it foretells a good part of the differences between trials
+that it was not told of; else, and where trials differ by less than a tenth, *all configurations cost the
+same*: exactly, so that decisions which divide by the cost do not change for noise.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _EXPLAINED = 0.25
 _SMOOTH, _LENGTHS, _NOISES = (0.3, 1.0), (0.7, 2.0), (0.1, 0.3, 0.8)
 """Amplitude and length-scale of the smooth rest, and standard deviation of the noise, that are compared; in
 units of the values' standard deviation and of the features."""
+_POWERS = (1.0, 0.85, 0.7, 0.55)
 _BEYOND = math.log(2)
 """Predictions stay within the values seen, and so much beyond on either side."""
 
@@ -43,9 +45,11 @@ class Costs:
 
     trials: int
     typical: float
-    """Mean logarithm of seconds per unit, over what was expected before; 0 if nothing was measured."""
+    """Mean logarithm of the rate over what was expected before; 0 if nothing was measured."""
     model: _Model | None = None
     """None: all configurations cost the same, but for what was expected before."""
+    power: float = 1.0
+    """Of the units trained."""
     explained: float = 0.0
     """Of the variance, leave-one-out."""
 
@@ -62,15 +66,19 @@ class Costs:
         told = np.array(timed, dtype=np.intp)
         if len(told) > _MOST:
             told = told[np.linspace(0, len(told) - 1, _MOST).astype(np.intp)]
-        rates = np.array([math.log(trials[i].seconds / trials[i].step) for i in told.tolist()])
-        if expected is not None:
-            rates = rates - expected[told]
-        typical, spread = float(rates.mean()), float(rates.std())
-        if len(told) < _FEW or spread < _ALIKE:
-            return cls(len(timed), typical)
-        model, explained = _fitted(features[told], (rates - typical) / spread, typical, spread)
-        believed = explained >= _EXPLAINED + 2 / len(told)
-        return cls(len(timed), typical, model if believed else None, explained)
+        steps = np.array([trials[i].step for i in told.tolist()], dtype=np.float64)
+        seconds = np.array([trials[i].seconds for i in told.tolist()])
+        logs = np.log(seconds) - (0.0 if expected is None else expected[told])
+        rates = logs - np.log(steps)
+        if len(told) < _FEW or rates.std() < _ALIKE:
+            return cls(len(timed), float(rates.mean()))
+        # Trainings of one length say nothing of the power.
+        powers = _POWERS if len(np.unique(steps)) > 1 else _POWERS[:1]
+        fits = [(power, *_fitted(features[told], logs - power * np.log(steps))) for power in powers]
+        power, model, _, explained = max(fits, key=lambda found: found[2])
+        if explained < _EXPLAINED + 2 / len(told):
+            return cls(len(timed), float(rates.mean()), explained=explained)
+        return cls(len(timed), model.centre, model, power, explained)
 
     @property
     def known(self) -> bool:
@@ -82,16 +90,21 @@ class Costs:
         """Whether all configurations cost the same, but for what was expected before."""
         return self.model is None
 
-    def log_rate(self, features: Array, expected: Array | None = None) -> Array:
-        """Logarithm of seconds per unit of fidelity, shape (m,); ``expected`` as in :meth:`of`."""
-        own = np.full(len(features), self.typical) if self.model is None else self.model.predict(features)
-        return own if expected is None else own + expected
+    def log_rate(self, features: Array) -> Array:
+        """Logarithm of the rate over what was expected before, shape (m,)."""
+        return np.full(len(features), self.typical) if self.model is None else self.model.predict(features)
+
+    def log_seconds(self, log_rates: Array, steps: Array, targets: Array) -> Array:
+        """Logarithm of the seconds from ``steps`` to ``targets``, all of shape (m,)."""
+        found: Array = log_rates + np.log(targets**self.power - steps**self.power)
+        return found
 
     def report(self) -> dict[str, Any]:
         """For diagnostics."""
         return {
             "timed_trials": self.trials,
-            "seconds_per_unit": round(math.exp(self.typical), 6) if self.known else None,
+            "rate": round(math.exp(self.typical), 6) if self.known else None,
+            "power": self.power,
             "same": self.same,
             "explained": round(self.explained, 3),
         }
@@ -124,8 +137,10 @@ def _kernel(first: Array, second: Array, smooth: float, length: float) -> Array:
     return found
 
 
-def _fitted(features: Array, values: Array, centre: float, spread: float) -> tuple[_Model, float]:
-    """The model of highest leave-one-out density, and the share of the variance that it foretells."""
+def _fitted(features: Array, rates: Array) -> tuple[_Model, float, float]:
+    """The model of highest leave-one-out log-density, that density, and the share of variance foretold."""
+    centre, spread = float(rates.mean()), max(float(rates.std()), 1e-9)
+    values = (rates - centre) / spread
     best: tuple[float, float, float, Array, float] | None = None
     alone = values * len(values) / (len(values) - 1)  # each value less the mean of all others
     for smooth, length in product(_SMOOTH, _LENGTHS):
@@ -141,7 +156,8 @@ def _fitted(features: Array, values: Array, centre: float, spread: float) -> tup
                 explained = 1 - float((errors**2).sum() / (alone**2).sum())
                 best = density, smooth, length, weights, explained
     assert best is not None
-    _, smooth, length, weights, explained = best
+    density, smooth, length, weights, explained = best
     beyond = _BEYOND / spread
     low, high = float(values.min()) - beyond, float(values.max()) + beyond
-    return _Model(features, weights, smooth, length, centre, spread, low, high), explained
+    model = _Model(features, weights, smooth, length, centre, spread, low, high)
+    return model, density - len(values) * math.log(spread), explained

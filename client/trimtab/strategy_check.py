@@ -18,6 +18,11 @@ from trimtab.explain import did_you_mean, enumerate_words, join, show
 from trimtab.wire.base import ParamValue
 from trimtab.wire.problems import FieldProblem
 
+ALONG = "along"
+"""The option that names the parameter which is a study's fidelity."""
+SIZES = ("float", "int", "ordered")
+"""Types of parameters that can be one."""
+
 
 class Option(BaseModel):
     """A number or a word that a strategy may be given."""
@@ -113,3 +118,33 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             yield FieldProblem(
                 pointer=pointer, message=f"{given} must be {known[given]}, not {show(value)}"
             )
+    if ALONG in known:
+        yield from _along(draft, name, draft.strategy.options.get(ALONG))
+
+
+def _along(draft: Draft, strategy: str, wanted: ParamValue | None) -> Iterator[FieldProblem]:
+    """Whether the parameter that is to be the fidelity can be one; the service knows the finer points."""
+    sized = [
+        name for name, parameter in draft.space.items() if parameter.type in SIZES and not parameter.when
+    ]
+    pointer = join(("strategy", "options", ALONG))
+    if wanted is None:
+        yield FieldProblem(
+            pointer=join(("strategy", "options")),
+            message=f"{strategy} needs the option {ALONG}: the parameter whose highest value counts",
+            suggestion=f"it may be {enumerate_words(sized)}"
+            if sized
+            else "add one, such as the model's size",
+        )
+    elif isinstance(wanted, str) and wanted not in draft.space:
+        yield FieldProblem(
+            pointer=pointer,
+            message=f"the space has no parameter {wanted}",
+            suggestion=did_you_mean(wanted, sized, "it may be"),
+        )
+    elif isinstance(wanted, str) and wanted not in sized:
+        yield FieldProblem(
+            pointer=pointer,
+            message=f"{wanted} has no highest value, or conditions",
+            suggestion="name a number or an ordered parameter, such as the model's size",
+        )

@@ -65,7 +65,7 @@ def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> N
 
     It is completed; if it has failed trials and nothing was ever measured, it has failed.
     """
-    failure = _last_failure(session, study) if study.best_value is None else None
+    failure = None if measured(session, study) else _last_failure(session, study)
     if failure is not None:
         reason = (
             f"{reason}, and nothing was measured; the last trial to fail: {failure}. Mend the cause, then "
@@ -75,6 +75,14 @@ def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> N
     move_study(study, state, reason, now)
     checkpoints.release(session, study, now)
     events.append(session, study, f"study.{state}", data={"reason": reason}, now=now)
+
+
+def measured(session: Session, study: StudyRow) -> bool:
+    """Whether any trial has a finite value, be it one that cannot be the study's best."""
+    if study.best_value is not None:
+        return True
+    any_value = (TrialRow.study_id == study.id, TrialRow.best_value.is_not(None))
+    return session.scalar(select(TrialRow.id).where(*any_value).limit(1)) is not None
 
 
 def _last_failure(session: Session, study: StudyRow) -> str | None:

@@ -29,7 +29,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.db import budget, checkpoints, events, facts, reports, runs
+from service.db import budget, checkpoints, completion, events, facts, reports, runs
 from service.db.models import AttemptRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import move, move_study
 from service.errors import InvalidError
@@ -272,7 +272,7 @@ def _give_up(session: Session, study: StudyRow, failure: Failure, now: datetime)
 
     Trials that failed before it was last resumed do not count: the operator has mended something.
     """
-    if study.best_value is not None or study.state != StudyState.RUNNING:
+    if study.state != StudyState.RUNNING or completion.measured(session, study):
         return
     ended = select(TrialRow.state).where(TrialRow.study_id == study.id)
     if study.active_since is not None:

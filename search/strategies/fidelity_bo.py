@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import theilslopes
 
 from search.acquisition import log_expected_improvement, probability_of_improvement
 from search.along import Along
@@ -41,7 +40,7 @@ from search.strategies.common import percent
 from search.strategies.moves import near, spread
 from search.surrogates.cost import Costs
 from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
-from search.surrogates.feasibility import log_feasible
+from search.surrogates.feasibility import failed, log_feasible
 from search.surrogates.history import Array, Indices, LossScale, Points, best_loss, most_telling
 from search.table import Table
 from search.threads import one_thread
@@ -50,6 +49,8 @@ from search.view import StudyView, TrialView
 _MODEL_POINTS = 300
 _LEAST_SPREAD = 0.3
 """As for ``curve-bo``."""
+_DIVERGED = 3.0
+"""The largest scaled loss that a training counts as which its configuration made fail."""
 _PATIENCE = 1.0
 """What may be spent below the target after each training there, in trainings at the target."""
 _SPREAD, _NEAR, _REFINED = 400, 200, 200
@@ -133,11 +134,14 @@ class _Round:
         expected = np.log([along.expected_cost(trial.params[along.name]) for trial in trials])
         self.costs = Costs.of(trials, self.trained, expected)
         losses = np.array([best_loss(view, t) for t in trials])
-        told = [i for i, t in enumerate(trials) if not t.active and math.isfinite(losses[i])]
+        told = [i for i, t in enumerate(trials) if not (t.active or failed(t)) and math.isfinite(losses[i])]
         self.slope = _trend(self.progress[told], losses[told])
         rest = self._rest(losses[told], self.progress[told])
         self.scale = LossScale.of(rest.tolist(), rest.tolist())
-        points = self._points(told, rest)
+        broken = [i for i, t in enumerate(trials) if failed(t)]
+        values = self.scale.scale(rest)
+        worst = min(float(values.max(initial=1.0)), _DIVERGED)
+        points = self._points([*told, *broken], np.append(values, np.full(len(broken), worst)))
         self.spread = max(float(points.values.std()), _LEAST_SPREAD)
         points = Points(points.features, points.progress, points.owner, points.values / self.spread)
         self.hyperparameters = fit(points, rng)
@@ -167,10 +171,10 @@ class _Round:
             self.params.append(lifted)
         return place
 
-    def _points(self, told: Sequence[int], rest: Array) -> Points:
-        """What there is to learn from, configuration by configuration."""
+    def _points(self, told: Sequence[int], values: Array) -> Points:
+        """What there is to learn from, configuration by configuration; ``values`` are those of ``told``."""
         owner = np.array([self.owners[i] for i in told], dtype=np.intp)
-        at, values = self.progress[list(told)], self.scale.scale(rest)
+        at = self.progress[list(told)]
         order = np.lexsort((at, owner))
         every = Points(self.features[owner], at, owner, values).take(order)
         best = np.full(len(self.params), np.inf)
@@ -222,9 +226,10 @@ class _Round:
         elif self.since >= _PATIENCE:
             forced = "it is time for one that counts"
         if forced:
-            # What has failed at the target must not be what everything waits for.
-            first = order[0]
-            if self._open(self.params[first], target):
+            # Where others like it have failed at the target, the best of the proxies is not recommended.
+            trains = self._log_feasible(self.features, 1.0) > math.log(0.5)
+            first = next((place for place in order if trains[place]), order[0])
+            if trains[first] and self._open(self.params[first], target):
                 mean, sd = float(everyone.mean[first]), float(everyone.sd[first])
                 return _Choice(self.params[first], target, mean, sd, f"{forced}, the best predicted")
         pool = self._pool(order)
@@ -249,6 +254,11 @@ class _Round:
                         params, value, mean, sd, f"{forced}, the most promising" if forced else ""
                     )
         return None
+
+    def _log_feasible(self, features: Array, progress: float) -> Array:
+        """Logarithm of the chance that each trains at a value of the parameter, shape (m,)."""
+        lengths = np.append(self.hyperparameters.lengths, 1.0)
+        return log_feasible(self.view, self.trained, lengths, _with_place(features, progress))
 
     def _open(self, params: Mapping[str, ParamValue], value: ParamValue) -> bool:
         """Whether the configuration is legal at a value, and was not tried there."""
@@ -288,7 +298,6 @@ class _Round:
         rivals = np.where(pool.owners == leader, everyone.mean[second], everyone.mean[leader])
         reached = np.full(len(self.params) + 1, -1.0)  # the last place is for what is new
         np.maximum.at(reached, self.owners, self.progress)
-        lengths = np.append(self.hyperparameters.lengths, 1.0)
         worths = np.full((len(values), len(pool.features)), -np.inf)
         for row, value in enumerate(values):
             at = self.along.progress(value)
@@ -299,7 +308,7 @@ class _Round:
             if value == self.along.target and self.best is not None:
                 bar = self._scaled(self.best[0])
                 worth = np.logaddexp(worth, log_expected_improvement(mean, sd, bar))
-            worth = worth + log_feasible(self.view, self.trained, lengths, _with_place(pool.features, at))
+            worth = worth + self._log_feasible(pool.features, at)
             worths[row] = np.where(may, worth - self._log_costs(pool.features, value), -np.inf)
         return worths
 
@@ -354,11 +363,15 @@ def _with_place(features: Array, progress: Array | float) -> Array:
 
 
 def _trend(progress: Array, losses: Array) -> float:
-    """By how much losses fall from the lowest value of the parameter to the target: a robust line's slope.
+    """How losses change from the lowest value of the parameter to the target: the median slope of all pairs
+    (Theil, Sen, 1968).
 
     It only has to bring losses at all values to one scale; what it leaves is the model's.
     """
-    if len(np.unique(progress)) < 2:
+    first, second = np.triu_indices(len(losses), 1)
+    apart = progress[second] - progress[first]
+    differ = apart != 0
+    if not differ.any():
         return 0.0
-    slope = float(theilslopes(np.clip(losses, -1e300, 1e300) / 4, progress)[0]) * 4
-    return slope if math.isfinite(slope) else 0.0
+    rise = np.clip(losses[second], -1e150, 1e150) - np.clip(losses[first], -1e150, 1e150)
+    return float(np.median(rise[differ] / apart[differ]))

@@ -51,6 +51,10 @@ _LEAST_SPREAD = 0.3
 """As for ``curve-bo``."""
 _DIVERGED = 3.0
 """The largest scaled loss that a training counts as which its configuration made fail."""
+_PLACE_LENGTH = 0.5
+"""Length-scale of the parameter for what fails: that small models train says little of the large one."""
+_TRAINS = 0.7
+"""Least chance to train at the target of what is recommended."""
 _PATIENCE = 1.0
 """What may be spent below the target after each training there, in trainings at the target."""
 _SPREAD, _NEAR, _REFINED = 400, 200, 200
@@ -227,7 +231,7 @@ class _Round:
             forced = "it is time for one that counts"
         if forced:
             # Where others like it have failed at the target, the best of the proxies is not recommended.
-            trains = self._log_feasible(self.features, 1.0) > math.log(0.5)
+            trains = self._log_feasible(self.features, 1.0) > math.log(_TRAINS)
             first = next((place for place in order if trains[place]), order[0])
             if trains[first] and self._open(self.params[first], target):
                 mean, sd = float(everyone.mean[first]), float(everyone.sd[first])
@@ -257,7 +261,7 @@ class _Round:
 
     def _log_feasible(self, features: Array, progress: float) -> Array:
         """Logarithm of the chance that each trains at a value of the parameter, shape (m,)."""
-        lengths = np.append(self.hyperparameters.lengths, 1.0)
+        lengths = np.append(self.hyperparameters.lengths, _PLACE_LENGTH)
         return log_feasible(self.view, self.trained, lengths, _with_place(features, progress))
 
     def _open(self, params: Mapping[str, ParamValue], value: ParamValue) -> bool:

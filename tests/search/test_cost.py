@@ -112,7 +112,7 @@ def test_curve_bo_prefers_what_trains_faster() -> None:
             space(PLANE),
             FIDELITY,
             flat,
-            Budget(fidelity=200),
+            Budget(fidelity=110),
             strategy="curve-bo",
             options={"initial_trials": 4},
             seconds_per_unit=lambda params: 3.0 ** int(params["depth"]) if timed else 1.0,

@@ -48,7 +48,7 @@ def _simulate(document: dict[str, Any] = SIZED, **wanted: Any) -> History:
         SearchSpace.from_json(document, wanted.pop("constraints", ())),
         FIDELITY,
         wanted.pop("curve", bowl),
-        wanted.pop("budget", Budget(seconds=5.0)),
+        wanted.pop("budget", Budget(seconds=4.0)),
         strategy="mf-bo",
         options=wanted.pop("options", OPTIONS),
         seconds_per_unit=wanted.pop("cost", share),
@@ -94,9 +94,9 @@ def test_only_trainings_at_the_target_are_the_best(history: History) -> None:
 
 
 def test_it_costs_less_than_training_at_the_target_only(history: History) -> None:
-    """Five trainings' worth: to find this at random takes some thirty."""
-    assert history.seconds <= 5.0
-    assert history.best_by_seconds(5.0) == history.best[-1].value
+    """Four trainings' worth: to find this at random takes some thirty."""
+    assert history.seconds <= 4.0
+    assert history.best_by_seconds(4.0) == history.best[-1].value
 
 
 def test_at_most_a_trainings_worth_is_spent_below_the_target_between_two_there(history: History) -> None:
@@ -137,7 +137,7 @@ def test_a_mixture_is_chosen_on_small_models() -> None:
         MIXTURE,
         curve=loss,
         cost=lambda params: float(params["million"]) / 1000,
-        budget=Budget(seconds=4.0),
+        budget=Budget(seconds=3.0),
         options={"along": "million"},
     )
     best = history.trials[history.best[-1].trial - 1]
@@ -178,7 +178,7 @@ def test_measured_seconds_replace_what_was_expected() -> None:
     """Proxies that cost nearly as much as the target are not worth their while."""
 
     def widths(cost: Any) -> list[int]:
-        return [int(t.params["width"]) for t in _simulate(cost=cost, budget=Budget(trials=14)).trials[4:]]
+        return [int(t.params["width"]) for t in _simulate(cost=cost, budget=Budget(trials=10)).trials[4:]]
 
     assert widths(lambda params: 50 + share(params)).count(1024) > widths(share).count(1024)
 
@@ -191,7 +191,9 @@ def test_what_fails_at_the_target_is_not_recommended_again_and_again() -> None:
             return math.nan
         return (float(params["x"]) - 0.7) ** 2
 
-    history = _simulate(curve=curve, budget=Budget(seconds=8.0))
+    history = _simulate(curve=curve, budget=Budget(seconds=4.6))
+    diverged = [trial for trial in history.trials if trial.status == "failed"]
+    assert 1 <= len(diverged) <= 2
     assert history.best
     assert history.best[-1].value < 0.15
 

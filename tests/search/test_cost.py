@@ -11,7 +11,6 @@ import pytest
 from search.decide import decide
 from search.decision import Continue, Launch
 from search.features import Features
-from search.simulator import Budget, simulate
 from search.strategies import curve_bo
 from search.surrogates.cost import Costs
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
@@ -101,28 +100,27 @@ def test_curve_bo_decides_as_without_seconds_where_all_cost_the_same() -> None:
 
 
 def test_curve_bo_prefers_what_trains_faster() -> None:
-    """All depths are equally good, but each costs twice the one before."""
+    """All depths are equally good; once each costs thrice the one before, once a third of it."""
+    flat = [
+        replace(trial, values=tuple(valley({**trial.params, "depth": 1}, step) for step in trial.steps))
+        for trial in _timed(20)
+    ]
 
-    def flat(params: object, step: int) -> float:
-        assert isinstance(params, dict)
-        return valley({**params, "depth": 1}, step)
+    def depth(trials: list[TrialView]) -> float:
+        """The mean of what the model starts, explorers left out."""
+        started = [
+            int(decision.params["depth"])
+            for seed in range(3)
+            for decision in decide(_study(trials), 4, seed).decisions
+            if isinstance(decision, Launch) and "explorer" not in decision.reason
+        ]
+        assert len(started) >= 3
+        return float(np.mean(started))
 
-    def depths(timed: bool) -> float:
-        history = simulate(
-            space(PLANE),
-            FIDELITY,
-            flat,
-            Budget(fidelity=110),
-            strategy="curve-bo",
-            options={"initial_trials": 4},
-            seconds_per_unit=lambda params: 3.0 ** int(params["depth"]) if timed else 1.0,
-            seed=1,
-        )
-        explorer = 1
-        mine = [t for t in history.trials if t.first_target != explorer]
-        return float(np.mean([int(trial.params["depth"]) for trial in mine]))
+    def costing(factor: float) -> list[TrialView]:
+        return [replace(t, seconds=30 * factor ** int(t.params["depth"]) * t.step) for t in flat]
 
-    assert depths(timed=True) < depths(timed=False) - 0.5
+    assert depth(costing(3.0)) < depth(costing(1 / 3)) - 1.0
 
 
 def test_budgets_in_steps_hold_whatever_steps_cost() -> None:

@@ -90,7 +90,7 @@ def test_it_opens_with_proxies_and_trains_what_it_recommends_at_the_target(histo
 def test_only_trainings_at_the_target_are_the_best(history: History) -> None:
     assert history.best
     assert all(history.trials[point.trial - 1].params["width"] == 1024 for point in history.best)
-    assert history.best[-1].value < 0.01
+    assert history.best[-1].value < 0.03
 
 
 def test_it_costs_less_than_training_at_the_target_only(history: History) -> None:

@@ -190,6 +190,17 @@ class Life:
             },
         )
         self.create("warm", warm_start={"studies": ["other0"]})
+        sizes = {
+            "lr": {"type": "float", "low": 0.001, "high": 1},
+            "width": {"type": "int", "low": 1, "high": 9},
+        }
+        self.create(
+            "sized",
+            trainer={"name": "external"},
+            space=sizes,
+            strategy={"name": "mf-bo", "options": {"along": "width"}},
+            enqueue=[{"params": {"lr": 0.1, "width": 1}}],
+        )
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
         self.create("hopeless", retries={"crash": 0}, enqueue=lrs[:6])
@@ -206,6 +217,7 @@ class Life:
         register = RegisterRequest(worker="w", incarnation="1")
         self.write(leases.register, register, self.now)
         self.write(leases.ask, "asked", AskRequest(), self.now)
+        self.report([self.write(leases.ask, "sized", AskRequest(), self.now).assignment], 1)
         work: dict[str, list[Assignment]] = {}
         for each in self.lease(16):
             work.setdefault(each.study, []).append(each)

@@ -199,6 +199,17 @@ class Life:
         ends = [{"step": 9, "metrics": {"loss": 1.0, "cost": 1.0 + i, "ms": 5.0}} for i in range(3)]
         found = ImportRequest.model_validate({"trials": [lrs[0] | {"curve": [end]} for end in ends]})
         self.write(imports.import_trials, "goals", found, self.now)
+        sizes = {
+            "lr": {"type": "float", "low": 0.001, "high": 1},
+            "width": {"type": "int", "low": 1, "high": 9},
+        }
+        self.create(
+            "sized",
+            trainer={"name": "external"},
+            space=sizes,
+            strategy={"name": "mf-bo", "options": {"along": "width"}},
+            enqueue=[{"params": {"lr": 0.1, "width": 1}}],
+        )
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
         limits = {"strategy": {"name": "random"}, "limits": goals["limits"]}
@@ -216,6 +227,7 @@ class Life:
         register = RegisterRequest(worker="w", incarnation="1")
         self.write(leases.register, register, self.now)
         self.write(leases.ask, "asked", AskRequest(), self.now)
+        self.report([self.write(leases.ask, "sized", AskRequest(), self.now).assignment], 1)
         work: dict[str, list[Assignment]] = {}
         for each in self.lease(17):
             work.setdefault(each.study, []).append(each)

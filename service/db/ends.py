@@ -227,7 +227,7 @@ def _well(
     now: datetime,
 ) -> None:
     """The trial is completed or paused; failed, if nothing was learned from it."""
-    missing = _unmeasured(session, study, trial)
+    missing = _unmeasured(session, study, trial, run, state)
     if missing:
         _fail(session, study, trial, run, Failure(kind=FailureKind.INVALID, message=missing), now)
         return
@@ -238,9 +238,15 @@ def _well(
         runs.end_trial(session, study, trial, state, reason=reason, now=now)
 
 
-def _unmeasured(session: Session, study: StudyRow, trial: TrialRow) -> str:
+def _unmeasured(session: Session, study: StudyRow, trial: TrialRow, run: RunRow, state: TrialState) -> str:
     """What a trial that ended well did not report though it should have; empty if nothing is missing."""
     if trial.first_value is None:
+        if state is TrialState.PAUSED:
+            return (
+                f"the metric {study.metric!r} was not reported up to step {run.target_step}, where the "
+                "trial was to pause and be compared: report it by then, or raise fidelity.min to the step "
+                "at which it first comes"
+            )
         return f"the metric {study.metric!r} was never reported, though the training ended well"
     spec = facts.of(session, study.key).spec
     needed = {limit.metric: "a limit" for limit in spec.limits}

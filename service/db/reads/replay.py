@@ -62,9 +62,8 @@ def answers(session: Session, key: str) -> Iterator[Answered]:
     """
     study = find_study(session, key)
     now = views.build(session, study)
-    numbers = dict(
-        session.execute(select(TrialRow.id, TrialRow.number).where(TrialRow.study_id == study.id)).tuples()
-    )
+    trial_rows = session.execute(select(TrialRow.id, TrialRow.number).where(TrialRow.study_id == study.id))
+    numbers = {row.id: row.number for row in trial_rows}
     rows = session.scalars(
         select(DecisionRow)
         .where(DecisionRow.study_id == study.id)

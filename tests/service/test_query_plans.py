@@ -38,6 +38,7 @@ from service.db import (
 )
 from service.db.engine import Database
 from service.db.models import Base
+from service.db.reads import replay
 from service.db.reads.trials import TrialSort
 from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 from tests.service.conftest import study_spec
@@ -278,6 +279,7 @@ class Life:
         self.read(views.of_study, "main")
         self.read(reads.stops, "main")
         self.read(reads.front, "goals", others=5)
+        self.read(lambda session: list(replay.answers(session, "main")))
         self.read(reads.curves, "main", max_points=10)
         self.read(reads.curves, "main", max_points=10, max_lines=4)
         for sort in get_args(TrialSort):

@@ -1,7 +1,8 @@
 """``python -m bench [overhead|reports|big_study|latency|idle ...]``: run benchmarks and print their tables.
 
-``python -m bench search``, ``analytic``, ``stopping``, ``surrogates``, ``transfer``, ``calibration`` and
-``thinning`` take long and have options of their own (``--help``): they run only if they are named.
+``python -m bench search``, ``analytic``, ``calibration``, ``mixtures``, ``seconds``, ``stopping``,
+``surrogates``, ``thinning`` and ``transfer`` take long and have options of their own (``--help``): they run
+only if they are named.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from bench import (  # noqa: E402
     calibration,
     idle,
     latency,
+    mixtures,
     overhead,
     reports,
+    seconds,
     stopping,
     surrogates,
     thinning,
@@ -53,9 +56,23 @@ def main(names: list[str]) -> int:
         return calibration.main(names[1:], Console(width=max(console.width, 130)))
     if names[:1] == ["thinning"]:
         return thinning.main(names[1:], console)
+    if names[:1] == ["mixtures"]:
+        return mixtures.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["seconds"]:
+        return seconds.main(names[1:], Console(width=max(console.width, 150)))
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        own = ("search", "analytic", "stopping", "surrogates", "transfer", "calibration", "thinning")
+        own = (
+            "search",
+            "analytic",
+            "calibration",
+            "mixtures",
+            "seconds",
+            "stopping",
+            "surrogates",
+            "thinning",
+            "transfer",
+        )
         named = (*BENCHMARKS, *own)
         console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(named)}")
         return 2

@@ -30,9 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from search.along import OPTION
 from search.domains import Choice, Domain, Fixed, ParamValue, Real, RealGrid, Whole
 from search.parameters import Parameter
-from search.space import SearchSpace
 from search.view import StudyView, TrialView
 
 FIRST_RESULTS = 40
@@ -134,7 +134,7 @@ def prune(view: StudyView, rng: np.random.Generator) -> Pruning:
     frozen: dict[str, ParamValue] = {}
     reasons: dict[str, str] = {}
     for name in index:
-        why_not = _untouchable(view.space, name)
+        why_not = _untouchable(view, name)
         if why_not:
             reasons[name] = f"left as it is: {why_not}"
             continue
@@ -214,8 +214,11 @@ def _with_frozen(trial: TrialView, frozen: Mapping[str, ParamValue]) -> TrialVie
     return replace(trial, params={**trial.params, **changed}) if changed else trial
 
 
-def _untouchable(space: SearchSpace, name: str) -> str:
+def _untouchable(view: StudyView, name: str) -> str:
     """Why a parameter cannot be pruned; empty if it can."""
+    space = view.space
+    if name == view.options.get(OPTION):
+        return "it is the study's fidelity"
     if any(name in simplex.shares for simplex in space.simplexes):
         return "a share of a simplex"
     if any(name == parent for p in space.parameters for parent, _ in p.when):

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from search.along import Along
 from search.decide import decide
 from search.decision import Continue, Decision, Launch, Stop
 from search.features import Features
@@ -144,6 +145,7 @@ class _Trial:
     target: int
     status: TrialStatus = "queued"
     step: int = 0
+    seconds: float = 0.0
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     bests: list[float] = field(default_factory=list)
@@ -178,6 +180,7 @@ class _Study:
         self.seconds_per_unit = seconds_per_unit
         self.predicted = next((rule for rule in rules if isinstance(rule, Predicted)), None)
         self.features = Features.of(view.space)
+        self.along = Along.read(view.options, view.space)
         self.predictor: Predictor | None = None
         self.learned_from = 0
         """Finished trials when the predictor was last fitted."""
@@ -266,6 +269,7 @@ class _Study:
         self.now, _, trial = heapq.heappop(self.clock)
         due = self._next_step(trial)
         self.units += due - trial.step
+        trial.seconds += (due - trial.step) * self.seconds_per_unit(trial.params)
         trial.step, trial.view = due, None
         fidelity = self.frame.fidelity
         judgement = GO_ON
@@ -307,7 +311,8 @@ class _Study:
             trial.counted, trial.since_best = value, 0
         else:
             trial.since_best += 1
-        if improves(value, self.best[-1].value if self.best else None, maximize):
+        counts = self.along is None or self.along.counts(trial.params)
+        if counts and improves(value, self.best[-1].value if self.best else None, maximize):
             self.best.append(Improvement(self.now, self.units, value, trial.number, trial.step))
         point = Point(trial.step, value, best, trial.values[0], trial.since_best)
         return judge(self.rules, point, maximize, lambda: self._peers(trial), lambda: self._forecast(trial))
@@ -323,7 +328,7 @@ class _Study:
             encoded = self.features.encode([other.params for other in finished])
             curves = Curves(encoded, table[:, :, 0], table[:, :, 1])
             self.predictor = Predictor.fit(curves, self.frame.fidelity, self.frame.maximize, self.predicted)
-        if self.predictor is None:
+        if self.predictor is None or not self.best:
             return None
         (features,) = self.features.encode([trial.params])
         return self.predictor.forecast(features, _points(trial), trial.step, self.best[-1].value)
@@ -377,6 +382,7 @@ def _seen(trial: _Trial) -> TrialView:
             status=trial.status,
             steps=tuple(trial.steps),
             values=tuple(trial.values),
+            seconds=trial.seconds,
             step=trial.step,
             first_target=trial.first_target,
             target=trial.target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from search import strategies
+from search.along import OPTION
 from search.emptiness import why_empty
 from search.errors import Mistake, SearchError
 from search.space import SearchSpace
@@ -11,7 +12,7 @@ from search.view import Fidelity, Limit, Objective, StudyView
 from service.errors import InvalidError
 from trimtab.wire import linear
 from trimtab.wire.problems import FieldProblem
-from trimtab.wire.study import Direction, StudySpec
+from trimtab.wire.study import Direction, MedianRule, PredictedRule, StudySpec
 
 
 def space(spec: StudySpec) -> SearchSpace:
@@ -71,6 +72,22 @@ def view_parts(spec: StudySpec) -> StudyView:
     )
 
 
+def _uneven(spec: StudySpec) -> list[Mistake]:
+    """Stopping rules that would hold the curves of unequal trainings against each other."""
+    if OPTION not in spec.strategy.options:
+        return []
+    return [
+        Mistake(
+            f"/stopping/{index}",
+            f"the {rule.rule} rule compares curves, and trials at different values of "
+            f"{spec.strategy.options[OPTION]} cannot be compared",
+            "leave it out; rules of one curve, such as divergence and patience, may stay",
+        )
+        for index, rule in enumerate(spec.stopping)
+        if isinstance(rule, MedianRule | PredictedRule)
+    ]
+
+
 def check(spec: StudySpec) -> None:
     """Raise :class:`InvalidError` naming every field that search cannot do, all at once."""
     mistakes: list[Mistake] = []
@@ -84,6 +101,7 @@ def check(spec: StudySpec) -> None:
             strategies.create(spec.strategy.name, spec.strategy.options, searched, fidelity(spec))
         except SearchError as error:
             mistakes += error.mistakes
+        mistakes += _uneven(spec)
         for index, queued in enumerate(spec.enqueue):
             mistakes += (
                 Mistake(f"/enqueue/{index}/params{m.pointer}", m.message, m.suggestion)

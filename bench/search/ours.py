@@ -28,6 +28,8 @@ class _Trial:
     failure: str | None = None
     values: list[float] = field(default_factory=list)
     """After each epoch, from the first."""
+    epoch_seconds: tuple[float, ...] = ()
+    """Of a full training; empty: the engine is not told."""
     view: TrialView | None = None
     """What search sees; None after a change."""
 
@@ -39,6 +41,7 @@ class _Trial:
                 status=self.status,
                 steps=tuple(range(1, len(self.values) + 1)),
                 values=tuple(self.values),
+                seconds=sum(self.epoch_seconds[: len(self.values)]),
                 step=len(self.values),
                 first_target=self.first_target,
                 target=self.target,
@@ -62,13 +65,24 @@ def variant(name: str) -> tuple[str, dict[str, ParamValue]]:
 
 
 class TrimtabEngine:
-    """One of our strategies, by name, with its default options or those of :func:`variant`."""
+    """One of our strategies, by name, with its default options or those of :func:`variant`.
+
+    It counts epochs, as the benchmark's budget does, unless it is ``timed``: then it is told the seconds
+    that trainings took.
+    """
 
     def __init__(
-        self, strategy: str, problem: Problem, workers: int, seed: int, sources: tuple[Source, ...] = ()
+        self,
+        strategy: str,
+        problem: Problem,
+        workers: int,
+        seed: int,
+        sources: tuple[Source, ...] = (),
+        timed: bool = False,
     ) -> None:
         """Raises :class:`~search.errors.SearchError` if there is no such strategy."""
         self.sources = sources
+        self.curve = problem.curve if timed else None
         self.space = SearchSpace.from_json(problem.space)
         self.fidelity = Fidelity(1, problem.max_epochs, 1, "epochs")
         self.strategy, self.options = variant(strategy)
@@ -112,6 +126,8 @@ class TrimtabEngine:
         if isinstance(decision, Launch):
             params = {name: v for name, v in decision.params.items() if isinstance(v, int | float)}
             trial = _Trial(len(self.trials) + 1, params, decision.target, decision.target)
+            if self.curve is not None:
+                trial.epoch_seconds = self.curve(params).seconds
             self.trials.append(trial)
         else:
             trial = self.trials[decision.trial - 1]

@@ -19,6 +19,11 @@ from trimtab.wire.base import ParamValue
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StrategySpec
 
+ALONG = "along"
+"""The option that names the parameter which is a study's fidelity."""
+SIZES = ("float", "int", "ordered")
+"""Types of parameters that can be one."""
+
 
 class Option(BaseModel):
     """A number or a word that a strategy may be given."""
@@ -117,6 +122,8 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             yield FieldProblem(
                 pointer=pointer, message=f"{given} must be {known[given]}, not {show(value)}"
             )
+    if ALONG in known:
+        yield from _along(draft, name, draft.strategy.options.get(ALONG))
 
 
 def _outcomes(draft: Draft, strategy: StrategySpec, entry: StrategyEntry) -> Iterator[FieldProblem]:
@@ -134,3 +141,31 @@ def _outcomes(draft: Draft, strategy: StrategySpec, entry: StrategyEntry) -> Ite
         f"{' and '.join(words[field] for field in fields)}",
         suggestion=f"say strategy: {{name: ...}} with {enumerate_words(able)}",
     )
+
+
+def _along(draft: Draft, strategy: str, wanted: ParamValue | None) -> Iterator[FieldProblem]:
+    """Whether the parameter that is to be the fidelity can be one; the service knows the finer points."""
+    sized = [
+        name for name, parameter in draft.space.items() if parameter.type in SIZES and not parameter.when
+    ]
+    pointer = join(("strategy", "options", ALONG))
+    if wanted is None:
+        yield FieldProblem(
+            pointer=join(("strategy", "options")),
+            message=f"{strategy} needs the option {ALONG}: the parameter whose highest value counts",
+            suggestion=f"it may be {enumerate_words(sized)}"
+            if sized
+            else "add one, such as the model's size",
+        )
+    elif isinstance(wanted, str) and wanted not in draft.space:
+        yield FieldProblem(
+            pointer=pointer,
+            message=f"the space has no parameter {wanted}",
+            suggestion=did_you_mean(wanted, sized, "it may be"),
+        )
+    elif isinstance(wanted, str) and wanted not in sized:
+        yield FieldProblem(
+            pointer=pointer,
+            message=f"{wanted} has no highest value, or conditions",
+            suggestion="name a number or an ordered parameter, such as the model's size",
+        )

@@ -16,6 +16,7 @@ from search.strategies.bohb import Bohb
 from search.strategies.cmaes import CmaEs
 from search.strategies.freeze_thaw import CurveBO
 from search.strategies.hyperband import Hyperband
+from search.strategies.mf_bo import MultiFidelityBO
 from search.strategies.quasirandom import Random, Sobol
 from search.strategies.tpe import Tpe
 from search.view import Fidelity
@@ -28,6 +29,7 @@ _ALL: tuple[type[Strategy], ...] = (
     CmaEs,
     CurveBO,
     Hyperband,
+    MultiFidelityBO,
     Random,
     Sobol,
     Tpe,

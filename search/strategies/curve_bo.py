@@ -3,7 +3,8 @@
 A model of all curves (a surrogate, of :mod:`search.surrogates`) predicts where each configuration will end,
 trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial
 trained on for one of several stretches, or one of a thousand new configurations trained for one of several
-first stretches. A move's worth is what it may gain, divided by the steps it costs:
+first stretches. A move's worth is what it may gain, divided by what it costs: steps, times the seconds
+that a step is predicted to take, where configurations differ in them (:mod:`search.surrogates.cost`):
 
 - what it may teach: the expected improvement of the configuration's *predicted end* over the best predicted
   end of all others, once the stretch has been seen (the knowledge gradient of one arm; Frazier, Powell,
@@ -44,6 +45,7 @@ from search.strategies.moves import near, spread
 from search.strategies.telling import Prediction, Teller
 from search.surrogates.base import Outlook
 from search.surrogates.calibration import Calibration
+from search.surrogates.cost import Costs
 from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
     Array,
@@ -82,13 +84,15 @@ class Move:
     """A way to use a slot, and what the model says of it."""
 
     worth: float
-    """Logarithm of the expected gain per step."""
+    """Logarithm of the expected gain per step, or per predicted second."""
     target: int
     trial: int | None
     """Place of the trial to go on with, or None for a new one."""
     params: Mapping[str, ParamValue]
     step: int
     prediction: Prediction
+    seconds: float | None
+    """It is predicted to take; None before any training was timed."""
     forced: str = ""
     """Why it is made whatever its worth."""
 
@@ -152,6 +156,7 @@ class _Round:
         self.exhausted = view.space.cardinality is not None and len(self.seen) >= view.space.cardinality
         self.features = self.columns.encode([trial.params for trial in view.trials])
         """A row for each trial, then for each launch of this answer."""
+        self.costs = Costs.of(view.trials, self.features)
         self.bests = np.array([best_loss(view, trial) for trial in view.trials])
         self.reached = np.array([max(t.step, t.target if t.active else 0) for t in view.trials], dtype=int)
         """How far each trial will be trained, once what is under way has ended."""
@@ -186,6 +191,7 @@ class _Round:
             **self.model.report(),
             "calibration": calibration.report(),
             "explorers_share": round(self.share, 3),
+            "costs": self.costs.report(),
         }
         if chosen_by:
             self.diagnostics["auto"] = chosen_by.report()
@@ -290,7 +296,8 @@ class _Round:
                 continue
             rivals = np.where(np.array(places) == leader, everyone.mean[second], everyone.mean[leader])
             steps = np.array([self.view.trials[i].step for i in places], dtype=np.float64)
-            worth = self._worth(self._outlook(places), steps, targets, rivals)
+            rates = self.costs.log_rate(self.features[places])
+            worth = self._worth(self._outlook(places), steps, targets, rivals, rates)
             top = int(np.argmax(worth))
             if best is None or worth[top] > best.worth:
                 best = self._continuing(everyone, places[top], int(targets[top]), float(worth[top]))
@@ -317,7 +324,10 @@ class _Round:
                 self.view, self.features[: len(self.view.trials)], self.model.lengths, features
             )
             none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
-            worths = np.stack([self._worth(outlook, none, np.full(len(pool), t), rivals) for t in targets])
+            rates = self.costs.log_rate(features)
+            worths = np.stack(
+                [self._worth(outlook, none, np.full(len(pool), t), rivals, rates) for t in targets]
+            )
             worth = worths.max(axis=0) + feasible
             believed = weight(len(self.view.trials)) * log_prior_of(self.space, pool)
             ranked = np.argsort(-(worth + believed), kind="stable")
@@ -335,13 +345,21 @@ class _Round:
             return None
         return self._untried(anywhere, targets[0], "what the model would try has been tried")
 
-    def _worth(self, outlook: Outlook, steps: Array, targets: Array, rivals: Array) -> Array:
-        """Logarithm of the expected gain per step of training to ``targets``; each of shape (m,)."""
+    def _worth(
+        self, outlook: Outlook, steps: Array, targets: Array, rivals: Array, log_rates: Array
+    ) -> Array:
+        """Logarithm of the expected gain per cost of training to ``targets``; each of shape (m,).
+
+        The cost is in seconds, at ``log_rates``, or in steps where all configurations cost the same.
+        """
         mean, sd, shared = outlook.at(self.progress(targets))
         taught = np.abs(shared) / np.sqrt(sd**2 + self.model.noise)
         teaches = log_expected_improvement(outlook.mean, np.maximum(taught, 1e-9), rivals)
         brings = log_expected_improvement(mean, sd, self.best)
-        return np.logaddexp(teaches, brings) - np.log(targets - steps)
+        gain = np.logaddexp(teaches, brings)
+        if self.costs.same:
+            return gain - np.log(targets - steps)
+        return gain - self.costs.log_seconds(log_rates, steps, targets)
 
     def _params(self, place: int) -> Mapping[str, ParamValue]:
         if place < len(self.view.trials):
@@ -369,7 +387,12 @@ class _Round:
         begun = np.array([trial is not None and self.begun[trial]])
         at = slice(row, row + 1)
         (prediction,) = self.teller.predictions(outlook.mean[at], outlook.sd[at], begun)
-        return Move(worth, target, trial, params, step, prediction, forced)
+        seconds = None
+        if self.costs.known:
+            rates = self.costs.log_rate(self.columns.encode([params]))
+            (log,) = self.costs.log_seconds(rates, np.array([float(step)]), np.array([float(target)]))
+            seconds = math.exp(float(log))
+        return Move(worth, target, trial, params, step, prediction, seconds, forced)
 
     def _make(self, move: Move) -> None:
         """Turn the move into a decision, and let the model believe in its outcome."""
@@ -403,4 +426,6 @@ class _Round:
     def _reason(self, move: Move) -> str:
         who = "" if self.asked_for == DEFAULT else f" (by {self.surrogate})"
         words = f"{move.prediction}{who}; {move.target - move.step} {self.fidelity.unit} more"
+        if move.seconds is not None:
+            words += f", about {move.seconds:.3g} s"
         return f"{move.forced}: {words}" if move.forced else words

@@ -61,11 +61,9 @@ def count_active(session: Session, study: StudyRow) -> int:
 
 
 def measured(session: Session, study: StudyRow) -> bool:
-    """Whether any trial has a finite value of the metric, whether or not it keeps the study's limits."""
+    """Whether any trial has a finite value of the metric, be it one that cannot be the study's best."""
     if study.best_value is not None:
         return True
-    if not study.spec.get("limits"):
-        return False
     values = select(TrialRow.id).where(TrialRow.study_id == study.id, TrialRow.first_value.is_not(None))
     return session.scalar(values.limit(1)) is not None
 

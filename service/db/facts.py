@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search import prediction, stopping
+from search.along import Along
 from search.features import Features
 from search.view import Limit
 from service import specs
@@ -51,6 +52,8 @@ class Facts:
     """The steps at which a predicted rule judges; empty if there is no such rule."""
     features: Features | None = None
     """How configurations are encoded for a predicted rule; None if there is no such rule."""
+    along: Along | None = None
+    """The parameter that is the study's fidelity, if one is: only trials at its target can be the best."""
 
     @property
     def predicted(self) -> stopping.Predicted | None:
@@ -124,4 +127,5 @@ def parse(document: dict[str, object]) -> Facts:
         watched=tuple(spec.watched),
         checks=frozenset(prediction.judged(specs.fidelity(spec), predicts)) if predicts else frozenset(),
         features=Features.of(specs.space(spec)) if predicts else None,
+        along=Along.read(spec.strategy.options, specs.space(spec)),
     )

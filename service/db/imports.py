@@ -148,10 +148,13 @@ def _improvements(
     """Move the study's best value; each step forward is a point of its best-so-far curve."""
     trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id))
     seconds = (now - study.started_at).total_seconds() if study.started_at is not None else 0.0
+    along = facts.of(session, study.key).along
     for trial in trials:
         if trial.best_value is None or not stopping.improves(
             trial.best_value, study.best_value, study.maximize
         ):
+            continue
+        if along is not None and not along.counts(trial.params):
             continue
         study.best_value, study.best_trial_id = trial.best_value, trial.id
         session.add(

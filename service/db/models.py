@@ -20,6 +20,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -313,6 +314,8 @@ class DecisionRow(Base):
     """The study's version that the decision was made from."""
     seconds: Mapped[float]
     diagnostics: Mapped[dict[str, Any]]
+    asked: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """With the first decision of an answer: what search was asked (:mod:`service.db.reads.replay`)."""
     at: Mapped[datetime]
 
 

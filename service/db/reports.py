@@ -214,7 +214,7 @@ def _improve_studies(session: Session, heard: Sequence[Attempt], now: datetime) 
         maximize = facts.of(session, attempt.study_key).maximize
         rival = best.get(attempt.study_id)
         bar = attempt.study_best if rival is None else rival.best_value
-        if stopping.improves(attempt.best_value, bar, maximize):
+        if stopping.improves(attempt.best_value, bar, maximize) and _counts(session, attempt):
             best[attempt.study_id] = attempt
     news: list[events.NewEvent] = []
     for study_id, attempt in sorted(best.items()):
@@ -249,6 +249,16 @@ def _improve_studies(session: Session, heard: Sequence[Attempt], now: datetime) 
         data = {"value": attempt.best_value, "step": attempt.best_step}
         news.append(events.NewEvent(study_id, attempt.study_key, "study.best", attempt.number, data))
     return news
+
+
+def _counts(session: Session, attempt: Attempt) -> bool:
+    """Whether the attempt's trial can be the study's best; a proxy of :mod:`search.along` cannot."""
+    along = facts.of(session, attempt.study_key).along
+    if along is None:
+        return True
+    return along.counts(
+        session.scalars(select(TrialRow.params).where(TrialRow.id == attempt.trial_id)).one()
+    )
 
 
 def _save(session: Session, attempt: Attempt, report: Report, now: datetime) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from search.pruning import Pruning
-from search.view import StudyView, TrialView
+from search.view import ACTIVE, StudyView, TrialView
 from service import specs
 from service.db import budget, sources
 from service.db.models import CheckpointRow, MeasurementRow, StudyRow, TrialRow
@@ -37,6 +37,8 @@ class Curve:
     steps: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
     """NaN for every non-finite measurement."""
+    seconds: float = 0.0
+    """Of training up to the newest measurement, as it says; 0 if it does not."""
 
 
 class Curves:
@@ -82,6 +84,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             TrialRow.origin,
             TrialRow.points,
             TrialRow.outcomes,
+            TrialRow.seconds,
         )
         .where(TrialRow.study_id == study.id)
         .order_by(TrialRow.number)
@@ -111,6 +114,8 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 steps=read[row.id].steps,
                 values=read[row.id].values,
                 outcomes=_finite(row.outcomes),
+                # Scripts do not time themselves; what held resources counts once nothing is under way.
+                seconds=read[row.id].seconds or (0.0 if row.state in ACTIVE else row.seconds),
                 step=row.step,
                 first_target=row.first_target,
                 target=row.target_step,
@@ -155,14 +160,21 @@ def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) ->
         )
     )
     points: dict[int, tuple[list[int], list[float]]] = {}
-    for key, step, value in session.execute(
-        select(MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.value)
+    newest: dict[int, float] = {}
+    for key, step, value, seconds in session.execute(
+        select(MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.value, MeasurementRow.seconds)
         .where(unseen)
         .order_by(MeasurementRow.trial_id, MeasurementRow.step)
     ):
         steps, values = points.setdefault(key, ([], []))
         steps.append(step)
         values.append(math.nan if value is None else value)
+        newest[key] = seconds or 0.0
     for key, (steps, values) in points.items():
         known = kept.get(key, Curve())
-        kept[key] = replace(known, steps=known.steps + tuple(steps), values=known.values + tuple(values))
+        kept[key] = replace(
+            known,
+            steps=known.steps + tuple(steps),
+            values=known.values + tuple(values),
+            seconds=newest[key],
+        )

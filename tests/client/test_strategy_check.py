@@ -52,6 +52,26 @@ def test_the_shipped_file_says_what_the_strategies_say() -> None:
         ),
         ({"name": "sobol", "options": {"eta": 3}}, "/strategy/options/eta", "sobol has no option eta"),
         (
+            {"name": "mf-bo"},
+            "/strategy/options",
+            "mf-bo needs the option along: the parameter whose highest value counts",
+        ),
+        (
+            {"name": "mf-bo", "options": {"along": "rl"}},
+            "/strategy/options/along",
+            "the space has no parameter rl",
+        ),
+        (
+            {"name": "mf-bo", "options": {"along": "nesterov"}},
+            "/strategy/options/along",
+            "nesterov has no highest value, or conditions",
+        ),
+        (
+            {"name": "mf-bo", "options": {"along": "momentum"}},
+            "/strategy/options/along",
+            "momentum has no highest value, or conditions",
+        ),
+        (
             {"name": "hyperband", "options": {"eta": True}},
             "/strategy/options/eta",
             "eta must be a number, at least 1.1 and at most 1000, not true",
@@ -78,7 +98,8 @@ def test_each_mistake_is_named_and_search_finds_it_too(
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_is_known(name: str) -> None:
     space = {"lr": SPACE["lr"]}
-    assert check.study(document({"name": name}, space)).strategy.name == name
+    strategy = {"name": name, "options": {"along": "lr"}} if name == "mf-bo" else {"name": name}
+    assert check.study(document(strategy, space)).strategy.name == name
 
 
 def test_a_strategy_that_needs_an_order_refuses_categories() -> None:

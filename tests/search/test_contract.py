@@ -36,13 +36,16 @@ OPTIONS: Mapping[str, Mapping[str, ParamValue]] = {
     "bo": {"initial_trials": 3},
     "cmaes": {"population": 4},
     "curve-bo": {"initial_trials": 4},
+    "mf-bo": {"along": "depth", "initial_trials": 4},
     "tpe": {"initial_trials": 3},
 }
-TO_THE_END = ("bo", "cmaes", "random", "sobol", "tpe")
+TO_THE_END = ("bo", "cmaes", "mf-bo", "random", "sobol", "tpe")
 """Strategies that pause nothing."""
-# Each launch from a model of bo takes a second, each move of curve-bo about a tenth of one.
-MANY: Mapping[str, int] = {"bo": 4, "curve-bo": 7}
+# Each launch from a model of bo takes a second, each of curve-bo and mf-bo about a tenth of one.
+MANY: Mapping[str, int] = {"bo": 4, "curve-bo": 7, "mf-bo": 7}
 SLOTS: Mapping[str, int] = {"bo": 1}
+SIZED: Mapping[str, dict[str, Any]] = {"mf-bo": {"depth": {"type": "int", "low": 1, "high": 2}}}
+"""What a strategy needs in a space beside what is tuned."""
 
 every_strategy = pytest.mark.parametrize("strategy", names())
 
@@ -127,18 +130,20 @@ def test_no_configuration_is_tried_twice(strategy: str) -> None:
         strategy, {"depth": {"type": "int", "low": 1, "high": 12}}, curve=lambda p, s: float(p["depth"])
     )
     depths = [trial.params["depth"] for trial in history.trials]
-    assert len(set(depths)) == len(depths) == min(12, MANY.get(strategy, 12))
+    assert len(set(depths)) == len(depths)
+    # To mf-bo a configuration is what stands beside the depth, here nothing: one proxy, one at the target.
+    assert len(depths) == (2 if strategy == "mf-bo" else min(12, MANY.get(strategy, 12)))
 
 
 @every_strategy
 def test_an_exhausted_space_finishes(strategy: str) -> None:
     history = _simulate(
         strategy,
-        {"bias": {"type": "bool"}, "k": {"type": "fixed", "value": "x"}},
+        {"bias": {"type": "bool"}, "k": {"type": "fixed", "value": "x"}} | SIZED.get(strategy, {}),
         curve=lambda p, s: float(bool(p["bias"])),
         budget=Budget(trials=50),
     )
-    assert len(history.trials) == 2
+    assert len(history.trials) == (4 if strategy in SIZED else 2)
     assert "all 2 configurations" in history.reason
     assert any(trial.step == 9 for trial in history.trials)
 
@@ -147,14 +152,15 @@ def test_an_exhausted_space_finishes(strategy: str) -> None:
 def test_a_space_of_one_point_finishes(strategy: str) -> None:
     history = _simulate(
         strategy,
-        {"k": {"type": "fixed", "value": 1}},
+        {"k": {"type": "fixed", "value": 1}} | SIZED.get(strategy, {}),
         curve=lambda p, s: 1 / s,
         budget=Budget(fidelity=100),
     )
-    (trial,) = history.trials
-    assert history.reason == "the only configuration of the space has been tried"
-    assert trial.step == 9
-    assert trial.status == "completed"
+    assert len(history.trials) == (2 if strategy in SIZED else 1)
+    where = "tried at depth 2" if strategy in SIZED else "tried"
+    assert history.reason.startswith("the only configuration")
+    assert history.reason.endswith(f"has been {where}")
+    assert all(trial.step == 9 and trial.status == "completed" for trial in history.trials)
 
 
 @every_strategy
@@ -273,7 +279,7 @@ def test_it_takes_every_kind_of_parameter(strategy: str) -> None:
         with pytest.raises(SearchError, match="cannot model categorical parameters") as caught:
             create(strategy, {}, space(document), FIDELITY)
         assert caught.value.mistakes[0].pointer == "/strategy/name"
-        assert "hyperband, random, sobol or tpe" in caught.value.mistakes[0].suggestion
+        assert "hyperband, mf-bo, random, sobol or tpe" in caught.value.mistakes[0].suggestion
         del document["activation"]
     history = _simulate(strategy, document)
     assert all(trial.params["seed"] == 7 for trial in history.trials)
@@ -285,7 +291,7 @@ def test_conditional_spaces_work_or_are_refused_at_submission(strategy: str) -> 
     if strategy == "cmaes":
         with pytest.raises(SearchError, match="cannot model conditional parameters") as caught:
             create(strategy, {}, found, FIDELITY)
-        others = "asha, bo, bohb, curve-bo, hyperband, random, sobol or tpe"
+        others = "asha, bo, bohb, curve-bo, hyperband, mf-bo, random, sobol or tpe"
         assert others in caught.value.mistakes[0].suggestion
     else:
         optimizers = {trial.params["optimizer"] for trial in _simulate(strategy, CONDITIONAL).trials}
@@ -295,14 +301,15 @@ def test_conditional_spaces_work_or_are_refused_at_submission(strategy: str) -> 
 @every_strategy
 def test_a_first_target_lies_within_the_fidelity(strategy: str) -> None:
     for fidelity in (FIDELITY, Fidelity(10, 100, 30), Fidelity(5, 5, 1)):
-        target = create(strategy, {}, space(PLANE), fidelity).first_target(fidelity)
+        options = OPTIONS.get(strategy, {})
+        target = create(strategy, options, space(PLANE), fidelity).first_target(fidelity)
         assert fidelity.min <= target <= fidelity.max
 
 
 @every_strategy
 def test_an_unknown_option_is_refused_with_its_place(strategy: str) -> None:
     with pytest.raises(SearchError) as caught:
-        create(strategy, {"etaa": 3}, space(PLANE), FIDELITY)
+        create(strategy, {**OPTIONS.get(strategy, {}), "etaa": 3}, space(PLANE), FIDELITY)
     (mistake,) = caught.value.mistakes
     assert mistake.pointer == "/strategy/options/etaa"
     assert mistake.suggestion

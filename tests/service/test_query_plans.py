@@ -38,6 +38,7 @@ from service.db import (
 )
 from service.db.engine import Database
 from service.db.models import Base
+from service.db.reads import replay
 from service.db.reads.trials import TrialSort
 from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 from tests.service.conftest import study_spec
@@ -199,6 +200,17 @@ class Life:
         ends = [{"step": 9, "metrics": {"loss": 1.0, "cost": 1.0 + i, "ms": 5.0}} for i in range(3)]
         found = ImportRequest.model_validate({"trials": [lrs[0] | {"curve": [end]} for end in ends]})
         self.write(imports.import_trials, "goals", found, self.now)
+        sizes = {
+            "lr": {"type": "float", "low": 0.001, "high": 1},
+            "width": {"type": "int", "low": 1, "high": 9},
+        }
+        self.create(
+            "sized",
+            trainer={"name": "external"},
+            space=sizes,
+            strategy={"name": "mf-bo", "options": {"along": "width"}},
+            enqueue=[{"params": {"lr": 0.1, "width": 1}}],
+        )
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
         limits = {"strategy": {"name": "random"}, "limits": goals["limits"]}
@@ -216,6 +228,7 @@ class Life:
         register = RegisterRequest(worker="w", incarnation="1")
         self.write(leases.register, register, self.now)
         self.write(leases.ask, "asked", AskRequest(), self.now)
+        self.report([self.write(leases.ask, "sized", AskRequest(), self.now).assignment], 1)
         work: dict[str, list[Assignment]] = {}
         for each in self.lease(17):
             work.setdefault(each.study, []).append(each)
@@ -266,6 +279,7 @@ class Life:
         self.read(views.of_study, "main")
         self.read(reads.stops, "main")
         self.read(reads.front, "goals", others=5)
+        self.read(lambda session: list(replay.answers(session, "main")))
         self.read(reads.curves, "main", max_points=10)
         self.read(reads.curves, "main", max_points=10, max_lines=4)
         for sort in get_args(TrialSort):

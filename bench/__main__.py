@@ -1,7 +1,8 @@
 """``python -m bench [overhead|reports|big_study|latency|idle ...]``: run benchmarks and print their tables.
 
-``python -m bench search``, ``stopping``, ``transfer``, ``mixtures`` and ``seconds`` take long and have
-options of their own (``--help``): they run only if they are named.
+``python -m bench search``, ``analytic``, ``calibration``, ``mixtures``, ``seconds``, ``stopping``,
+``surrogates``, ``thinning`` and ``transfer`` take long and have options of their own (``--help``): they run
+only if they are named.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from rich.console import Console  # noqa: E402
 
 from bench import (  # noqa: E402
+    analytic,
     big_study,
+    calibration,
     idle,
     latency,
     mixtures,
@@ -26,6 +29,8 @@ from bench import (  # noqa: E402
     reports,
     seconds,
     stopping,
+    surrogates,
+    thinning,
     transfer,
 )
 from bench.search import command as search  # noqa: E402
@@ -39,17 +44,36 @@ def main(names: list[str]) -> int:
     console = Console()
     if names[:1] == ["search"]:
         return search.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["analytic"]:
+        return analytic.main(names[1:], Console(width=max(console.width, 150)))
     if names[:1] == ["stopping"]:
         return stopping.main(names[1:], console)
+    if names[:1] == ["surrogates"]:
+        return surrogates.main(names[1:], Console(width=max(console.width, 110)))
     if names[:1] == ["transfer"]:
         return transfer.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["calibration"]:
+        return calibration.main(names[1:], Console(width=max(console.width, 130)))
+    if names[:1] == ["thinning"]:
+        return thinning.main(names[1:], console)
     if names[:1] == ["mixtures"]:
         return mixtures.main(names[1:], Console(width=max(console.width, 150)))
     if names[:1] == ["seconds"]:
         return seconds.main(names[1:], Console(width=max(console.width, 150)))
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        named = (*BENCHMARKS, "search", "stopping", "transfer", "mixtures", "seconds")
+        own = (
+            "search",
+            "analytic",
+            "calibration",
+            "mixtures",
+            "seconds",
+            "stopping",
+            "surrogates",
+            "thinning",
+            "transfer",
+        )
+        named = (*BENCHMARKS, *own)
         console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(named)}")
         return 2
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")

@@ -1,6 +1,7 @@
 """From history to decision: how long a strategy thinks, beside Ax and Optuna's GP sampler.
 
-Each engine gets as many trials. `curve-bo` decides on all points of their curves. The peers know no curves:
+Each engine gets as many trials. `curve-bo` decides on all points of their curves, with each of its
+surrogates; "auto" is when it has scored them before, "auto, scores" when it must. The peers know no curves:
 they are told one value of each trial, as if it was trained to the end.
 """
 
@@ -11,16 +12,22 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from rich.table import Table
 
+from bench.search.ours import variant
 from search.decide import decide
 from search.space import SearchSpace
+from search.surrogates.registry import names
 from search.view import Fidelity, StudyView, TrialView
 
 HISTORIES = ((100, 2_000), (300, 10_000), (1_000, 50_000))
 """Trials and points of all their curves."""
+GROWTH = ((2_000, 100_000), (5_000, 500_000))
+"""For `curve-bo` alone: the peers would take minutes."""
 DIMENSIONS = 7
 REPEATS = 7
 PATIENCE = 60.0
@@ -53,9 +60,23 @@ def history(trials: int, points: int, strategy: str, whole: bool) -> StudyView:
     return StudyView(space, Fidelity(1, last, 1), False, strategy, {}, tuple(views))
 
 
-def ours(strategy: str, trials: int, points: int) -> Callable[[int], object]:
-    view = history(trials, points, strategy, whole=strategy == "bo")
+def ours(engine: str, trials: int, points: int) -> Callable[[int], object]:
+    strategy, options = variant(engine)
+    view = replace(history(trials, points, strategy, whole=strategy == "bo"), options=options)
     return lambda seed: decide(view, 1, seed)
+
+
+def scoring(trials: int, points: int) -> Callable[[int], object]:
+    """``auto`` when it must score the surrogates."""
+    from search.surrogates.selection import choose_by_bytes
+
+    choose = ours("curve-bo:surrogate=auto", trials, points)
+
+    def suggest(seed: int) -> object:
+        choose_by_bytes.cache_clear()
+        return choose(seed)
+
+    return suggest
 
 
 def optuna_gp(trials: int, points: int) -> Callable[[int], object]:
@@ -89,16 +110,21 @@ def run() -> Table:
     table = Table(title="from history to decision, median seconds")
     table.add_column("trials / points")
     engines: dict[str, Callable[[int, int], Callable[[int], object]]] = {
-        "curve-bo": lambda trials, points: ours("curve-bo", trials, points),
-        "ax (our bo)": lambda trials, points: ours("bo", trials, points),
+        "curve-bo": partial(ours, "curve-bo"),
+        **{name: partial(ours, f"curve-bo:surrogate={name}") for name in (*names()[1:], "auto")},
+        "auto, scores": scoring,
+        "ax (our bo)": partial(ours, "bo"),
         "optuna gp": optuna_gp,
     }
     for name in engines:
         table.add_column(name, justify="right")
     given_up: set[str] = set()
-    for trials, points in HISTORIES:
+    for trials, points in HISTORIES + GROWTH:
         row = [f"{trials:,} / {points:,}"]
         for name, build in engines.items():
+            if (trials, points) in GROWTH and name != "curve-bo":
+                row.append("-")
+                continue
             if name in given_up:
                 row.append(f"over {PATIENCE:.0f}")
                 continue

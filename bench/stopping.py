@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.search.problems import NoDataError, Params, Problem, problems
+from bench.stopping_gp import ProcessRule
 from search.features import Features
 from search.prediction import Curves, Predictor, checks, due
 from search.sampling import candidates
@@ -218,6 +219,7 @@ RULES: dict[str, Callable[[Pool], Rule]] = {
     **{f"grace {grace}": _with(Predicted(grace=grace)) for grace in GRACES},
     **{f"chance {chance:g}": _with(Predicted(grace=3), chance) for chance in THRESHOLDS},
     "no hyperparameters": lambda pool: Predicting(pool, hyperparameters=False),
+    "gaussian process": lambda pool: ProcessRule(pool.features, pool.values, pool.best, DEFAULT),
     "median": MedianRule,
     "successive halving": Halving,
 }

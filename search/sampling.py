@@ -5,7 +5,7 @@ Everything is a function of the space and of the generator that is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -171,9 +171,9 @@ def fresh(
     """The first legal configuration among ``points`` that is not in ``seen``; it is added to ``seen``.
 
     Where the points keep hitting what is known or illegal, one of the untried configurations is taken at
-    random. None: the space is exhausted (one that is too large to be counted: no draw brought a new one).
-    In a continuous space that keeps hitting (one whose only continuous parameter is seldom active, say) a
-    configuration is repeated.
+    random. None: the space is exhausted (one that is too large to be counted, or whose continuous
+    parameters are pinned down by constraints: no draw brought a new one). In a space that keeps hitting
+    because its only continuous parameter is seldom active, a configuration is repeated.
     """
     size = space.cardinality
     if size is not None and len(seen) >= size:
@@ -186,7 +186,7 @@ def fresh(
     if size is None:
         others = candidates(space, _LISTED if space.finite else _DRAWS, rng)
         untried = [c for c in others if space.key(c) not in seen]
-        if not untried and space.finite:
+        if not untried and (space.finite or _pinned(space, others)):
             return None
         params = (untried or others)[0]
     else:
@@ -197,6 +197,13 @@ def fresh(
         params = untried[int(rng.integers(len(untried)))]
     seen.add(space.key(params))
     return params
+
+
+def _pinned(space: SearchSpace, drawn: Sequence[Mapping[str, ParamValue]]) -> bool:
+    """Whether ``drawn``, of which nothing is new, have a value for every continuous parameter: then the
+    constraints leave it no choice, since a free one would have had a new value."""
+    endless = [p.name for p in space.parameters if p.domain.size is None]
+    return all(any(name in params for params in drawn) for name in endless)
 
 
 def _legal(

@@ -114,11 +114,14 @@ class Point:
     step: int
     value: float
     best: float
-    """The best value up to and including this one."""
+    """The best value up to and including this one, of those that keep the study's limits; if none does, its
+    own."""
     first: float
     """The value of the first measurement."""
     since_best: int
     """Measurements since the last one that :func:`improves`; 0 if this is it."""
+    counts: bool = True
+    """Whether it keeps the study's limits on metrics. If not, it reaches no target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ def judge(
     if not math.isfinite(point.value):
         return Judgement("fail", f"the metric is {_name(point.value)} at {point.step}: diverged")
     for target in _of(rules, Target):
-        if _no_worse(point.value, target.value, maximize):
+        if point.counts and _no_worse(point.value, target.value, maximize):
             return Judgement("complete", f"{point.value:.6g} reaches the target {target.value:.6g}")
     for divergence in _of(rules, Divergence):
         reason = _diverged(divergence, point, maximize)

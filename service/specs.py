@@ -8,7 +8,7 @@ from search.emptiness import why_empty
 from search.errors import Mistake, SearchError
 from search.space import SearchSpace
 from search.strategies.base import Strategy
-from search.view import Fidelity, StudyView
+from search.view import Fidelity, Limit, Objective, StudyView
 from service.errors import InvalidError
 from trimtab.wire import linear
 from trimtab.wire.problems import FieldProblem
@@ -36,6 +36,16 @@ def fidelity(spec: StudySpec) -> Fidelity:
     )
 
 
+def objectives(spec: StudySpec) -> tuple[Objective, ...]:
+    """The further objectives, beside the metric."""
+    return tuple(Objective(each.name, each.direction is Direction.MAXIMIZE) for each in spec.objectives)
+
+
+def limits(spec: StudySpec) -> tuple[Limit, ...]:
+    """What metrics must keep."""
+    return tuple(Limit(each.metric, each.bound, each.upper) for each in spec.limits)
+
+
 def strategy(spec: StudySpec) -> Strategy:
     """The strategy, made for this space and fidelity; raises :class:`SearchError` if it cannot be."""
     return strategies.create(spec.strategy.name, spec.strategy.options, space(spec), fidelity(spec))
@@ -47,7 +57,7 @@ def first_target(spec: StudySpec) -> int:
 
 
 def view_parts(spec: StudySpec) -> StudyView:
-    """The study as search sees it before its first trial: no trials, no limits."""
+    """The study as search sees it before its first trial, with nothing spent."""
     return StudyView(
         space=space(spec),
         fidelity=fidelity(spec),
@@ -57,6 +67,8 @@ def view_parts(spec: StudySpec) -> StudyView:
         parallelism=spec.parallelism,
         seed=spec.seeds.search,
         prune=spec.prune,
+        objectives=objectives(spec),
+        limits=limits(spec),
     )
 
 

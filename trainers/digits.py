@@ -50,8 +50,11 @@ class DigitsTrainer(TorchTrainer):
         loss = float(F.cross_entropy(logits, labels))
         if not np.isfinite(loss):
             # argmax over NaN would still name a class: a diverged net has no accuracy.
-            return {"accuracy": float("nan"), "val_loss": loss}
-        return {"accuracy": float((logits.argmax(1) == labels).double().mean()), "val_loss": loss}
+            accuracy = float("nan")
+        else:
+            accuracy = float((logits.argmax(1) == labels).double().mean())
+        weights = float(sum(weight.numel() for weight in self.model.parameters()))
+        return {"accuracy": accuracy, "val_loss": loss, "weights": weights}
 
     def _batch(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Indices of step number ``step``: the next ones of an endless row of permutations."""

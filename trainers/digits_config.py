@@ -15,6 +15,7 @@ METRICS = {
     "val_loss": "Cross entropy on the validation digits, in nats per digit.",
     "train_loss": "Mean cross entropy of the training batches since the last report.",
     "lr": "Learning rate of the last step.",
+    "weights": "Numbers that the net learns: how large it is.",
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.search.children import CACHE, PEERS, PeerEngine, PeerError
-from bench.search.ours import TrimtabEngine
+from bench.search.ours import TrimtabEngine, variant
 from bench.search.problems import NoDataError, Problem, problems
 from bench.search.protocol import BUDGETS, Engine, EngineError, run_study
 from bench.search.results import Row, Rows, common, table
@@ -65,7 +65,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     ours = [name for name in OURS if name in names()]
     parser = argparse.ArgumentParser(prog="python -m bench search", description=__doc__)
     add = parser.add_argument
-    add("--engines", type=_split, default=[*ours, *PEERS], help="names, by commas")
+    add(
+        "--engines",
+        type=_split,
+        default=[*ours, *PEERS],
+        help="names, by commas; ours as in asha:eta=4 too",
+    )
     add("--problems", type=_split, default=[], help="lcbench, taskset, or names of problems, by commas")
     add("--seeds", type=int, default=5, help="how many, from --first-seed")
     add("--first-seed", type=int, default=0)
@@ -77,7 +82,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--table", action="store_true", help="run nothing, print what is in the cache")
     add("--common", action="store_true", help="print only the studies that all of the engines have")
     given = parser.parse_args(arguments)
-    unknown = [name for name in given.engines if name not in PEERS and name not in names()]
+    unknown = [name for name in given.engines if name not in PEERS and variant(name)[0] not in names()]
     if unknown:
         parser.error(f"no engine {unknown[0]!r}; there are: {', '.join((*names(), *PEERS))}")
     try:

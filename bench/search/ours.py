@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from bench.search.problems import Params, Problem
 from bench.search.protocol import EngineError, Job, Verdict
 from search.decide import decide
 from search.decision import Decision, Finish, Launch, Stop
-from search.space import SearchSpace
+from search.space import ParamValue, SearchSpace
 from search.strategies import create
 from search.view import Fidelity, Source, StudyView, TrialStatus, TrialView
 
@@ -50,8 +51,21 @@ class _Trial:
         return self.view
 
 
+def variant(name: str) -> tuple[str, dict[str, ParamValue]]:
+    """Strategy and options of an engine's name: ``asha:eta=4`` is ``asha`` with the option ``eta``."""
+    strategy, *given = name.split(":")
+    options: dict[str, ParamValue] = {}
+    for option in given:
+        key, _, value = option.partition("=")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return strategy, options
+
+
 class TrimtabEngine:
-    """One of our strategies, by name, with its default options.
+    """One of our strategies, by name, with its default options or those of :func:`variant`.
 
     It counts epochs, as the benchmark's budget does, unless it is ``timed``: then it is told the seconds
     that trainings took.
@@ -71,8 +85,8 @@ class TrimtabEngine:
         self.curve = problem.curve if timed else None
         self.space = SearchSpace.from_json(problem.space)
         self.fidelity = Fidelity(1, problem.max_epochs, 1, "epochs")
-        create(strategy, {}, self.space, self.fidelity)
-        self.strategy = strategy
+        self.strategy, self.options = variant(strategy)
+        create(self.strategy, self.options, self.space, self.fidelity)
         self.maximize = problem.maximize
         self.workers = workers
         self.seed = seed
@@ -98,6 +112,7 @@ class TrimtabEngine:
             self.fidelity,
             self.maximize,
             self.strategy,
+            self.options,
             trials=tuple(trial.seen() for trial in self.trials),
             parallelism=self.workers,
             seed=self.seed,

@@ -1,7 +1,7 @@
 """Checks a study document before anything runs: every mistake at once, each with a place and a way out.
 
 Three layers: the wire models (fields and types), what the fields say about each other
-(:mod:`trimtab.space_check`, :mod:`trimtab.cross_check`), and what the trainer
+(:mod:`trimtab.space_check`, :mod:`trimtab.cross_check`, :mod:`trimtab.outcome_check`), and what the trainer
 (:mod:`trimtab.trainer_check`) and the strategy (:mod:`trimtab.strategy_check`) understand. A document
 with a bad field is still checked as far as its other fields go.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trimtab import cross_check, explain, space_check, strategy_check, trainer_check
+from trimtab import cross_check, explain, outcome_check, space_check, strategy_check, trainer_check
 from trimtab.draft import Draft
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StudySpec
@@ -46,6 +46,7 @@ def study(document: Any) -> StudySpec:
     problems += [
         *space_check.problems(draft),
         *cross_check.problems(draft),
+        *outcome_check.problems(draft),
         *trainer_check.problems(draft),
         *strategy_check.problems(draft),
     ]

@@ -196,7 +196,19 @@ class Client:
         return self._get(f"/v1/studies/{study}/summary", views.StudySummary)
 
     def best(self, study: str) -> views.BestTrial:
+        """The best trial so far; with several objectives by the first of them alone, see :meth:`front`.
+
+        Raises :class:`~trimtab.errors.NotFoundError` while there is none.
+        """
         return self._get(f"/v1/studies/{study}/best", views.BestTrial)
+
+    def front(self, study: str, *, others: int = 0) -> views.FrontResponse:
+        """The Pareto front: the completed trials that no other one dominates.
+
+        A trial dominates another if it is worse in no objective and better in one. ``others``: so many of
+        the newest completed trials that are not on the front are answered, too.
+        """
+        return self._get(f"/v1/studies/{study}/front", views.FrontResponse, others=others)
 
     def curves(
         self, study: str, *, max_points: int | None = None, max_lines: int | None = None

@@ -23,6 +23,7 @@ from trimtab.wire.study import (
     BudgetSpec,
     CheckpointSpec,
     FidelitySpec,
+    LimitSpec,
     MetricSpec,
     QueuedConfig,
     ResourceSpec,
@@ -40,9 +41,11 @@ _CONSTRAINT: TypeAdapter[str] = TypeAdapter(Constraint)
 _CLAUSE: TypeAdapter[Clause] = TypeAdapter(Clause)
 _COMBINATION: TypeAdapter[Combination] = TypeAdapter(Combination)
 _METRIC: TypeAdapter[MetricSpec] = TypeAdapter(MetricSpec)
+_LIMIT: TypeAdapter[LimitSpec] = TypeAdapter(LimitSpec)
 _FIDELITY: TypeAdapter[FidelitySpec] = TypeAdapter(FidelitySpec)
 _BUDGET: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
 _STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)
+_FLAG: TypeAdapter[bool] = TypeAdapter(bool)
 _STOPPING: TypeAdapter[StoppingRule] = TypeAdapter(StoppingRule)
 _RESOURCES: TypeAdapter[ResourceSpec] = TypeAdapter(ResourceSpec)
 _CHECKPOINTS: TypeAdapter[CheckpointSpec] = TypeAdapter(CheckpointSpec)
@@ -68,9 +71,14 @@ class Draft:
     forbid: Mapping[int, Combination]
     """The sound combinations by their place in the list."""
     metric: MetricSpec | None
+    objectives: Mapping[int, MetricSpec]
+    """The sound further objectives by their place in the list."""
+    limits: Mapping[int, LimitSpec]
+    """The sound limits by their place in the list."""
     fidelity: FidelitySpec | None
     budget: BudgetSpec | None
     strategy: StrategySpec | None
+    prune: bool
     stopping: Mapping[int, StoppingRule]
     """The sound rules by their place in the list."""
     resources: ResourceSpec | None
@@ -125,9 +133,12 @@ class Draft:
             },
             forbid=_sound_items(_COMBINATION, _listed(document.get("forbid"))),
             metric=_sound(_METRIC, document.get("metric")),
+            objectives=_sound_items(_METRIC, _listed(document.get("objectives"))),
+            limits=_sound_items(_LIMIT, _listed(document.get("limits"))),
             fidelity=_sound(_FIDELITY, document.get("fidelity")),
             budget=_sound(_BUDGET, document.get("budget")),
             strategy=_sound(_STRATEGY, document.get("strategy", {})),
+            prune=_sound(_FLAG, document.get("prune")) is True,
             stopping=_sound_items(_STOPPING, _listed(document.get("stopping"))),
             resources=_sound(_RESOURCES, document.get("resources", {})),
             checkpoints=_sound(_CHECKPOINTS, document.get("checkpoints", {})),

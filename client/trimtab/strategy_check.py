@@ -17,6 +17,7 @@ from trimtab.draft import Draft
 from trimtab.explain import did_you_mean, enumerate_words, join, show
 from trimtab.wire.base import ParamValue
 from trimtab.wire.problems import FieldProblem
+from trimtab.wire.study import StrategySpec
 
 ALONG = "along"
 """The option that names the parameter which is a study's fidelity."""
@@ -66,6 +67,8 @@ class StrategyEntry(BaseModel):
     """Whether it can search a space with conditional parameters."""
     categorical: bool
     """Whether it can search parameters whose values have no order."""
+    outcomes: bool
+    """Whether it can work for several objectives, and under limits on metrics."""
     options: tuple[Option, ...]
 
 
@@ -105,6 +108,7 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             message=f"{name} cannot model categorical parameters ({enumerate_words(unordered)})",
             suggestion=f"use {enumerate_words(able)}, or make them ordered if their values have an order",
         )
+    yield from _outcomes(draft, draft.strategy, entry)
     known = {option.name: option for option in entry.options}
     for given, value in draft.strategy.options.items():
         pointer = join(("strategy", "options", given))
@@ -120,6 +124,23 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             )
     if ALONG in known:
         yield from _along(draft, name, draft.strategy.options.get(ALONG))
+
+
+def _outcomes(draft: Draft, strategy: StrategySpec, entry: StrategyEntry) -> Iterator[FieldProblem]:
+    """Where the study does not name its strategy, what asks too much of it is pointed at."""
+    asked = {"objectives": draft.objectives, "limits": draft.limits}
+    words = {"objectives": "several objectives", "limits": "limits on metrics"}
+    fields = [field for field, named in asked.items() if named]
+    if not fields or entry.outcomes:
+        return
+    able = [other for other, each in strategies().items() if each.outcomes]
+    given = "name" in strategy.model_fields_set
+    yield FieldProblem(
+        pointer="/strategy/name" if given else f"/{fields[0]}",
+        message=f"{strategy.name}{'' if given else ', the default strategy,'} cannot work with "
+        f"{' and '.join(words[field] for field in fields)}",
+        suggestion=f"say strategy: {{name: ...}} with {enumerate_words(able)}",
+    )
 
 
 def _along(draft: Draft, strategy: str, wanted: ParamValue | None) -> Iterator[FieldProblem]:

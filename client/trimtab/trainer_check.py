@@ -30,12 +30,7 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
         return
     yield from _settings(draft, name, entry)
     yield from _space(draft, name, entry)
-    if draft.metric is not None and draft.metric.name not in entry.metrics:
-        yield FieldProblem(
-            pointer="/metric/name",
-            message=f"the {name} trainer does not report {draft.metric.name}",
-            suggestion=did_you_mean(draft.metric.name, list(entry.metrics), "it reports"),
-        )
+    yield from _metrics(draft, name, entry)
 
 
 def _suggest_trainer(name: str) -> str:
@@ -51,6 +46,19 @@ def _searched_and_fixed(draft: Draft) -> Iterator[FieldProblem]:
                 pointer=join(("trainer", "settings", name)),
                 message=f"{name} is fixed here and searched under space",
                 suggestion="keep one of them",
+            )
+
+
+def _metrics(draft: Draft, trainer: str, entry: TrainerEntry) -> Iterator[FieldProblem]:
+    named = {} if draft.metric is None else {"/metric/name": draft.metric.name}
+    named |= {f"/objectives/{at}/name": goal.name for at, goal in draft.objectives.items()}
+    named |= {f"/limits/{at}/metric": limit.metric for at, limit in draft.limits.items()}
+    for pointer, metric in named.items():
+        if metric not in entry.metrics:
+            yield FieldProblem(
+                pointer=pointer,
+                message=f"the {trainer} trainer does not report {metric}",
+                suggestion=did_you_mean(metric, list(entry.metrics), "it reports"),
             )
 
 

@@ -105,14 +105,16 @@ def card(spec: StudySpec, earlier: Sequence[dict[str, Any]] = ()) -> dict[str, A
     """The task card: what is tuned, as plain data.
 
     It has the fields of the study file that say so (name, notes, trainer with its settings, metric with its
-    direction, fidelity, budget, parallelism, constraints, forbid, enqueue) and ``earlier``, which has the
-    name, metric, direction and best trials of each earlier study.
+    direction, objectives, limits, fidelity, budget, parallelism, constraints, forbid, enqueue) and
+    ``earlier``, which has the name, metric, direction and best trials of each earlier study.
     """
     told = {
         "name",
         "notes",
         "trainer",
         "metric",
+        "objectives",
+        "limits",
         "fidelity",
         "budget",
         "parallelism",

@@ -48,6 +48,7 @@ def catalogue() -> dict[str, Any]:
         name: {
             "conditional": strategy.conditional,
             "categorical": strategy.categorical,
+            "outcomes": strategy.outcomes,
             "options": [asdict(option) for option in strategy.known_options],
         }
         for name, strategy in sorted(_STRATEGIES.items())

@@ -37,6 +37,7 @@ class Asha:
     known_options: ClassVar[tuple[Option, ...]] = (ETA,)
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Asha:

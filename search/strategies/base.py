@@ -28,6 +28,8 @@ class Strategy(Protocol):
     """Whether it can search a space with conditional parameters."""
     categorical: ClassVar[bool]
     """Whether it can search parameters whose values have no order."""
+    outcomes: ClassVar[bool]
+    """Whether it can work for several objectives, and under limits on metrics."""
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Strategy:

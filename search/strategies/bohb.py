@@ -47,6 +47,7 @@ class Bohb:
     known_options: ClassVar[tuple[Option, ...]] = (ETA, Option("random_share", at_least=0, at_most=1))
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Bohb:

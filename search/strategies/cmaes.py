@@ -57,6 +57,7 @@ class CmaEs:
     known_options: ClassVar[tuple[Option, ...]] = (Option("population", whole=True, at_least=4),)
     conditional: ClassVar[bool] = False
     categorical: ClassVar[bool] = False
+    outcomes: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> CmaEs:

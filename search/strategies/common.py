@@ -62,7 +62,7 @@ def why_done(view: StudyView, target: int, exhausted: bool) -> str:
 
 
 def percent(chance: float) -> str:
-    """A probability as people read it."""
+    """A probability in words."""
     if chance < 0.01:
         return "under 1 %"
     return "over 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"

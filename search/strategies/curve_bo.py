@@ -1,6 +1,6 @@
 """The model of ``curve-bo``: Bayesian optimisation of whole learning curves, by freezing and thawing.
 
-A model of all curves (:mod:`search.surrogates.curve_gp`) predicts where each configuration will end,
+A model of all curves (a surrogate, of :mod:`search.surrogates`) predicts where each configuration will end,
 trained a little, a lot or not at all. Whenever a slot is free, every move is weighed: each paused trial
 trained on for one of several stretches, or one of a thousand new configurations trained for one of several
 first stretches. A move's worth is what it may gain, divided by what it costs: steps, times the seconds
@@ -29,21 +29,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from search.acquisition import log_expected_improvement, probability_of_improvement
+from search.acquisition import log_expected_improvement
 from search.beliefs import log_prior_of, weight
 from search.decision import Answer, Continue, Decision, Finish, Launch
 from search.sampling import fresh, tried
 from search.space import ParamValue
-from search.strategies.common import launches_left, percent, why_done
+from search.strategies.common import launches_left, why_done
 from search.strategies.explorers import Explorers
 from search.strategies.moves import near, spread
+from search.strategies.telling import Prediction, Teller
+from search.surrogates.base import Outlook
+from search.surrogates.calibration import Calibration
 from search.surrogates.cost import Costs
-from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
 from search.surrogates.feasibility import log_feasible
 from search.surrogates.history import (
     Array,
@@ -54,6 +56,8 @@ from search.surrogates.history import (
     most_telling,
     points_of,
 )
+from search.surrogates.registry import AUTO, DEFAULT, load
+from search.surrogates.selection import choose
 from search.table import Table
 from search.threads import one_thread
 from search.transfer import Informed
@@ -86,21 +90,40 @@ class Move:
     """Place of the trial to go on with, or None for a new one."""
     params: Mapping[str, ParamValue]
     step: int
-    mean: float
-    """Of the scaled loss at the end, as ``sd``."""
-    sd: float
-    chance: float
-    """That the end is better than the best measurement so far."""
+    prediction: Prediction
     seconds: float | None
     """It is predicted to take; None before any training was timed."""
     forced: str = ""
     """Why it is made whatever its worth."""
 
 
-def decide(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
-    """The moves of greatest worth for up to ``slots`` slots. Two trials must have a finite result."""
+def decide(view: StudyView, slots: int, rng: np.random.Generator, surrogate: str = DEFAULT) -> Answer:
+    """The moves of greatest worth for up to ``slots`` slots. Two trials must have a finite result.
+
+    ``surrogate`` is the name of one, or "auto". If no model can be had, the explorers go on alone, and the
+    diagnostics say so. Raises :class:`~search.errors.SearchError` if the surrogate cannot be loaded.
+    """
     with one_thread():
-        return _Round(view, rng).answer(slots)
+        try:
+            found = _Round(view, rng, surrogate)
+        except np.linalg.LinAlgError as error:
+            answer = Explorers(view).decide(slots, rng, "explorer, since the model of curves failed")
+            return replace(answer, diagnostics={**answer.diagnostics, "fit": f"failed: {error}"})
+        return found.answer(slots)
+
+
+def predict(
+    view: StudyView,
+    untried: Sequence[Mapping[str, ParamValue]],
+    rng: np.random.Generator,
+    surrogate: str = DEFAULT,
+) -> list[Prediction]:
+    """What reasons would say of the view's trials, in their order, then of ``untried`` configurations.
+
+    Two trials must have a finite result.
+    """
+    with one_thread():
+        return _Round(view, rng, surrogate).predictions(untried)
 
 
 def _measured(fidelity: Fidelity, step: float) -> int:
@@ -119,7 +142,7 @@ def _first_targets(fidelity: Fidelity, levels: Sequence[int]) -> list[int]:
 class _Round:
     """One decision: the model, and the moves it weighs."""
 
-    def __init__(self, view: StudyView, rng: np.random.Generator) -> None:
+    def __init__(self, view: StudyView, rng: np.random.Generator, surrogate: str) -> None:
         self.view, self.rng, self.units = view, rng, view.budget.fidelity
         self.space, self.fidelity = view.space, view.fidelity
         self.decisions: list[Decision] = []
@@ -152,20 +175,41 @@ class _Round:
         chosen = most_telling(every, self.bests, _MODEL_POINTS, rng)
         self.spread = max(float(chosen.values.std()), _LEAST_SPREAD)
         told = Points(chosen.features, chosen.progress, chosen.owner, chosen.values / self.spread)
-        self.hyperparameters = fit(told, rng)
-        self.model = CurveGP(told, self.hyperparameters)
+        self.asked_for = surrogate
+        chosen_by = choose(view, self.features, self.explorers.levels) if surrogate == AUTO else None
+        self.surrogate = chosen_by.name if chosen_by else surrogate
+        self.model = load(self.surrogate)(told, rng)
         self.best = float(self.scale.scale(self.bests.min())) / self.spread
+        calibration = Calibration.of(self.model.replays())
+        self.begun = np.isin(np.arange(len(view.trials)), told.owner)
+        """Of which trials the model knows a curve."""
+        self.teller = Teller(
+            calibration, self.model.noise, self.scale, self.spread, float(self.bests.min()), view.maximize
+        )
         self.diagnostics: dict[str, Any] = {
-            **report(self.model),
+            "surrogate": self.surrogate,
+            **self.model.report(),
+            "calibration": calibration.report(),
             "explorers_share": round(self.share, 3),
             "costs": self.costs.report(),
         }
+        if chosen_by:
+            self.diagnostics["auto"] = chosen_by.report()
         if view.sources:
             ends = self._outlook(list(range(len(view.trials)))).mean
             self.diagnostics["sources"] = self.columns.agreement(self.features, ends)
         under_way = [i for i, trial in enumerate(view.trials) if trial.active and trial.step < trial.target]
         if under_way:
             self._believe(under_way, [view.trials[i].target for i in under_way])
+
+    def predictions(self, untried: Sequence[Mapping[str, ParamValue]]) -> list[Prediction]:
+        """See :func:`predict`."""
+        trials = self._outlook(list(range(len(self.begun))))
+        new = self.model.outlook(self.columns.encode(untried), np.full(len(untried), -1, dtype=np.intp))
+        return [
+            *self.teller.predictions(trials.mean, trials.sd, self.begun),
+            *self.teller.predictions(new.mean, new.sd, np.zeros(len(untried), dtype=np.bool_)),
+        ]
 
     def answer(self, slots: int) -> Answer:
         while len(self.decisions) < slots:
@@ -244,8 +288,8 @@ class _Round:
             levels = np.array([self.view.trials[i].step * factor for i in self.open])
             places, targets = self._affordable(self.open, np.minimum(levels, self.fidelity.max))
             if not may_launch:
-                chance = probability_of_improvement(everyone.mean[places], everyone.sd[places], self.best)
-                hopeful = chance > _HOPELESS
+                mean, sd = everyone.mean[places], everyone.sd[places]
+                hopeful = self.teller.chances(mean, sd, self.begun[places]) > _HOPELESS
                 places = [i for i, hope in zip(places, hopeful, strict=True) if hope]
                 targets = targets[hopeful]
             if not places:
@@ -277,7 +321,7 @@ class _Round:
             features = self.columns.encode_table(pool)
             outlook = self.model.outlook(features, np.full(len(pool), -1, dtype=np.intp))
             feasible = log_feasible(
-                self.view, self.features[: len(self.view.trials)], self.hyperparameters.lengths, features
+                self.view, self.features[: len(self.view.trials)], self.model.lengths, features
             )
             none, rivals = np.zeros(len(pool)), np.full(len(pool), rival)
             rates = self.costs.log_rate(features)
@@ -340,15 +384,15 @@ class _Round:
         trial: int | None = None,
         step: int = 0,
     ) -> Move:
-        mean, sd = outlook.mean[row : row + 1], outlook.sd[row : row + 1]
-        chance = probability_of_improvement(mean, sd, self.best)
-        said = float(mean[0]), float(sd[0]), float(chance[0])
+        begun = np.array([trial is not None and self.begun[trial]])
+        at = slice(row, row + 1)
+        (prediction,) = self.teller.predictions(outlook.mean[at], outlook.sd[at], begun)
         seconds = None
         if self.costs.known:
             rates = self.costs.log_rate(self.columns.encode([params]))
             (log,) = self.costs.log_seconds(rates, np.array([float(step)]), np.array([float(target)]))
             seconds = math.exp(float(log))
-        return Move(worth, target, trial, params, step, *said, seconds, forced)
+        return Move(worth, target, trial, params, step, prediction, seconds, forced)
 
     def _make(self, move: Move) -> None:
         """Turn the move into a decision, and let the model believe in its outcome."""
@@ -377,20 +421,11 @@ class _Round:
         at = self.progress(targets)
         mean, _, _ = self._outlook(places).at(at)
         imagined = Points(self.features[places], at, np.array(places, dtype=np.intp), mean)
-        self.model = CurveGP(self.model.points.plus(imagined), self.hyperparameters)
+        self.model = self.model.plus(imagined)
 
     def _reason(self, move: Move) -> str:
-        sign = -1.0 if self.view.maximize else 1.0
-        low, mid, high = (
-            sign * self.scale.loss(self.spread * (move.mean + k * move.sd)) for k in (-1.645, 0.0, 1.645)
-        )
-        low, high = sorted((low, high))
-        best = sign * float(self.bests.min())
-        words = (
-            f"predicted to end at {mid:.4g} (90 %: {low:.4g} to {high:.4g}), "
-            f"{percent(move.chance)} chance to beat the best so far, {best:.4g}; "
-            f"{move.target - move.step} {self.fidelity.unit} more"
-        )
+        who = "" if self.asked_for == DEFAULT else f" (by {self.surrogate})"
+        words = f"{move.prediction}{who}; {move.target - move.step} {self.fidelity.unit} more"
         if move.seconds is not None:
             words += f", about {move.seconds:.3g} s"
         return f"{move.forced}: {words}" if move.forced else words

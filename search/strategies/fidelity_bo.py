@@ -39,7 +39,7 @@ from search.space import Key, ParamValue
 from search.strategies.common import percent
 from search.strategies.moves import near, spread
 from search.surrogates.cost import Costs
-from search.surrogates.curve_gp import CurveGP, Outlook, fit, report
+from search.surrogates.curve_gp import CurveGP, Outlook, fit
 from search.surrogates.feasibility import failed, log_feasible
 from search.surrogates.history import Array, Indices, LossScale, Points, best_loss, most_telling
 from search.table import Table
@@ -158,7 +158,7 @@ class _Round:
         """The best measured at the target, its loss first."""
         self.since = self._spent([*[t.params for t in trials], *(launch.params for launch in made)])
         self.diagnostics: dict[str, Any] = {
-            **report(self.model),
+            **self.model.report(),
             "costs": self.costs.report(),
             "target": along.target,
             "levels": {str(v): sum(p[along.name] == v for p in started) for v in along.levels},

@@ -12,8 +12,9 @@ import numpy as np
 from search.decision import Answer
 from search.space import ParamValue, SearchSpace
 from search.strategies.explorers import Explorers, lowest_rung
-from search.strategies.options import Option, read_options
+from search.strategies.options import Option, read_options, words_of
 from search.surrogates.history import best_loss
+from search.surrogates.registry import DEFAULT, check
 from search.view import Fidelity, StudyView
 
 
@@ -23,18 +24,26 @@ class CurveBO:
 
     initial_trials: int
     """Size of the Sobol design; configurations that are enqueued or imported count."""
+    surrogate: str = DEFAULT
+    """The model of all curves: a name of :mod:`search.surrogates.registry`, or "auto"."""
 
     name: ClassVar[str] = "curve-bo"
     lookahead: ClassVar[bool] = False
-    known_options: ClassVar[tuple[Option, ...]] = (Option("initial_trials", whole=True, at_least=2),)
+    known_options: ClassVar[tuple[Option, ...]] = (
+        Option("initial_trials", whole=True, at_least=2),
+        Option("surrogate", word=True),
+    )
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> CurveBO:
         given = read_options(cls.name, options, cls.known_options)
         default = min(10, max(4, len(space.dimensions) + 2))
-        return cls(int(given.get("initial_trials", default)))
+        surrogate = words_of(options, cls.known_options).get("surrogate", DEFAULT)
+        check(surrogate)
+        return cls(int(given.get("initial_trials", default)), surrogate)
 
     def first_target(self, fidelity: Fidelity) -> int:
         return lowest_rung(fidelity)
@@ -52,4 +61,4 @@ class CurveBO:
                 return answer
         from search.strategies import curve_bo  # importing torch takes seconds
 
-        return curve_bo.decide(view, slots, rng)
+        return curve_bo.decide(view, slots, rng, self.surrogate)

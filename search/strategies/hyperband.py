@@ -40,6 +40,7 @@ class Hyperband:
     known_options: ClassVar[tuple[Option, ...]] = (ETA,)
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Hyperband:

@@ -2,8 +2,8 @@
 
 A trial that has ended counts with the best value of its curve, one that was stopped early too (which is no
 better than what it would have come to). A trial that diverged or ran out of memory counts as the worst
-value seen, since its configuration is to blame; after another failure nothing is known, and the trial is
-marked failed.
+value seen, since its configuration is to blame (``bo`` has a model of failure instead); after another
+failure nothing is known, and the trial is marked failed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Knowledge:
     def diagnostics(self) -> dict[str, Any]:
         return {
             "observations": len(self.observed),
-            "counted_as_worst": self.blamed,
+            "blamed": self.blamed,
             "pending": len(self.pending),
             "failed": len(self.failed),
         }

@@ -37,6 +37,7 @@ class MultiFidelityBO:
     )
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = False
 
     @classmethod
     def create(

@@ -32,7 +32,8 @@ class Model(Protocol):
         """At most ``count`` suggestions, and diagnostics of the fit.
 
         ``launches`` are those of this answer so far: they are pending, too. ``seen`` is what was tried or
-        is launched; a suggestion in it is dropped.
+        is launched; a suggestion in it is dropped. ``model_failed`` among the diagnostics says why there is
+        no model; points of the Sobol sequence are launched instead.
         """
         ...
 
@@ -74,20 +75,23 @@ def decide(
     if missing > 0 and not exhausted:
         modelled, fit = model(known, launches, seen, missing)
         diagnostics |= fit
-        at_random = uniform_points(len(view.space.dimensions), rng)
-        for choice, reason in modelled:
+        failure = fit.get("model_failed")
+        if failure:
+            others, reason = points, f"Sobol point without a model: {failure}"
+        else:
+            others = uniform_points(len(view.space.dimensions), rng)
+            reason = "the model has nothing untried to offer: drawn at random"
+        for choice, why in modelled:
             # What a model calculates may miss a constraint by rounding.
             if view.space.key(choice) not in seen and not view.space.check(choice):
                 seen.add(view.space.key(choice))
-                launches.append(Launch(choice, target, reason))
+                launches.append(Launch(choice, target, why))
         # A model may give fewer than asked for, or what is tried: the other slots are not left idle.
         while len(launches) < wanted and not exhausted:
-            params = fresh(view.space, seen, at_random, rng)
+            params = fresh(view.space, seen, others, rng)
             exhausted = params is None
             if params is not None:
-                launches.append(
-                    Launch(params, target, "the model has nothing untried to offer: drawn at random")
-                )
+                launches.append(Launch(params, target, reason))
     if launches or (left != 0 and not exhausted):
         return Answer(tuple(launches), diagnostics)
     return wait_or_finish(view, target, exhausted)

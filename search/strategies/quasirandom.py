@@ -25,6 +25,7 @@ class _Drawn:
     known_options: ClassVar[tuple[Option, ...]] = ()
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = True
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Self:

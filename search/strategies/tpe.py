@@ -33,6 +33,7 @@ class Tpe:
     known_options: ClassVar[tuple[Option, ...]] = (Option("initial_trials", whole=True, at_least=2),)
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
+    outcomes: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Tpe:

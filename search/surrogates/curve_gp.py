@@ -31,11 +31,12 @@ import torch
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
+from search.surrogates.calibration import Replays
 from search.surrogates.history import Array, Indices, Points
+from search.surrogates.kernels import cholesky, distance, fit_quality, matern, replays
 
 Tensor = torch.Tensor
 
-_SQRT5 = math.sqrt(5.0)
 _JITTER = 1e-6
 _ITERATIONS = 20
 _FIT_POINTS = 100
@@ -59,6 +60,8 @@ _SCALARS: tuple[tuple[str, float, float], ...] = (
 length-scales; ``own_length`` is a distance in the unit cube."""
 _LENGTH = (2.0, 0.9)
 """Prior of each feature's length-scale, likewise."""
+_FAILED = 1e10
+"""Stands for the negative log density where there is none."""
 _BOUND = 4.0
 """How many standard deviations of its prior a hyperparameter may be away from its median."""
 
@@ -70,6 +73,7 @@ class Hyperparameters:
     vector: Array
     iterations: int
     log_posterior: float
+    """Not finite if no hyperparameters of finite density were found: then these are the prior's medians."""
 
     def named(self) -> dict[str, float]:
         """The scalars by name."""
@@ -95,7 +99,8 @@ class _Parts:
 def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
     """The hyperparameters of highest posterior density for ``points``, which are best standardised.
 
-    Where there are many points, an even share of them is drawn. The search starts at the prior's medians.
+    Where there are many points, an even share of them is drawn. The search starts at the prior's medians,
+    which are the answer, too, if it fails.
     """
     if len(points) > _FIT_POINTS:
         points = points.take(np.sort(rng.choice(len(points), _FIT_POINTS, replace=False)))
@@ -111,7 +116,7 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
         noisy = _combined(theta, parts, progress, progress) + _noise(theta, len(points))
         factor, failed = torch.linalg.cholesky_ex(noisy)
         if int(failed):
-            return 1e10, np.zeros_like(vector)
+            return _FAILED, np.zeros_like(vector)
         white = torch.linalg.solve_triangular(factor, values[:, None], upper=False)
         likelihood = -0.5 * white.square().sum() - factor.diagonal().log().sum()
         prior = -0.5 * ((theta - centre) / scale).square().sum()
@@ -129,7 +134,14 @@ def fit(points: Points, rng: np.random.Generator) -> Hyperparameters:
         bounds=bounds,
         options={"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS},
     )
+    if not (np.isfinite(found.x).all() and found.fun < _FAILED):
+        return Hyperparameters(median, int(found.nfev), -math.inf)
     return Hyperparameters(np.asarray(found.x), int(found.nfev), -float(found.fun))
+
+
+def fitted(points: Points, rng: np.random.Generator) -> CurveGP:
+    """The surrogate ``gp``: the process with the hyperparameters of :func:`fit`."""
+    return CurveGP(points, fit(points, rng))
 
 
 class CurveGP:
@@ -144,13 +156,22 @@ class CurveGP:
         self._progress = torch.as_tensor(points.progress)
         parts = _parts(self._theta, self._features, self._features, self._owner, self._owner)
         noisy = _combined(self._theta, parts, self._progress, self._progress)
-        self._factor = _cholesky((noisy + _noise(self._theta, len(points))).numpy())
+        self._factor = cholesky((noisy + _noise(self._theta, len(points))).numpy())
         self._white = solve_triangular(self._factor, points.values, lower=True, check_finite=False)
 
     @property
     def noise(self) -> float:
         """Variance of the noise of a measurement."""
         return self.hyperparameters.named()["noise"] ** 2
+
+    @property
+    def lengths(self) -> Array:
+        """Length-scale of each feature, shape (d,)."""
+        return self.hyperparameters.lengths
+
+    def plus(self, points: Points) -> CurveGP:
+        """The process conditioned on further points, with the same hyperparameters."""
+        return CurveGP(self.points.plus(points), self.hyperparameters)
 
     def outlook(self, features: Array, owner: Indices) -> Outlook:
         """What the process says of ``m`` configurations; ``owner`` is -1 for those without a curve."""
@@ -165,6 +186,24 @@ class CurveGP:
         precision = (root**2).sum(axis=0)
         weights = root.T @ self._white
         return self.points.values - weights / precision, np.sqrt(1 / precision)
+
+    def replays(self) -> Replays:
+        """What the process would have said of each curve's newest point, told less."""
+        return replays(self.points, self._factor, self._white)
+
+    def report(self) -> dict[str, Any]:
+        """How well the process fits, as JSON: what is kept with each decision."""
+        mean, sd = self.leave_one_out()
+        found = self.hyperparameters
+        fitted = math.isfinite(found.log_posterior)
+        return {
+            "fit": "found" if fitted else "failed: the prior's medians are used",
+            "points": len(self.points),
+            "leave_one_out": fit_quality(self.points.values, mean, sd),
+            "hyperparameters": {name: round(value, 4) for name, value in found.named().items()},
+            "log_posterior": found.log_posterior if fitted else None,
+            "fit_evaluations": found.iterations,
+        }
 
 
 class Outlook:
@@ -206,14 +245,14 @@ class Outlook:
         scalars = _scalars(self._model._theta)
         one, other = torch.as_tensor(first), torch.as_tensor(second)
         apart, fading = (one - other).abs(), (1 - one) * (1 - other)
-        along = _matern(apart / scalars["time_length"]) * fading
+        along = matern(apart / scalars["time_length"]) * fading
         return (
             (
                 scalars["end"] ** 2
                 + scalars["linear"] ** 2 * self._linear
                 + scalars["own"] ** 2
                 + (scalars["path"] ** 2 + scalars["own_path"] ** 2) * along
-                + scalars["trend"] ** 2 * _matern(apart / scalars["trend_length"])
+                + scalars["trend"] ** 2 * matern(apart / scalars["trend_length"])
             )
             .numpy()
             .copy()
@@ -235,12 +274,12 @@ def _parts(theta: Tensor, first: Tensor, second: Tensor, owner: Tensor, other: T
     """``first`` (m, d) against ``second`` (n, d), with their owners."""
     scalars = _scalars(theta)
     inverse = (-theta[: first.shape[1]]).exp()
-    apart = _distance(first * inverse, second * inverse)
+    apart = distance(first * inverse, second * inverse)
     linear = (first - 0.5) @ (second - 0.5).T
-    near = _distance(first, second) * (owner[:, None] != other[None, :])
+    near = distance(first, second) * (owner[:, None] != other[None, :])
     return _Parts(
-        scalars["end"] ** 2 * _matern(apart) + scalars["linear"] ** 2 * linear,
-        scalars["path"] ** 2 * _matern(apart / scalars["path_length"]),
+        scalars["end"] ** 2 * matern(apart) + scalars["linear"] ** 2 * linear,
+        scalars["path"] ** 2 * matern(apart / scalars["path_length"]),
         (-near / scalars["own_length"]).exp(),
     )
 
@@ -249,55 +288,14 @@ def _combined(theta: Tensor, parts: _Parts, first: Tensor, second: Tensor) -> Te
     """The covariance of ``parts`` at progress ``first`` (m,) and ``second`` (n,), shape (m, n)."""
     scalars = _scalars(theta)
     apart = (first[:, None] - second[None, :]).abs()
-    along = _matern(apart / scalars["time_length"]) * (1 - first)[:, None] * (1 - second)[None, :]
+    along = matern(apart / scalars["time_length"]) * (1 - first)[:, None] * (1 - second)[None, :]
     return (
         parts.end
         + parts.path * along
         + parts.own * (scalars["own"] ** 2 + scalars["own_path"] ** 2 * along)
-        + scalars["trend"] ** 2 * _matern(apart / scalars["trend_length"])
+        + scalars["trend"] ** 2 * matern(apart / scalars["trend_length"])
     )
 
 
 def _noise(theta: Tensor, count: int) -> Tensor:
     return (_scalars(theta)["noise"] ** 2 + _JITTER) * torch.eye(count, dtype=torch.float64)
-
-
-def _matern(apart: Tensor) -> Tensor:
-    """Matérn 5/2 of distances in length-scales."""
-    scaled = _SQRT5 * apart
-    return (1 + scaled + scaled.square() / 3) * (-scaled).exp()
-
-
-def _distance(first: Tensor, second: Tensor) -> Tensor:
-    """Euclidean distances, shape (m, n); kept a little above 0, where the root has no gradient."""
-    squares = first.square().sum(1)[:, None] + second.square().sum(1)[None, :] - 2 * first @ second.T
-    return squares.clamp(min=1e-12).sqrt()
-
-
-def _cholesky(matrix: Array) -> Array:
-    """The lower factor; ``matrix`` is nudged as little as it takes to be positive definite."""
-    jitter = 0.0
-    while True:
-        try:
-            factor: Array = np.linalg.cholesky(matrix + jitter * np.eye(len(matrix))).astype(np.float64)
-            return factor
-        except np.linalg.LinAlgError:
-            jitter = max(1e-8, 10 * jitter)
-            if jitter > 1.0:
-                raise
-
-
-def report(model: CurveGP) -> dict[str, Any]:
-    """How well the model fits, as JSON: what is kept with each decision."""
-    mean, sd = model.leave_one_out()
-    error = (model.points.values - mean) / sd
-    return {
-        "points": len(model.points),
-        "leave_one_out": {
-            "log_density": float(np.mean(-0.5 * error**2 - np.log(sd) - 0.5 * math.log(2 * math.pi))),
-            "within_90": float(np.mean(np.abs(error) <= 1.645)),
-        },
-        "hyperparameters": {name: round(value, 4) for name, value in model.hyperparameters.named().items()},
-        "log_posterior": model.hyperparameters.log_posterior,
-        "fit_evaluations": model.hyperparameters.iterations,
-    }

@@ -99,6 +99,16 @@ class Points:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def rivals(self) -> Array:
+        """Of each point the least value of all other curves, infinite if there is none; shape (n,)."""
+        curves, curve = np.unique(self.owner, return_inverse=True)
+        leasts = np.full(len(curves), math.inf)
+        np.minimum.at(leasts, curve, self.values)
+        ranked = np.append(np.sort(leasts), math.inf)
+        rivals: Array = np.where(leasts[curve] == ranked[0], ranked[1], ranked[0])
+        return rivals
+
     def take(self, places: Indices) -> Points:
         return Points(self.features[places], self.progress[places], self.owner[places], self.values[places])
 

@@ -110,6 +110,9 @@ _WRITE_TRIAL = (
         trained=bindparam("to_trained"),
     )
 )
+_WRITE_OUTCOMES = (
+    update(TrialRow).where(TrialRow.id == bindparam("of_trial")).values(outcomes=bindparam("to_outcomes"))
+)
 _WRITE_WISH = (
     update(RunRow)
     .where(RunRow.id == bindparam("of_run"))
@@ -176,6 +179,12 @@ def _write_trials(session: Session, attempts: Sequence[Attempt]) -> None:
     ]
     if measured:
         session.connection().execute(_WRITE_TRIAL, measured)
+    # Most studies have no outcomes but the metric, and make no further statement.
+    outcomes = [
+        {"of_trial": a.trial_id, "to_outcomes": a.outcomes} for a in attempts if a.outcomes is not None
+    ]
+    if outcomes:
+        session.connection().execute(_WRITE_OUTCOMES, outcomes)
 
 
 def write_wishes(session: Session, attempts: Sequence[Attempt]) -> None:

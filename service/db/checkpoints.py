@@ -16,7 +16,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service.db import events
+from service.db import events, outcomes
 from service.db.models import AttemptRow, CheckpointRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import move
 from trimtab.wire.states import AttemptState, CheckpointState, RunState, TrialState
@@ -112,10 +112,12 @@ def release(session: Session, study: StudyRow, now: datetime) -> None:
     """The study has ended: free what its policy does not keep.
 
     ``resumable`` keeps the newest checkpoint of each trial that could be continued, which is what is left
-    by then anyway; ``best`` keeps that of the best trial alone.
+    by then anyway; ``best`` keeps that of the best trial alone, or those of the Pareto front.
     """
-    if StudySpec.model_validate(study.spec).checkpoints.keep != "best":
+    spec = StudySpec.model_validate(study.spec)
+    if spec.checkpoints.keep != "best":
         return
+    best = outcomes.read(session, study.id, spec).front if spec.objectives else (study.best_trial_id,)
     freed = session.scalars(
         select(CheckpointRow)
         .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
@@ -124,7 +126,7 @@ def release(session: Session, study: StudyRow, now: datetime) -> None:
     starts = _starts(session, [checkpoint.id for checkpoint in freed])
     count = 0
     for checkpoint in freed:
-        if checkpoint.trial_id == study.best_trial_id:
+        if checkpoint.trial_id in best:
             continue
         checkpoint.refs = starts.get(checkpoint.id, 0)
         if checkpoint.refs == 0:

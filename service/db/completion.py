@@ -60,6 +60,14 @@ def count_active(session: Session, study: StudyRow) -> int:
     return session.scalar(count) or 0
 
 
+def measured(session: Session, study: StudyRow) -> bool:
+    """Whether any trial has a finite value of the metric, be it one that cannot be the study's best."""
+    if study.best_value is not None:
+        return True
+    values = select(TrialRow.id).where(TrialRow.study_id == study.id, TrialRow.first_value.is_not(None))
+    return session.scalar(values.limit(1)) is not None
+
+
 def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
     """End a running study in which nothing is active, and free what its policy does not keep.
 
@@ -75,14 +83,6 @@ def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> N
     move_study(study, state, reason, now)
     checkpoints.release(session, study, now)
     events.append(session, study, f"study.{state}", data={"reason": reason}, now=now)
-
-
-def measured(session: Session, study: StudyRow) -> bool:
-    """Whether any trial has a finite value, be it one that cannot be the study's best."""
-    if study.best_value is not None:
-        return True
-    any_value = (TrialRow.study_id == study.id, TrialRow.best_value.is_not(None))
-    return session.scalar(select(TrialRow.id).where(*any_value).limit(1)) is not None
 
 
 def _last_failure(session: Session, study: StudyRow) -> str | None:

@@ -21,11 +21,15 @@ class Curve:
     value: float | None = None
     """Of the last point; None if the metric was missing or not finite."""
     best_value: float | None = None
+    """Of the points that keep the study's limits."""
     best_step: int | None = None
     first_value: float | None = None
     since_best: int = 0
     """Points since the last one that improved by the study's ``min_delta``."""
     points: int = 0
+    outcomes: dict[str, Any] | None = None
+    """The metrics that objectives and limits name, at the newest point that was added, as JSON; None
+    where the study names none."""
 
     def add(self, point: Measurement, about: Facts, token: int | None, now: datetime) -> dict[str, Any]:
         """Take in a point of a step above the last one's, measured by the attempt with this token; its row
@@ -36,7 +40,11 @@ class Curve:
         value = point.metrics.get(about.spec.metric.name)
         self.value = value if value is not None and math.isfinite(value) else None
         if value is not None:
-            self._compare(value, about)
+            self._compare(value, about, about.counts(point.metrics))
+        if about.watched:
+            self.outcomes = {
+                name: _jsonable(point.metrics[name]) for name in about.watched if name in point.metrics
+            }
         return {
             "step": point.step,
             "study_id": self.study_id,
@@ -49,12 +57,13 @@ class Curve:
             "at": now,
         }
 
-    def _compare(self, value: float, about: Facts) -> None:
-        if stopping.improves(value, self.best_value, about.maximize, about.min_delta):
+    def _compare(self, value: float, about: Facts, counts: bool) -> None:
+        """``counts``: it keeps the study's limits. Until a first point does, nothing is waited for."""
+        if counts and stopping.improves(value, self.best_value, about.maximize, about.min_delta):
             self.since_best = 0
-        else:
+        elif counts or self.best_value is not None:
             self.since_best += 1
-        if stopping.improves(value, self.best_value, about.maximize):
+        if counts and stopping.improves(value, self.best_value, about.maximize):
             self.best_value, self.best_step = value, self.step
         if self.first_value is None and math.isfinite(value):
             self.first_value = value

@@ -21,6 +21,7 @@ from search.view import StudyView
 from service import specs
 from service.db import budget, completion, events, runs, views
 from service.db.models import DecisionRow, StudyRow, TrialRow
+from service.db.reads import replay
 from service.errors import ConflictError
 from trimtab.wire.states import StudyState, TrialState, Verdict
 from trimtab.wire.study import SeedSpec, StudySpec
@@ -125,14 +126,17 @@ def apply(session: Session, question: Question, answer: Answer, *, seconds: floa
     study.decide_error = None
     if answer.pruning is not None and study.spec.get("prune"):  # nobody has switched it off meanwhile
         _prune(session, study, answer.pruning, now)
+    asked: bytes | None = replay.pack(question.view, question.slots)
     for decision in answer.decisions:
-        if isinstance(decision, Finish):
-            if completion.count_active(session, study) == 0:
-                _record(session, study, question, answer, decision, None, seconds, now)
-                completion.complete(session, study, decision.reason, now)
-        else:
+        trial = None
+        if not isinstance(decision, Finish):
             trial = _carry_out(session, study, decision, now)
-            _record(session, study, question, answer, decision, trial, seconds, now)
+        elif completion.count_active(session, study):
+            continue
+        _record(session, study, question, answer, decision, trial, asked, seconds, now)
+        asked = None  # once is enough
+        if isinstance(decision, Finish):
+            completion.complete(session, study, decision.reason, now)
     return True
 
 
@@ -233,6 +237,7 @@ def _record(
     answer: Answer,
     decision: Decision,
     trial: TrialRow | None,
+    asked: bytes | None,
     seconds: float,
     now: datetime,
 ) -> None:
@@ -250,6 +255,7 @@ def _record(
             version=question.version,
             seconds=seconds,
             diagnostics=dict(answer.diagnostics),
+            asked=asked,
             at=now,
         )
     )

@@ -19,7 +19,9 @@ released      none or pause           the run is queued again; it costs no retry
 ============  ======================  ==================================================================
 
 A trial that ends well without a single finite value of the metric has failed as ``invalid``: nothing can
-be learned from it. Once a study has ended, nothing is queued again.
+be learned from it. With several objectives, so has one whose last measurement lacks a metric of objectives
+and limits; with limits alone, one of whose measurements none counts and the last lacks a limit's metric.
+Once a study has ended, nothing is queued again.
 """
 
 from __future__ import annotations
@@ -225,15 +227,47 @@ def _well(
     now: datetime,
 ) -> None:
     """The trial is completed or paused; failed, if nothing was learned from it."""
-    if trial.best_value is None:
-        message = f"the metric {study.metric!r} was never reported, though the training ended well"
-        _fail(session, study, trial, run, Failure(kind=FailureKind.INVALID, message=message), now)
+    missing = _unmeasured(session, study, trial, run, state)
+    if missing:
+        _fail(session, study, trial, run, Failure(kind=FailureKind.INVALID, message=missing), now)
         return
     _end_run(run, RunState.FINISHED, now)
     if state is TrialState.PAUSED:
         runs.pause(session, study, trial, run, reason=reason, now=now)
     else:
         runs.end_trial(session, study, trial, state, reason=reason, now=now)
+
+
+def _unmeasured(session: Session, study: StudyRow, trial: TrialRow, run: RunRow, state: TrialState) -> str:
+    """What a trial that ended well did not report though it should have; empty if nothing is missing."""
+    if trial.first_value is None and state is TrialState.PAUSED:
+        return (
+            f"the metric {study.metric!r} was not reported up to step {run.target_step}, where the "
+            "trial was to pause and be compared: report it by then, or raise fidelity.min to the step "
+            "at which it first comes"
+        )
+    if trial.first_value is None:
+        if state is TrialState.PAUSED:
+            return (
+                f"the metric {study.metric!r} was not reported up to step {run.target_step}, where the "
+                "trial was to pause and be compared: report it by then, or raise fidelity.min to the step "
+                "at which it first comes"
+            )
+        return f"the metric {study.metric!r} was never reported, though the training ended well"
+    spec = facts.of(session, study.key).spec
+    needed = {limit.metric: "a limit" for limit in spec.limits}
+    if spec.objectives:
+        needed |= {goal.name: "an objective" for goal in spec.goals}
+    elif trial.best_value is not None:
+        return ""
+    found = {*(trial.outcomes or {}), *([study.metric] if trial.value is not None else [])}
+    for name, what in needed.items():
+        if name not in found:
+            return (
+                f"the metric {name!r}, which {what} names, is not in the last measurement, though the "
+                "training ended well: report it together with the others"
+            )
+    return ""
 
 
 def _stop(

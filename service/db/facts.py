@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from search import prediction, stopping
 from search.along import Along
 from search.features import Features
+from search.view import Limit
 from service import specs
 from service.db.models import StudyRow
 from trimtab.wire.study import (
@@ -43,6 +44,10 @@ class Facts:
     safety_rules: Sequence[stopping.Rule]
     """Those that hold for a trial that is to be trained to the end, too: divergence and target."""
     maximize: bool
+    limits: Sequence[Limit] = ()
+    """What metrics must keep at a measurement, or it does not count for a best value."""
+    watched: Sequence[str] = ()
+    """The metrics that further objectives and limits name."""
     checks: frozenset[int] = frozenset()
     """The steps at which a predicted rule judges; empty if there is no such rule."""
     features: Features | None = None
@@ -59,6 +64,10 @@ class Facts:
     def compares(self) -> bool:
         """Whether a rule compares trials at the same step with each other."""
         return len(self.rules) > len(self.local_rules)
+
+    def counts(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a measurement of these metrics keeps all limits; where one's metric is missing, no."""
+        return all(each.metric in metrics and each.kept(metrics[each.metric]) for each in self.limits)
 
     @property
     def min_delta(self) -> float:
@@ -114,6 +123,8 @@ def parse(document: dict[str, object]) -> Facts:
             rule for rule in rules if isinstance(rule, stopping.Divergence | stopping.Target)
         ),
         maximize=spec.metric.direction == "maximize",
+        limits=specs.limits(spec),
+        watched=tuple(spec.watched),
         checks=frozenset(prediction.judged(specs.fidelity(spec), predicts)) if predicts else frozenset(),
         features=Features.of(specs.space(spec)) if predicts else None,
         along=Along.read(spec.strategy.options, specs.space(spec)),

@@ -97,6 +97,12 @@ def _problems(spec: StudySpec, request: ImportRequest) -> Iterator[FieldProblem]
                     pointer=f"{place}/curve/{point}/metrics",
                     message=f"the study's metric {metric} is missing",
                 )
+        for name in spec.watched if trial.curve and trial.state == "completed" else ():
+            if name != metric and name not in trial.curve[-1].metrics:
+                yield FieldProblem(
+                    pointer=f"{place}/curve/{len(trial.curve) - 1}/metrics",
+                    message=f"the last point must have {name}, which an objective or a limit names",
+                )
 
 
 def _trial(
@@ -115,6 +121,7 @@ def _trial(
         target_step=curve.step or spec.fidelity.max,
         step=curve.step,
         value=curve.value,
+        outcomes=curve.outcomes,
         best_value=curve.best_value,
         best_step=curve.best_step,
         first_value=curve.first_value,

@@ -42,15 +42,24 @@ def read_peers(session: Session, places: Collection[tuple[int, int]]) -> Peers:
 
 
 def judge(
-    attempt: Attempt, value: float, about: Facts, peers: Peers | None, outlook: Outlook | None = None
+    attempt: Attempt,
+    value: float,
+    about: Facts,
+    peers: Peers | None,
+    outlook: Outlook | None = None,
+    counts: bool = True,
 ) -> None:
-    """Let the stopping rules speak; those that compare with peers at a report's last point only."""
+    """Let the stopping rules speak; those that compare with peers at a report's last point only.
+
+    ``counts``: the measurement keeps the study's limits.
+    """
     point = stopping.Point(
         step=attempt.step,
         value=value,
         best=attempt.best_value if attempt.best_value is not None else value,
         first=attempt.first_value if attempt.first_value is not None else value,
         since_best=attempt.since_best,
+        counts=counts,
     )
     rules = about.safety_rules if attempt.to_end else about.local_rules if peers is None else about.rules
     judgement = stopping.judge(

@@ -4,7 +4,7 @@ Numbers people see (``trial 12``) count within their study; integer keys join ta
 is its public id. An attempt's primary key is its fencing token: unique, growing, never reused.
 
 A non-finite metric has no place in SQLite's REAL or in JSON: ``value`` is NULL for it, and ``metrics``
-holds it as the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``, as the wire does.
+and ``outcomes`` hold it as the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``, as the wire does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -136,7 +137,10 @@ class TrialRow(Base):
     target_step: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     value: Mapped[float | None]
+    outcomes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The metrics that objectives and limits name, at its last measurement; NULL where none are named."""
     best_value: Mapped[float | None]
+    """Of the measurements that keep the study's limits."""
     best_step: Mapped[int | None] = mapped_column(BigInteger)
     first_value: Mapped[float | None]
     """The metric's first finite value: what a divergence rule compares."""
@@ -233,7 +237,7 @@ class MeasurementRow(Base):
     token: Mapped[int | None] = mapped_column(BigInteger)
     value: Mapped[float | None]
     best: Mapped[float | None]
-    """The trial's best value up to this step: what a median rule compares."""
+    """The trial's best value up to this step that keeps the limits: what a median rule compares."""
     metrics: Mapped[dict[str, Any]]
     seconds: Mapped[float | None]
     tokens: Mapped[int | None] = mapped_column(BigInteger)
@@ -310,6 +314,8 @@ class DecisionRow(Base):
     """The study's version that the decision was made from."""
     seconds: Mapped[float]
     diagnostics: Mapped[dict[str, Any]]
+    asked: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    """With the first decision of an answer: what search was asked (:mod:`service.db.reads.replay`)."""
     at: Mapped[datetime]
 
 

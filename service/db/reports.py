@@ -14,6 +14,8 @@ number. What is promised:
   nothing of the request stored; a worker is told to stop and the trial fails as ``invalid``, while the
   other reports of the batch are unharmed.
 * The metric may be missing from a report: no value is judged. If it is not finite the trial has diverged.
+* A measurement that breaks a limit on a metric, or does not have it, moves no best value and reaches no
+  target; the other rules judge its value.
 """
 
 from __future__ import annotations
@@ -167,7 +169,8 @@ def _measure(
             outlook.add(attempt)
         value = measurement.metrics.get(about.spec.metric.name)
         if value is not None and STRENGTH.get(attempt.wish or "", 0) < STRENGTH[Verdict.STOP.value]:
-            judging.judge(attempt, value, about, peers if measurement.step == last else None, outlook)
+            rivals = peers if measurement.step == last else None
+            judging.judge(attempt, value, about, rivals, outlook, about.counts(measurement.metrics))
     return new
 
 

@@ -69,7 +69,11 @@ def _unfit(spec: StudySpec, key: str, source: StudyRow | None) -> tuple[str, str
             "give both the same direction; studies of another metric may differ in it",
         )
     if source.best_value is None:
-        return f"the study {source.name!r} has no finite measurement yet", "wait for its first results"
+        kept = " that keeps its limits" if source.spec.get("limits") else ""
+        return (
+            f"the study {source.name!r} has no finite measurement{kept} yet",
+            "wait for its first results",
+        )
     own, other = specs.space(spec), specs.space(StudySpec.model_validate(source.spec))
     if not shared(own, other):
         return (

@@ -163,6 +163,7 @@ def prune(session: Session, key: str, now: datetime) -> None:
 
     Raises:
         NotFoundError: there is no such study.
+        ConflictError: it has several objectives.
     """
     _allow_pruning(session, key, True, "study.prune_allowed", now)
 
@@ -178,6 +179,11 @@ def unprune(session: Session, key: str, now: datetime) -> None:
 
 def _allow_pruning(session: Session, key: str, allowed: bool, kind: str, now: datetime) -> None:
     study = locked_study(session, key)
+    if allowed and study.spec.get("objectives"):
+        raise ConflictError(
+            f"The study {study.name!r} has several objectives: what matters little for one of them may "
+            "matter for another, so nothing of its space is left out."
+        )
     if study.spec.get("prune", False) == allowed:
         return
     study.spec = {**study.spec, "prune": allowed}

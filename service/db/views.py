@@ -83,6 +83,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             TrialRow.failure_kind,
             TrialRow.origin,
             TrialRow.points,
+            TrialRow.outcomes,
             TrialRow.seconds,
         )
         .where(TrialRow.study_id == study.id)
@@ -112,6 +113,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 status=row.state,
                 steps=read[row.id].steps,
                 values=read[row.id].values,
+                outcomes=_finite(row.outcomes),
                 # Scripts do not time themselves; what held resources counts once nothing is under way.
                 seconds=read[row.id].seconds or (0.0 if row.state in ACTIVE else row.seconds),
                 step=row.step,
@@ -128,6 +130,14 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
         sources=sources.read(session, spec),
         pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )
+
+
+def _finite(outcomes: dict[str, Any] | None) -> dict[str, float]:
+    """Stored outcomes as search has them: NaN for what is not finite."""
+    return {
+        name: math.nan if isinstance(value, str) else float(value)
+        for name, value in (outcomes or {}).items()
+    }
 
 
 def of_study(session: Session, key: str) -> tuple[int, StudyView]:

@@ -34,6 +34,14 @@ _OWN_LOOP: dict[str, Any] = {
 }
 
 
+_GOALS: dict[str, Any] = {
+    **_OWN_LOOP,
+    "name": "good and fast",
+    "objectives": [{"name": "latency_ms", "direction": "minimize"}],
+    "limits": [{"metric": "memory_mb", "at_most": 512}],
+}
+
+
 def _examples(**named: tuple[str, Any]) -> dict[str, Example]:
     return {name: Example(summary=summary, value=value) for name, (summary, value) in named.items()}
 
@@ -41,6 +49,7 @@ def _examples(**named: tuple[str, Any]) -> dict[str, Example]:
 STUDIES = _examples(
     builtin=("A built-in trainer", _STUDY),
     external=("The user's own loop, by ask and tell", _OWN_LOOP),
+    goals=("Two objectives, and a limit on a metric", _GOALS),
 )
 EXTEND = _examples(trials=("More trials", {"trials": 40}))
 ENQUEUE = _examples(

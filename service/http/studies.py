@@ -26,6 +26,7 @@ from trimtab.wire.views import (
     DecisionPage,
     EventPage,
     ExtendRequest,
+    FrontResponse,
     StopsReplay,
     StudyDetail,
     StudyPage,
@@ -155,10 +156,11 @@ def router(context: Context) -> APIRouter:
         "/{study}/prune",
         operation_id="pruneStudy",
         summary="Let parts of a study's space be left out",
-        responses=responses(404),
+        responses=responses(404, 409),
     )
     def prune(study: StudyKey) -> StudyDetail:
-        """As `prune: true` in its file: parameters that do not matter are frozen, ranges narrowed."""
+        """As `prune: true` in its file: parameters that do not matter are frozen, ranges narrowed.
+        Refused for a study with several objectives."""
         return changed(study, studies.prune)
 
     @routes.post(
@@ -200,12 +202,33 @@ def router(context: Context) -> APIRouter:
         responses=responses(404),
     )
     def best(study: StudyKey) -> BestTrial:
-        """404 while no trial has reported a finite value."""
+        """404 while no trial has reported a finite value, or none that keeps the study's limits. Of a study
+        with several objectives it is the best by the first of them; see its front for all."""
         with database.read() as session:
             found = reads.best(session, study)
         if found is None:
-            raise NotFoundError("No trial of this study has reported a finite value yet.")
+            raise NotFoundError(
+                "No trial of this study has reported a finite value yet, or none that keeps its limits."
+            )
         return found
+
+    @routes.get(
+        "/{study}/front",
+        operation_id="readFront",
+        summary="The Pareto front: the trials that no other dominates",
+        responses=responses(404),
+    )
+    def front(
+        study: StudyKey,
+        others: Annotated[
+            int, Query(ge=0, le=10_000, description="Trials that are not on it: so many of the newest.")
+        ] = 0,
+    ) -> FrontResponse:
+        """A trial dominates another if it is worse in no objective and better in one. Completed trials are
+        compared, by their last measurement; those that break a limit are left out.
+        With one objective alone it holds the best of them."""
+        with database.read() as session:
+            return reads.front(session, study, others=others)
 
     @routes.get(
         "/{study}/curves",

@@ -14,6 +14,7 @@ from trimtab.wire.views import (
     BestPoint,
     BestTrial,
     DecisionView,
+    FrontResponse,
     StudyDetail,
     StudyItem,
     TrialDetail,
@@ -88,6 +89,10 @@ class StudyPage(Page):
     """The specification as a study file."""
     trials: tuple[TrialItem, ...]
     parameters: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    """The metrics beside the tuned one that objectives and limits name."""
+    front: FrontResponse | None
+    """Of a study with several objectives."""
     columns: tuple[Column, ...]
     states: tuple[str, ...]
     state: str

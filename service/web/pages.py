@@ -93,9 +93,11 @@ def study(
             sort=cast(TrialSort, order),
         )
         decisions = reads.decisions(session, key, limit=DECISIONS_SHOWN)
+        front = reads.front(session, key) if detail.spec.objectives else None
     path = f"/studies/{key}"
     kept = {"sort": "" if order == best_first else order, "state": state}
     parameters = tuple(expanded(detail.spec.space))
+    outcomes = tuple(name for name in detail.spec.watched if name != detail.metric)
     return StudyPage(
         title=detail.name,
         now=now,
@@ -108,7 +110,9 @@ def study(
         spec_text=spec_text(detail.spec),
         trials=tuple(trials.items),
         parameters=parameters,
-        columns=_columns(path, order, best_first, state, detail, parameters),
+        outcomes=outcomes,
+        front=front,
+        columns=_columns(path, order, best_first, state, detail, (*outcomes, *parameters)),
         states=tuple(known.value for known in TrialState),
         state=state,
         sort=kept["sort"],
@@ -204,9 +208,14 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
     """All trials as CSV, a few hundred per piece: one column per parameter, in order of number."""
     parameters = tuple(expanded(spec.space))
     head = ("number", "state", "label", "origin", "step", "target_step", "value", "best_value", "best_step")
+    watched = tuple(name for name in spec.watched if name != spec.metric.name)
     tail = ("seconds", "runs", "retries", "failure_kind", "state_reason")
     tied = tuple(n for n, p in spec.space.items() if isinstance(p, FloatParameter) and p.tie is not None)
-    yield _csv_lines([(*head, *parameters, *(f"{name} as trained" for name in tied), *tail)])
+    outcomes = (f"outcomes.{name}" for name in watched)
+    over = ("over_limits",) if spec.limits else ()
+    yield _csv_lines(
+        [(*head, *outcomes, *over, *parameters, *(f"{name} as trained" for name in tied), *tail)]
+    )
     cursor: str | None = None
     while True:
         try:
@@ -217,6 +226,8 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
         yield _csv_lines(
             (
                 *(_cell(getattr(item, name)) for name in head),
+                *(_cell(item.outcomes.get(name)) for name in watched),
+                *("; ".join(item.over_limits) for _ in over),
                 *(_cell(item.params.get(name)) for name in parameters),
                 *(_cell(item.scaled.get(name)) for name in tied),
                 *(_cell(getattr(item, name)) for name in tail),
@@ -242,7 +253,7 @@ def _best_first(study: StudyDetail) -> str:
 
 
 def _columns(
-    path: str, order: str, best_first: str, state: str, study: StudyDetail, parameters: tuple[str, ...]
+    path: str, order: str, best_first: str, state: str, study: StudyDetail, names: tuple[str, ...]
 ) -> tuple[Column, ...]:
     def sortable(label: str, key: str, first: str, css: str = "") -> Column:
         current = order.removeprefix("-") == key
@@ -262,7 +273,7 @@ def _columns(
         sortable(f"Best {study.metric}", "best_value", best_first, "num"),
         sortable("Latest", "value", latest_first, "num"),
         sortable(study.spec.fidelity.unit.capitalize(), "step", "-step", "num"),
-        *(Column(name, "num") for name in parameters),
+        *(Column(name, "num") for name in names),
         sortable("Time", "seconds", "-seconds", "num"),
         *([Column("Action")] if study.state in ACTIVE else []),
     )

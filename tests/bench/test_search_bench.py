@@ -15,10 +15,11 @@ from rich.console import Console
 
 from bench.search import children, command
 from bench.search.children import PEERS, SCRIPTS, PeerEngine, PeerError, python_of
-from bench.search.ours import TrimtabEngine
+from bench.search.ours import TrimtabEngine, variant
 from bench.search.problems import Curve, Dimension, NoDataError, Params, Problem, _table, problems
 from bench.search.protocol import EngineError, Job, Verdict, run_study
 from bench.search.results import Row, Rows, common, mean_and_error, mean_ranks, table
+from search.errors import SearchError
 
 EPOCHS = 10
 
@@ -120,6 +121,18 @@ def test_our_strategies_pause_and_go_on_under_their_own_names() -> None:
     assert asha.decisions > asha.trials > 50  # most stop at the first rung, some were continued
     full = run_study(problem, TrimtabEngine("random", problem, 1, 1), 1, 200)
     assert full.trials == full.decisions == 20
+
+
+def test_an_engines_name_says_the_options_of_a_strategy() -> None:
+    assert variant("asha") == ("asha", {})
+    assert variant("curve-bo:initial_trials=4:surrogate=nngp") == (
+        "curve-bo",
+        {"initial_trials": 4, "surrogate": "nngp"},
+    )
+    problem = hand_made({})
+    assert TrimtabEngine("asha:eta=4", problem, 1, 0).view().options == {"eta": 4}
+    with pytest.raises(SearchError, match="asha has no option surrogate"):
+        TrimtabEngine("asha:surrogate=gp", problem, 1, 0)
 
 
 def test_one_seed_gives_one_history_whatever_diverges() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,38 @@ MISTAKES: list[tuple[str, Any, str, str, str]] = [
         "bound",
     ),
     ("/resources", {"custom": {"GPU": 1}}, "/resources/custom/GPU", "no custom resource", "gpus"),
+    # Objectives and limits
+    (
+        "/objectives",
+        [{"name": "lr"}],
+        "/objectives",
+        "curve-bo, the default strategy, cannot",
+        "bo, random",
+    ),
+    ("/limits", [{"metric": "lr", "at_most": 1}], "/limits", "cannot work with limits on metrics", "sobol"),
+    ("/objectives", [{"name": "val_loss"}], "/objectives/0/name", "already (under metric)", "keep one"),
+    ("/objectives", [{"name": "lr"}] * 2, "/objectives/1/name", "already (number 1 of", "keep one"),
+    ("/objectives", [{"name": "los"}], "/objectives/0/name", "does not report los", "val_loss"),
+    ("/objectives", [{"name": "lr", "direction": "min"}], "/objectives/0/direction", "minimize", ""),
+    ("/limits", [{"metric": "los", "at_most": 1}], "/limits/0/metric", "does not report los", "val_loss"),
+    ("/limits", [{"metric": "lr"}], "/limits/0", "exactly one of at_most and at_least", ""),
+    ("/limits", [{"metric": "lr", "at_most": 1, "at_least": 0}], "/limits/0", "exactly one of", ""),
+    ("/limits", [{"metric": "lr", "at_mots": 1}], "/limits/0/at_mots", "unknown", "mean at_most?"),
+    ("/limits", [{"metric": "lr", "at_most": math.inf}], "/limits/0/at_most", "finite number", ""),
+    (
+        "/limits",
+        [{"metric": "lr", "at_most": 1}] * 2,
+        "/limits/1/at_most",
+        "an at_most already",
+        "keep one",
+    ),
+    (
+        "/limits",
+        [{"metric": "lr", "at_most": 1}, {"metric": "lr", "at_least": 2}],
+        "/limits/1/at_least",
+        "no lr is at least 2 and at most 1",
+        "exchange",
+    ),
     # The trainer
     ("/trainer/name", "gtp", "/trainer/name", "no trainer is called gtp", "did you mean gpt?"),
     ("/trainer/name", "train.py", "/trainer/name", "no trainer is called", "script: train.py"),
@@ -302,6 +335,50 @@ def test_a_mistake_is_named(path: str, value: Any, pointer: str, words: str, sug
         problem.pointer == pointer and words in problem.message and suggestion in problem.suggestion
         for problem in caught.value.problems
     ), caught.value.problems
+
+
+GOALS: dict[str, Any] = {
+    **GOOD,
+    "strategy": {"name": "random"},
+    "objectives": [{"name": "tokens_per_second", "direction": "maximize"}],
+    "limits": [{"metric": "lr", "at_least": 0.1}, {"metric": "lr", "at_most": 0.1}],
+    "stopping": [{"rule": "divergence", "bound": 9}],
+    "warm_start": {"function": "first:configurations"},
+}
+
+
+def test_a_study_with_several_objectives_and_limits_is_good() -> None:
+    spec = check.study(GOALS)
+    assert [goal.name for goal in spec.goals] == ["val_loss", "tokens_per_second"]
+    assert spec.watched == ["tokens_per_second", "lr"]
+    assert [str(limit) for limit in spec.limits] == ["lr ≥ 0.1", "lr ≤ 0.1"]
+    assert StudySpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec.limits[1].broken_by(0.25) == "lr 0.25 > 0.1"
+    assert spec.limits[1].broken_by(math.nan) == "lr is NaN, not at most 0.1"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "pointer"),
+    [
+        ("/stopping", [{"rule": "median"}], "/stopping/0"),
+        ("/stopping", [{"rule": "patience", "reports": 3}], "/stopping/0"),
+        ("/stopping", [{"rule": "predicted"}], "/stopping/0"),
+        ("/stopping", [{"rule": "target", "value": 1}], "/stopping/0"),
+        ("/budget/target", 1.0, "/budget/target"),
+        ("/prune", True, "/prune"),
+        ("/warm_start/studies", ["earlier"], "/warm_start/studies"),
+    ],
+)
+def test_what_decides_by_one_best_value_goes_with_limits_but_not_with_objectives(
+    path: str, value: Any, pointer: str
+) -> None:
+    document = changed(GOALS, path, value)
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(document)
+    assert [problem.pointer for problem in caught.value.problems] == [pointer]
+    assert "several objectives" in caught.value.problems[0].message
+    assert caught.value.problems[0].suggestion
+    check.study(changed(document, "/objectives", []))
 
 
 WIDE: dict[str, Any] = {

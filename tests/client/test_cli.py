@@ -197,6 +197,55 @@ def test_list_show_and_best(server: Stub) -> None:
     assert json.loads(best.stdout)["params"] == {"lr": 0.1}
 
 
+FRONT = {
+    "study": "abc123",
+    "objectives": [{"name": "loss"}, {"name": "speed", "direction": "maximize"}],
+    "limits": [{"metric": "ms", "at_most": 20}],
+    "trials": [
+        {"number": 7, "outcomes": {"loss": 0.25, "speed": 1, "ms": 5}, "step": 9, "params": {"lr": 0.1},
+         "label": "default"},
+        {"number": 3, "outcomes": {"loss": 0.5, "speed": 2, "ms": 20}, "step": 9, "params": {"lr": 0.2},
+         "label": None},
+    ],
+    "dominated": 4,
+    "over_limits": 1,
+}  # fmt: skip
+
+
+def test_the_front_of_a_study_with_several_objectives(server: Stub) -> None:
+    spec = study()["spec"] | {name: FRONT[name] for name in ("objectives", "limits")}
+    best = study()["best"] | {"front": "/v1/studies/abc123/front"}
+    spec["objectives"] = spec["objectives"][1:]
+    server.on("GET /v1/studies/abc123", (200, study(spec=spec, best=best)))
+    server.on("GET /v1/studies/abc123/summary", (200, summary(spec=spec, best=best)))
+    server.on("GET /v1/studies/abc123/front", (200, FRONT), (200, FRONT), (200, {**FRONT, "trials": []}))
+    done = trimtab("front", "demo", "--url", server.url)
+    assert "demo  2 trials on the Pareto front, 4 dominated, 1 over a limit" in done.stdout
+    assert "limits: ms ≤ 20" in done.stdout
+    rows = [row.split() for row in done.stdout.splitlines()]
+    assert ["trial", "loss", "↓", "speed", "↑", "ms", "parameters"] in rows
+    assert ["7", "0.2500", "1", "5", "(default)", "lr", "0.1"] in rows
+    assert json.loads(trimtab("front", "demo", "--json", "--url", server.url).stdout)["dominated"] == 4
+    done = trimtab("front", "demo", "--url", server.url)
+    assert (done.returncode, "no completed trial that keeps its limits yet" in done.stderr) == (1, True)
+    done = trimtab("best", "demo", "--url", server.url)
+    assert "by loss alone, the first of 2 objectives; by all of them: trimtab front abc123" in done.stdout
+
+    over = trial(number=1, best_value=None, outcomes={"speed": 3, "ms": 31}, over_limits=["ms 31 > 20"])
+    good = trial(number=3, outcomes={"speed": "NaN", "ms": 4})
+    server.on("GET /v1/studies/abc123/trials", (200, {"items": [over, good], "next_cursor": None}))
+    shown = trimtab("show", "demo", "--url", server.url).stdout
+    assert "loss ↓, speed ↑, ms ≤ 20" in shown
+    assert "over a limit: 1 trial  by how much: trimtab show abc123 --trial 1" in shown
+    assert "3 completed 0.5000 NaN 4 100 lr 0.5" in " ".join(shown.split())
+    server.on("GET /v1/studies/abc123/trials/2", (200, {**detail(), **over, "number": 2}))
+    shown = trimtab("show", "demo", "--trial", "2", "--url", server.url).stdout
+    assert "over limit  ms 31 > 20" in shown
+    rows = list(csv.DictReader(io.StringIO(trimtab("export", "demo", "--url", server.url).stdout)))
+    assert [row["outcomes.speed"] for row in rows] == ["3.0", "NaN"]
+    assert [row["over_limits"] for row in rows] == ["ms 31 > 20", ""]
+
+
 def test_pruning_is_allowed_taken_back_and_shown(server: Stub) -> None:
     pruned = {
         "results": 40, "frozen": {"depth": 3}, "ranges": {"lr": [0.01, 0.1]},
@@ -400,6 +449,7 @@ def test_version_and_usage() -> None:
         "list",
         "show",
         "best",
+        "front",
         "importances",
         "prune",
         "pause",

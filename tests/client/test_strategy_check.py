@@ -43,7 +43,7 @@ def test_the_shipped_file_says_what_the_strategies_say() -> None:
     ("strategy", "pointer", "message"),
     [
         ({"name": "ahsa"}, "/strategy/name", "no strategy is called ahsa"),
-        ({"name": "bo"}, "/strategy/name", "bo cannot model conditional parameters (momentum)"),
+        ({"name": "cmaes"}, "/strategy/name", "cmaes cannot model conditional parameters (momentum)"),
         ({"name": "asha", "options": {"etta": 3}}, "/strategy/options/etta", "asha has no option etta"),
         (
             {"name": "asha", "options": {"eta": 1.0}},

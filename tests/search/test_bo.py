@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,9 @@ import pytest
 from search.decide import decide
 from search.decision import Launch
 from search.simulator import Budget, History, simulate
-from search.strategies.bo import standardised
 from search.strategies.knowledge import Knowledge
-from search.view import Fidelity, StudyView, TrialView
+from search.surrogates.outcomes import standardised
+from search.view import Fidelity, Limit, Objective, StudyView, TrialView
 from tests.search.support import space
 
 FIDELITY = Fidelity(1, 4, 1)
@@ -120,6 +122,8 @@ def test_a_suggestion_comes_with_its_prediction_and_the_fit(modelled: StudyView)
     assert answer.diagnostics["observations"] == 8
     assert answer.diagnostics["noise"] == "inferred"
     assert answer.diagnostics["fit_seconds"] >= 0
+    (fit,) = answer.diagnostics["leave_one_out"]
+    assert 0.5 <= fit["within_90"] <= 1
     best = max(modelled.trials, key=lambda t: t.values[0])
     assert answer.diagnostics["best_predicted"]["trial"] == best.number
     assert answer.diagnostics["best_predicted"]["value"] == pytest.approx(best.values[0], abs=0.05)
@@ -135,6 +139,108 @@ def test_given_noise_reaches_the_model(modelled: StudyView) -> None:
     predicted = answer.diagnostics["best_predicted"]["value"]
     values = [t.values[0] for t in modelled.trials]
     assert abs(predicted - statistics.mean(values)) < 0.5 * (max(values) - statistics.mean(values))
+
+
+SQUARE: dict[str, Any] = {axis: {"type": "float", "low": 0.0, "high": 1.0} for axis in "xy"}
+
+
+def _ended(
+    loss: Callable[[float, float], float],
+    trials: int = 12,
+    broken: Callable[[float, float], bool] = lambda x, y: False,
+    **outcomes: Callable[[float, float], float],
+) -> tuple[TrialView, ...]:
+    """Trials at random points of the unit square."""
+    ended = []
+    for number, (x, y) in enumerate(np.random.default_rng(3).random((trials, 2)).tolist(), start=1):
+        params = {"x": x, "y": y}
+        if broken(x, y):
+            ended.append(TrialView(number, params, "failed", step=1, target=4, failure="diverged"))
+        else:
+            others = {name: outcome(x, y) for name, outcome in outcomes.items()}
+            ended.append(
+                TrialView(number, params, "completed", (4,), (loss(x, y),), 4, 4, 4, outcomes=others)
+            )
+    return tuple(ended)
+
+
+def _launched(view: StudyView, slots: int) -> list[Launch]:
+    launches = [d for d in decide(view, slots, 0).decisions if isinstance(d, Launch)]
+    assert len({view.space.key(launch.params) for launch in launches}) == slots
+    return launches
+
+
+def _square(trials: tuple[TrialView, ...], maximize: bool = False, **goals: Any) -> StudyView:
+    return StudyView(space(SQUARE), FIDELITY, maximize, "bo", {"initial_trials": 2}, trials, **goals)
+
+
+def test_several_objectives_lead_to_their_front() -> None:
+    # The front is y = 0, where every x is another compromise.
+    trials = _ended(lambda x, y: x**2 + y, gain=lambda x, y: -((1 - x) ** 2) - y)
+    launches = _launched(_square(trials, objectives=(Objective("gain", True),)), 4)
+    assert all(float(launch.params["y"]) < 0.1 for launch in launches)
+    xs = [float(launch.params["x"]) for launch in launches]
+    assert max(xs) - min(xs) > 0.3
+    assert ", gain -" in launches[0].reason
+    assert "expected to enlarge the hypervolume of the front by" in launches[0].reason
+
+
+def test_limits_are_kept_up_to_their_edge() -> None:
+    # Both ways to say it: x may be at most 0.4, and y at least 0.3.
+    trials = _ended(lambda x, y: y - x, size=lambda x, y: 100 * x, speed=lambda x, y: y)
+    limits = (Limit("size", 40.0, True), Limit("speed", 0.3, False))
+    answer = decide(_square(trials, limits=limits), 1, 0)
+    (launch,) = answer.decisions
+    assert isinstance(launch, Launch)
+    assert 0.3 < float(launch.params["x"]) < 0.42
+    assert 0.28 < float(launch.params["y"]) < 0.4
+    assert "chance to keep the limits" in launch.reason
+    kept = sum(t.params["x"] <= 0.4 and t.params["y"] >= 0.3 for t in trials)
+    assert answer.diagnostics["keep_limits"] == kept
+
+
+def test_objectives_within_limits() -> None:
+    trials = _ended(lambda x, y: x**2 + y, other=lambda x, y: (1 - x) ** 2 + y, size=lambda x, y: x)
+    goals: dict[str, Any] = {
+        "objectives": (Objective("other", False),),
+        "limits": (Limit("size", 0.5, True),),
+    }
+    launches = _launched(_square(trials, **goals), 2)
+    assert all(float(launch.params["x"]) < 0.55 for launch in launches)
+    assert all(float(launch.params["y"]) < 0.2 for launch in launches)
+
+
+def test_a_limit_that_nothing_keeps_yet_is_looked_for() -> None:
+    trials = _ended(lambda x, y: x, size=lambda x, y: x + y)
+    (launch,) = _launched(_square(trials, limits=(Limit("size", 0.05, True),)), 1)
+    assert float(launch.params["x"]) + float(launch.params["y"]) < 0.15
+
+
+def test_where_trainings_fail_nothing_is_started_lightly() -> None:
+    # The loss falls towards x = 1, but beyond 0.5 all diverges.
+    (launch,) = _launched(_square(_ended(lambda x, y: -x, 20, broken=lambda x, y: x > 0.5)), 1)
+    assert 0.45 < float(launch.params["x"]) < 0.62
+    assert "risk to fail" in launch.reason
+
+
+def test_duplicates_with_different_results_are_noise() -> None:
+    trials = _ended(lambda x, y: x + y)
+    again = tuple(
+        replace(t, number=t.number + 12, values=(t.values[0] + (-0.2 if t.number % 2 else 0.2),))
+        for t in trials
+    )
+    (launch,) = _launched(_square((*trials, *again)), 1)
+    assert launch.reason.startswith("model of 24 results")
+
+
+def test_a_model_that_cannot_be_fitted_is_said_and_replaced_by_the_design() -> None:
+    view = _square(_ended(lambda x, y: x))
+    answer = decide(replace(view, options={"initial_trials": 2, "noise_sd": 1e200}), 2, 0)
+    assert all("Sobol point without a model: the fit failed" in d.reason for d in answer.decisions)
+    assert len(answer.decisions) == 2
+    unmeasured = replace(view, limits=(Limit("size", 1.0, True),))
+    (launch,) = _launched(unmeasured, 1)
+    assert launch.reason == "Sobol point without a model: no result has a value of size"
 
 
 def _bowl(params: Any, step: int) -> float:

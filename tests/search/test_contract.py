@@ -211,7 +211,7 @@ def test_global_random_states_are_left_alone(strategy: str) -> None:
     import torch
 
     # Ax draws random numbers while it is imported, which bo does at its first use.
-    importlib.import_module("search.strategies.ax_model")
+    importlib.import_module("search.strategies.bo_model")
 
     def states() -> tuple[Any, ...]:
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -288,10 +288,10 @@ def test_it_takes_every_kind_of_parameter(strategy: str) -> None:
 @every_strategy
 def test_conditional_spaces_work_or_are_refused_at_submission(strategy: str) -> None:
     found = space(CONDITIONAL)
-    if strategy in ("bo", "cmaes"):
+    if strategy == "cmaes":
         with pytest.raises(SearchError, match="cannot model conditional parameters") as caught:
             create(strategy, {}, found, FIDELITY)
-        others = "asha, bohb, curve-bo, hyperband, mf-bo, random, sobol or tpe"
+        others = "asha, bo, bohb, curve-bo, hyperband, mf-bo, random, sobol or tpe"
         assert others in caught.value.mistakes[0].suggestion
     else:
         optimizers = {trial.params["optimizer"] for trial in _simulate(strategy, CONDITIONAL).trials}

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from search.surrogates.curve_gp import CurveGP, Hyperparameters, fit, report
+from search.surrogates.curve_gp import CurveGP, Hyperparameters, fit
 from search.surrogates.history import LossScale, Points, Progress, most_telling, thinned
 from search.view import Fidelity
 
@@ -81,7 +81,7 @@ def test_leave_one_out_is_what_leaving_one_out_gives(model: CurveGP) -> None:
 
 
 def test_its_report_is_plain_and_calibrated(model: CurveGP) -> None:
-    told = report(model)
+    told = model.report()
     assert told["points"] == 150
     assert 0.8 <= told["leave_one_out"]["within_90"] <= 1.0
     assert set(told["hyperparameters"]) >= {"end", "path", "noise"}

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.errors import SearchError
+from search.decide import decide
+from search.decision import Launch
+from search.sampling import candidates
 from search.simulator import Budget, History, simulate
 from search.space import ParamValue, SearchSpace
-from search.strategies import create, names
-from search.view import Fidelity
+from search.strategies import names
+from search.view import Fidelity, StudyView, TrialView
 from tests.search.test_space_rules import linear
 
 FIDELITY = Fidelity(1, 9, 1)
@@ -82,30 +84,20 @@ def test_what_starts_in_a_wide_space_of_numbers_is_legal() -> None:
     assert len({found.key(trial.params) for trial in trials}) == 25
 
 
-def test_bo_searches_a_mixture_under_constraints() -> None:
-    document = {**PLAIN, "n": {**PLAIN["n"], "high": 4}}
-    found = SearchSpace.from_json(document, PLAIN_CONSTRAINTS)
-    history = _simulate(found, "bo", 4)
-    reasons = [event.reason for event in history.events if event.kind == "launch"]
-    assert sum("model of" in reason for reason in reasons) == 1
-
-
-def test_bo_says_at_submission_what_ax_cannot_hold() -> None:
-    document = {name: data for name, data in WIDE.items() if "when" not in data}
-    found = SearchSpace.from_json(
-        document,
-        [*PLAIN_CONSTRAINTS, linear({"x": 1, "lr": 1}, "<=", 1), linear({"x": 1}, "==", 1)],
-        [{"optimizer": "adam", "n": 2}],
+def test_bo_models_a_wide_space() -> None:
+    found = SearchSpace.from_json(WIDE, **WIDE_RULES)
+    rng = np.random.default_rng(0)
+    trials = tuple(
+        TrialView(number, params, "completed", (9,), (_loss(params, 9),), 9, 9, 9)
+        for number, params in enumerate(candidates(found, 14, rng), start=1)
     )
-    with pytest.raises(SearchError) as caught:
-        create("bo", {"initial_trial": 3}, found, FIDELITY)
-    assert [m.pointer for m in caught.value.mistakes] == [
-        "/constraints/2",
-        "/constraints/3",
-        "/forbid/0",
-        "/strategy/options/initial_trial",
-    ]
-    assert "log scale or a list of values (lr)" in caught.value.mistakes[0].message
+    answer = decide(StudyView(found, FIDELITY, False, "bo", OPTIONS["bo"], trials), 3, 0)
+    launches = [d for d in answer.decisions if isinstance(d, Launch)]
+    assert len({found.key(launch.params) for launch in launches}) == 3
+    assert all(launch.reason.startswith("model of 14 results") for launch in launches)
+    # The best that is legal has x near 1, few books and little n; the model is not far from it.
+    best = min(trial.values[0] for trial in trials)
+    assert min(_loss(launch.params, 9) for launch in launches) < best
 
 
 def test_a_belief_that_is_right_helps_and_one_that_is_wrong_is_outgrown() -> None:

@@ -38,6 +38,7 @@ from service.db import (
 )
 from service.db.engine import Database
 from service.db.models import Base
+from service.db.reads import replay
 from service.db.reads.trials import TrialSort
 from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 from tests.service.conftest import study_spec
@@ -190,6 +191,15 @@ class Life:
             },
         )
         self.create("warm", warm_start={"studies": ["other0"]})
+        goals: dict[str, Any] = {
+            "objectives": [{"name": "cost"}],
+            "limits": [{"metric": "ms", "at_most": 9}],
+            "checkpoints": {"keep": "best"},
+        }
+        self.create("goals", strategy={"name": "random"}, enqueue=lrs[:1], **goals)
+        ends = [{"step": 9, "metrics": {"loss": 1.0, "cost": 1.0 + i, "ms": 5.0}} for i in range(3)]
+        found = ImportRequest.model_validate({"trials": [lrs[0] | {"curve": [end]} for end in ends]})
+        self.write(imports.import_trials, "goals", found, self.now)
         sizes = {
             "lr": {"type": "float", "low": 0.001, "high": 1},
             "width": {"type": "int", "low": 1, "high": 9},
@@ -203,7 +213,8 @@ class Life:
         )
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
-        self.create("hopeless", retries={"crash": 0}, enqueue=lrs[:6])
+        limits = {"strategy": {"name": "random"}, "limits": goals["limits"]}
+        self.create("hopeless", retries={"crash": 0}, enqueue=lrs[:6], **limits)
         self.create("failing", retries={"crash": 0}, enqueue=lrs[:1])
 
     def learn(self) -> None:
@@ -219,14 +230,14 @@ class Life:
         self.write(leases.ask, "asked", AskRequest(), self.now)
         self.report([self.write(leases.ask, "sized", AskRequest(), self.now).assignment], 1)
         work: dict[str, list[Assignment]] = {}
-        for each in self.lease(16):
+        for each in self.lease(17):
             work.setdefault(each.study, []).append(each)
         for each in (*work["hopeless"], *work["failing"]):
             self.end(each, "failed", 0)
         self.decide("failing", Answer((Finish("nothing is left"),)))
         main = work["main"]
         for step in range(1, 6):
-            self.report([*main[:5], *work["spent"]], step)
+            self.report([*main[:5], *work["spent"], *work["goals"]], step)
         self.report(main[5:], 1, value=math.nan)
         Complete(self.database).tick(self.now)
         self.end(main[0], "finished", 9)
@@ -267,6 +278,8 @@ class Life:
         self.read(reads.version, "main")
         self.read(views.of_study, "main")
         self.read(reads.stops, "main")
+        self.read(reads.front, "goals", others=5)
+        self.read(lambda session: list(replay.answers(session, "main")))
         self.read(reads.curves, "main", max_points=10)
         self.read(reads.curves, "main", max_points=10, max_lines=4)
         for sort in get_args(TrialSort):
@@ -291,7 +304,7 @@ class Life:
         self.write(leases.register, RegisterRequest(worker="w", incarnation="2"), self.now)
         self.lease_again()
         Reap(self.database).tick(self.now)
-        for key in ("main", "spent"):
+        for key in ("main", "spent", "goals"):
             self.write(studies.cancel, key, self.now)
             self.write(studies.delete, key)
         garbage = self.write(checkpoints.garbage)

@@ -13,7 +13,7 @@ from trainers.settings import parse
 from trimtab.wire.study import StudySpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-BUILT_IN = ["gpt-lr.yaml", "digits.yaml", "synthetic.yaml"]
+BUILT_IN = ["gpt-lr.yaml", "digits.yaml", "digits-small.yaml", "synthetic.yaml"]
 
 
 def spec_of(name: str) -> StudySpec:
@@ -25,7 +25,7 @@ def test_settings_and_space_are_the_trainers(name: str) -> None:
     spec = spec_of(name)
     assert spec.trainer.name is not None
     entry = ENTRIES[spec.trainer.name]
-    assert spec.metric.name in entry.metrics
+    assert {spec.metric.name, *spec.watched} <= entry.metrics.keys()
     assert spec.fidelity.unit == entry.fidelity_unit
     values = [
         {key: getattr(parameter, end) for key, parameter in spec.space.items() if hasattr(parameter, end)}

@@ -39,7 +39,7 @@ def export(
     token: Token = None,
     as_json: Json = False,
 ) -> None:
-    """Export all trials: number, state, parameters, values, steps, seconds.
+    """Export all trials: number, state, parameters, values, outcomes, steps, seconds.
 
     Example: trimtab export gpt-lr -o trials.parquet
     """
@@ -84,22 +84,30 @@ def _json(trials: list[TrialItem]) -> str:
 def _rows(trials: list[TrialItem]) -> list[dict[str, Any]]:
     """One flat row per trial; each parameter is a column ``params.NAME``, empty where inactive.
 
-    What the trainer got instead of a tied parameter's value is a column ``scaled.NAME``.
+    What the trainer got instead of a tied parameter's value is a column ``scaled.NAME``; the last value of
+    each metric that an objective or a limit names, ``outcomes.NAME``.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     tied = list(dict.fromkeys(name for trial in trials for name in trial.scaled))
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.outcomes))
     rows = []
     for trial in trials:
-        fields = trial.model_dump(exclude={"params", "scaled"})
+        fields = trial.model_dump(exclude=set(_SPREAD))
+        fields["over_limits"] = "; ".join(trial.over_limits) or None
         row = {name: str(value) if isinstance(value, StrEnum) else value for name, value in fields.items()}
         row |= {f"params.{name}": trial.params.get(name) for name in names}
-        rows.append(row | {f"scaled.{name}": trial.scaled.get(name) for name in tied})
+        row |= {f"scaled.{name}": trial.scaled.get(name) for name in tied}
+        rows.append(row | {f"outcomes.{name}": trial.outcomes.get(name) for name in metrics})
     return rows
+
+
+_SPREAD = ("params", "scaled", "outcomes")
+"""Fields of a trial that are columns of their own, a column for each name."""
 
 
 def _csv(trials: list[TrialItem]) -> str:
     rows = _rows(trials)
-    fields = list(rows[0]) if rows else [name for name in TrialItem.model_fields if name != "params"]
+    fields = list(rows[0]) if rows else [name for name in TrialItem.model_fields if name not in _SPREAD]
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\n")
     writer.writeheader()

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from trimtab import __version__
-from trimtab.cli import export, importances, server, stops, studies, watch
+from trimtab.cli import export, front, importances, server, stops, studies, watch
 from trimtab.cli.output import Json, err, out, print_error, print_json
 from trimtab.errors import ConnectionFailedError, TrimtabError
 
@@ -32,6 +32,7 @@ app.command("watch")(watch.watch)
 app.command("list")(studies.list_studies)
 app.command("show")(studies.show)
 app.command("best")(studies.best)
+app.command("front")(front.front)
 app.command("importances")(importances.importances)
 app.command("prune")(importances.prune)
 app.command("stops")(stops.stops)

@@ -54,9 +54,15 @@ def validate(file: File, as_json: Json = False) -> None:
     out.print(
         f"[green]✓[/] {escape(str(file))}: study [bold]{escape(spec.name)}[/], "
         f"{len(spec.space)} parameter{'s' if len(spec.space) != 1 else ''}, "
-        f"{spec.strategy.name}, {spec.metric.direction} {spec.metric.name}",
+        f"{spec.strategy.name}, {', '.join(_wanted(spec))}",
         soft_wrap=True,
     )
+
+
+def _wanted(spec: StudySpec) -> list[str]:
+    """What the study is after, in words."""
+    goals = [f"{goal.direction} {goal.name}" for goal in spec.goals]
+    return [*goals, *(f"keep {limit}" for limit in spec.limits)]
 
 
 def submit(
@@ -191,15 +197,16 @@ def show(
 
 
 def best(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
-    """Print a study's best configuration.
+    """Print a study's best configuration: with several objectives, by the first.
 
     Example: trimtab best gpt-lr --json
     """
     with Client(url, token) as client:
         found = client.study(client.find(study).id)
     if found.best is None:
+        kept = " that keeps its limits" if found.spec.limits else ""
         raise TrimtabError(
-            f"{found.name} has no measurement yet", "watch it with: trimtab watch " + found.id
+            f"{found.name} has no measurement{kept} yet", "watch it with: trimtab watch " + found.id
         )
     if as_json:
         print_json(found.best)
@@ -211,6 +218,12 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
     )
     for name, value in found.best.params.items():
         out.print(f"  {name}: {escape(exact(value))}{_trained_with(found.best, name)}", soft_wrap=True)
+    if found.best.front is not None:
+        out.print(
+            f"[dim]by {escape(found.metric)} alone, the first of {len(found.spec.goals)} objectives; "
+            f"by all of them: trimtab front {found.id}[/]",
+            soft_wrap=True,
+        )
 
 
 def pause(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
@@ -277,6 +290,13 @@ def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
         kinds = ", ".join(f"{count} {words(kind)}" for kind, count in failed.most_common())
         first = next(t.number for t in every if t.failure_kind)
         out.print(f"[red]failed trials:[/] {kinds}  [dim]why: trimtab show {study.id} --trial {first}[/]")
+    over = [t.number for t in every if t.over_limits]
+    if over:
+        count = f"{len(over)} trial{'s' if len(over) != 1 else ''}"
+        out.print(
+            f"[yellow]over a limit:[/] {count}  [dim]by how much: trimtab show {study.id} "
+            f"--trial {over[0]}[/]"
+        )
     trials = [t for t in every if t.best_value is not None]
     trials.sort(key=lambda t: _rank(t.best_value, maximize))
     if not trials:
@@ -286,6 +306,10 @@ def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
     table.add_column("state", no_wrap=True)
     metric = Text(study.metric, no_wrap=True, overflow="ellipsis")
     table.add_column(metric, justify="right", no_wrap=True, max_width=20)
+    others = [name for name in study.spec.watched if name != study.metric]
+    for name in others:
+        heading = Text(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(heading, justify="right", no_wrap=True, max_width=20)
     table.add_column(study.spec.fidelity.unit, justify="right", no_wrap=True)
     table.add_column("parameters")
     for trial in trials[:most]:
@@ -293,7 +317,12 @@ def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
         for name, value in trial.params.items():
             params.append(f"{name} ", style="dim").append(f"{parameter(value)}  ")
         table.add_row(
-            str(trial.number), styled(trial.state), number(trial.best_value), number(trial.step), params
+            str(trial.number),
+            styled(trial.state),
+            number(trial.best_value),
+            *(number(trial.outcomes.get(name)) for name in others),
+            number(trial.step),
+            params,
         )
     out.print(table)
 
@@ -323,6 +352,10 @@ def _print_trial(trial: TrialDetail, study: StudyDetail) -> None:
         best = f"[bold]{number(trial.best_value)}[/] {escape(study.metric)}"
         best += f" at {number(trial.best_step)} {unit}"
     grid.add_row("best", best)
+    for name, outcome in trial.outcomes.items():
+        grid.add_row(escape(name), f"{number(outcome)} [dim]at {number(trial.step)} {unit}[/]")
+    if trial.over_limits:
+        grid.add_row("over limit", f"[yellow]{escape(', '.join(trial.over_limits))}[/]")
     steps = f"{number(trial.step)} of {number(trial.target_step)} {unit}"
     grid.add_row("trained", f"{steps} in {duration(trial.seconds)}")
     for name, value in trial.params.items():

@@ -11,13 +11,14 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.cli.front import counted
 from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
 from trimtab.errors import NotFoundError
 from trimtab.figures import NOTHING, duration, number, parameter, percent
 from trimtab.wire.importances import Pruning
 from trimtab.wire.states import StudyState
-from trimtab.wire.views import BudgetUse, DecisionView, StudyDetail, StudySummary
+from trimtab.wire.views import BudgetUse, DecisionView, FrontResponse, StudyDetail, StudySummary
 
 LABEL_WIDTH = 12
 MOST_DECISIONS = 5
@@ -34,6 +35,8 @@ class Snapshot:
     """The best trial's curve of the tuned metric."""
     decisions: list[DecisionView] = field(default_factory=list)
     """Newest first."""
+    front: FrontResponse | None = None
+    """Of a study with several objectives."""
 
     @property
     def study(self) -> StudyDetail:
@@ -55,7 +58,8 @@ def look(client: Client, study: str) -> Snapshot:
         ]
         steps, values = [step for step, _ in measured], [value for _, value in measured]
     decisions = client.decisions(study, limit=MOST_DECISIONS).items
-    return Snapshot(summary, steps, values, decisions)
+    front = client.front(study) if summary.study.spec.objectives else None
+    return Snapshot(summary, steps, values, decisions, front)
 
 
 def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableType:
@@ -67,6 +71,8 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     inner = max(20, width - LABEL_WIDTH - 2)
     grid.add_row("trials", _trials(study, inner))
     grid.add_row("best", _best(snapshot, inner))
+    if snapshot.front is not None:
+        grid.add_row("front", counted(snapshot.front))
     if snapshot.curve:
         grid.add_row("curve", _curve(snapshot, inner))
     if len(snapshot.summary.best_so_far) > 1:
@@ -115,10 +121,11 @@ def _title(study: StudyDetail, width: int) -> Table:
     """On one line where there is room, else on two: neither the state nor the metric may be cut off."""
     shown = study.state_reason and study.state != StudyState.FAILED
     reason = f" [dim]{escape(study.state_reason)}[/]" if shown else ""
-    goal = "↓" if study.direction == "minimize" else "↑"
+    goals = [f"{goal.name} {'↓' if goal.direction == 'minimize' else '↑'}" for goal in study.spec.goals]
+    wanted = ", ".join([*goals, *(str(limit) for limit in study.spec.limits)])
     trainer = escape(study.trainer.rpartition("/")[2])
     name = f"[bold]{escape(study.name)}[/]  {styled(study.state)}{reason}"
-    about = f"[dim]{study.strategy} · {trainer} · {study.metric} {goal}[/]"
+    about = f"[dim]{study.strategy} · {trainer} · {escape(wanted)}[/]"
     title = Table.grid(expand=True, padding=(0, 2))
     title.add_column(ratio=1, overflow="fold")
     if _length(name) + _length(about) + 2 <= width:
@@ -154,7 +161,7 @@ def _trials(study: StudyDetail, inner: int) -> str:
 def _best(snapshot: Snapshot, inner: int) -> str:
     best, study = snapshot.study.best, snapshot.study
     if best is None:
-        return "[dim]nothing measured yet[/]"
+        return f"[dim]nothing measured{' that keeps the limits' if study.spec.limits else ''} yet[/]"
     label = f" ({escape(best.label)})" if best.label else ""
     text = f"[bold green]{number(best.value)}[/] {study.metric}  [dim]trial {best.number}{label} at "
     text += f"{number(best.step)} {escape(study.spec.fidelity.unit)}[/]"

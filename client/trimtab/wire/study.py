@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trimtab.wire import limits
+from trimtab.wire import limits as largest
 from trimtab.wire.base import FiniteFloat, Identifier, Name, Params, ParamValue, Step, Wire
 from trimtab.wire.space import Combination, Constraint, Space
 
@@ -27,15 +27,15 @@ class TrainerSpec(Wire):
 
     name: Identifier | None = None
     """A built-in trainer (``gpt``, ``digits``, ``synthetic``) or ``external``."""
-    script: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
+    script: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
     """Path of the user's own training script."""
-    module: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
+    module: str | None = Field(default=None, max_length=largest.MAX_NAME_CHARS)
     """The user's own module, run as ``python -m MODULE``."""
-    settings: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=limits.MAX_PARAMETERS)
+    settings: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=largest.MAX_PARAMETERS)
     """Fixed settings, the same for every trial."""
-    python: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
+    python: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
     """The interpreter of the script; the worker's own when absent."""
-    folder: str | None = Field(default=None, max_length=limits.MAX_TEXT_CHARS)
+    folder: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
     """The working folder of the script; the script's own folder when absent."""
     args: list[str] = Field(default_factory=list, max_length=100)
     """Further command-line arguments of the script."""
@@ -52,21 +52,58 @@ class TrainerSpec(Wire):
 
 
 class MetricSpec(Wire):
-    """The metric that is tuned."""
+    """A metric that is tuned."""
 
     name: Identifier
     direction: Direction = Direction.MINIMIZE
+
+
+class LimitSpec(Wire):
+    """What a metric must keep: a measurement that does not keep it does not count."""
+
+    metric: Identifier
+    at_most: FiniteFloat | None = None
+    at_least: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> LimitSpec:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("say exactly one of at_most and at_least")
+        return self
+
+    @property
+    def upper(self) -> bool:
+        """Whether it is ``at_most``."""
+        return self.at_most is not None
+
+    @property
+    def bound(self) -> float:
+        """The number that it names."""
+        bound = self.at_most if self.at_most is not None else self.at_least
+        assert bound is not None, "the model holds one of both"
+        return bound
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'≤' if self.upper else '≥'} {self.bound:g}"
+
+    def broken_by(self, value: float) -> str:
+        """How ``value`` breaks it, as in ``latency_ms 31 > 20``; empty if it keeps it. NaN does not."""
+        if value <= self.bound if self.upper else value >= self.bound:
+            return ""
+        if value != value:
+            return f"{self.metric} is NaN, not {'at most' if self.upper else 'at least'} {self.bound:g}"
+        return f"{self.metric} {value:.6g} {'>' if self.upper else '<'} {self.bound:.6g}"
 
 
 class FidelitySpec(Wire):
     """What a trial is paid in along its curve."""
 
     unit: Name = "steps"
-    min: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] = 1
+    min: Annotated[int, Field(ge=1, le=largest.MAX_STEP)] = 1
     """The shortest training that says anything about a configuration."""
-    max: Annotated[int, Field(ge=1, le=limits.MAX_STEP)]
+    max: Annotated[int, Field(ge=1, le=largest.MAX_STEP)]
     """A full training."""
-    report_every: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] = 1
+    report_every: Annotated[int, Field(ge=1, le=largest.MAX_STEP)] = 1
     """A measurement is made at each multiple of this many units."""
 
     @model_validator(mode="after")
@@ -75,9 +112,9 @@ class FidelitySpec(Wire):
             raise ValueError(f"min ({self.min}) must not exceed max ({self.max})")
         if self.report_every > self.max:
             raise ValueError(f"report_every ({self.report_every}) must not exceed max ({self.max})")
-        if self.max // self.report_every > limits.MAX_CURVE_POINTS:
+        if self.max // self.report_every > largest.MAX_CURVE_POINTS:
             raise ValueError(
-                f"max / report_every gives more than {limits.MAX_CURVE_POINTS} points per curve; "
+                f"max / report_every gives more than {largest.MAX_CURVE_POINTS} points per curve; "
                 f"report less often"
             )
         return self
@@ -86,7 +123,7 @@ class FidelitySpec(Wire):
 class BudgetSpec(Wire):
     """When the study is over: as soon as any of these is reached. At least one is named."""
 
-    trials: Annotated[int, Field(ge=1, le=limits.MAX_TRIALS_PER_STUDY)] | None = None
+    trials: Annotated[int, Field(ge=1, le=largest.MAX_TRIALS_PER_STUDY)] | None = None
     """Configurations tried."""
     fidelity: Annotated[int, Field(ge=1)] | None = None
     """Units of fidelity trained, over all trials; training that was lost in a crash counts too."""
@@ -208,11 +245,12 @@ class RetrySpec(Wire):
 class CheckpointSpec(Wire):
     """When training states are saved and which are kept."""
 
-    every: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] | None = None
+    every: Annotated[int, Field(ge=1, le=largest.MAX_STEP)] | None = None
     """Save each so many units, beside the save at the end of every run. None: at the end only."""
     keep: Literal["resumable", "best"] = "resumable"
     """After the study has ended: the newest checkpoint of every trial that could be continued, or of
-    the best trial alone. While it runs, whatever a run may start from is kept."""
+    the best trial alone (with several objectives: of the Pareto front). While it runs, whatever a run may
+    start from is kept."""
 
 
 class SeedSpec(Wire):
@@ -227,7 +265,7 @@ class QueuedConfig(Wire):
 
     params: Params
     """Parameters of the space; those left out are refused, inactive ones are not named."""
-    label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
+    label: str | None = Field(default=None, max_length=largest.MAX_NAME_CHARS)
     to_end: bool = False
     """Train it to the full fidelity, whatever the strategy and all rules but divergence and target say."""
 
@@ -243,14 +281,14 @@ def _check_function(name: str) -> str:
     return name
 
 
-Function = Annotated[str, Field(max_length=limits.MAX_NAME_CHARS), AfterValidator(_check_function)]
+Function = Annotated[str, Field(max_length=largest.MAX_NAME_CHARS), AfterValidator(_check_function)]
 """A Python function, as ``MODULE:FUNCTION``."""
 
 
 class WarmStart(Wire):
     """What is known before the first trial: earlier studies, and a function of the user's own."""
 
-    studies: list[Name] = Field(default_factory=list, max_length=limits.MAX_SOURCES)
+    studies: list[Name] = Field(default_factory=list, max_length=largest.MAX_SOURCES)
     """Earlier studies of the same server, by id; the client takes a name that only one study has, too. The
     best two configurations of each are tried first, and it is followed if they do well."""
     function: Function | None = None
@@ -264,14 +302,20 @@ class StudySpec(Wire):
     name: Name
     trainer: TrainerSpec
     space: Space
-    constraints: list[Constraint] = Field(default_factory=list, max_length=limits.MAX_CONSTRAINTS)
+    constraints: list[Constraint] = Field(default_factory=list, max_length=largest.MAX_CONSTRAINTS)
     """What the numbers of a configuration must hold."""
-    forbid: list[Combination] = Field(default_factory=list, max_length=limits.MAX_CONSTRAINTS)
+    forbid: list[Combination] = Field(default_factory=list, max_length=largest.MAX_CONSTRAINTS)
     """Combinations of values that are left out."""
     metric: MetricSpec
+    objectives: list[MetricSpec] = Field(default_factory=list, max_length=largest.MAX_OBJECTIVES)
+    """Further metrics that are tuned, beside ``metric``, the first objective. With any, there is no single
+    best trial, but the Pareto front of those that no other dominates."""
+    limits: list[LimitSpec] = Field(default_factory=list, max_length=largest.MAX_METRIC_LIMITS)
+    """What metrics must keep. A measurement that breaks a limit, or does not have its metric, does not
+    count for the best value."""
     fidelity: FidelitySpec
     budget: BudgetSpec
-    parallelism: Annotated[int, Field(ge=1, le=limits.MAX_PARALLELISM)] = 1
+    parallelism: Annotated[int, Field(ge=1, le=largest.MAX_PARALLELISM)] = 1
     """Trials that train at the same time."""
     strategy: StrategySpec = StrategySpec()
     prune: bool = False
@@ -284,7 +328,18 @@ class StudySpec(Wire):
     """A run that reports nothing for so long is killed as hung."""
     checkpoints: CheckpointSpec = CheckpointSpec()
     seeds: SeedSpec = SeedSpec()
-    enqueue: list[QueuedConfig] = Field(default_factory=list, max_length=limits.MAX_ENQUEUED)
+    enqueue: list[QueuedConfig] = Field(default_factory=list, max_length=largest.MAX_ENQUEUED)
     warm_start: WarmStart = WarmStart()
-    tags: list[Name] = Field(default_factory=list, max_length=limits.MAX_TAGS)
-    notes: str = Field(default="", max_length=limits.MAX_TEXT_CHARS)
+    tags: list[Name] = Field(default_factory=list, max_length=largest.MAX_TAGS)
+    notes: str = Field(default="", max_length=largest.MAX_TEXT_CHARS)
+
+    @property
+    def goals(self) -> list[MetricSpec]:
+        """All objectives, ``metric`` first."""
+        return [self.metric, *self.objectives]
+
+    @property
+    def watched(self) -> list[str]:
+        """The metrics that further objectives and limits name, each once."""
+        named = [*(goal.name for goal in self.objectives), *(limit.metric for limit in self.limits)]
+        return list(dict.fromkeys(named))

@@ -17,7 +17,7 @@ from trimtab.wire.states import (
     StudyState,
     TrialState,
 )
-from trimtab.wire.study import Direction, StudySpec
+from trimtab.wire.study import Direction, LimitSpec, MetricSpec, StudySpec
 
 
 class TrialCounts(Wire):
@@ -43,6 +43,9 @@ class BestTrial(Wire):
     scaled: dict[str, ParamValue] = Field(default_factory=dict)
     """What the trainer was handed instead, for the parameters that are tied to another one."""
     label: str | None = None
+    front: str | None = None
+    """Of a study with several objectives, of which this is the best by the first: the path of its Pareto
+    front."""
 
 
 class BudgetUse(Wire):
@@ -163,7 +166,13 @@ class TrialItem(Wire):
     target_step: Step
     value: MetricValue | None
     """The metric's latest value."""
+    outcomes: dict[str, MetricValue] = Field(default_factory=dict)
+    """The other metrics that objectives and limits name, at the last measurement."""
+    over_limits: list[str] = Field(default_factory=list)
+    """The limits that it breaks, as in `latency_ms 31 > 20`: at its last measurement, if there are several
+    objectives or if none of its measurements keeps all limits. A failed trial breaks none."""
     best_value: MetricValue | None
+    """Of the measurements that keep the study's limits."""
     best_step: Step | None
     seconds: float
     runs: int
@@ -242,6 +251,43 @@ class TrialDetail(TrialItem):
     failure: FailureView | None
     can_continue: bool
     """Whether it has a checkpoint from which more steps can be trained."""
+
+
+class FrontTrial(Wire):
+    """A trial of a study with several objectives, as it ended."""
+
+    number: int
+    outcomes: dict[str, MetricValue]
+    """At its last measurement: the objectives, and the metrics that limits name."""
+    over_limits: list[str] = Field(default_factory=list)
+    """The limits that it breaks. On the front, none does."""
+    step: Step
+    params: dict[str, ParamValue]
+    """As they are searched."""
+    scaled: dict[str, ParamValue] = Field(default_factory=dict)
+    """What the trainer was handed instead, for the parameters that are tied to another one."""
+    label: str | None
+
+
+class FrontResponse(Wire):
+    """The Pareto front of a study: the trials that no other dominates, by being worse in no objective and
+    better in one.
+
+    Trials that were completed are compared, by their last measurement, if they keep all limits.
+    """
+
+    study: str
+    objectives: list[MetricSpec]
+    """The study's metric first."""
+    limits: list[LimitSpec]
+    trials: list[FrontTrial]
+    """The best by the first objective first. With one objective: the best by their last measurement."""
+    others: list[FrontTrial] = Field(default_factory=list)
+    """The newest of the completed trials that are not on the front, as many as were asked for."""
+    dominated: int
+    """Trials that another one dominates."""
+    over_limits: int
+    """Trials that break a limit."""
 
 
 class Stop(Wire):

@@ -1,6 +1,7 @@
 """Queries that answer with wire models: what REST, dashboard and event stream show."""
 
 from service.db.reads.curves import curves
+from service.db.reads.fronts import front
 from service.db.reads.stops import stops
 from service.db.reads.studies import best, find_study, list_studies, study_detail, summary, version
 from service.db.reads.trials import decisions, find_trial, list_trials, trial_detail, trial_item
@@ -11,6 +12,7 @@ __all__ = [
     "decisions",
     "find_study",
     "find_trial",
+    "front",
     "list_studies",
     "list_trials",
     "stops",

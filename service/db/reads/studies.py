@@ -167,13 +167,15 @@ def _best(session: Session, study: StudyRow) -> BestTrial | None:
 def _as_best(session: Session, study: StudyRow, trial: TrialRow) -> BestTrial | None:
     if trial.best_value is None or trial.best_step is None:
         return None
+    spec = facts.of(session, study.key).spec
     return BestTrial(
         number=trial.number,
         value=trial.best_value,
         step=trial.best_step,
         params=trial.params,
-        scaled=scaled(facts.of(session, study.key).spec.space, trial.params),
+        scaled=scaled(spec.space, trial.params),
         label=trial.label,
+        front=f"/v1/studies/{study.key}/front" if spec.objectives else None,
     )
 
 

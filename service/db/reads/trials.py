@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import and_, false, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from service.db import facts, pages
+from service.db import facts, outcomes, pages
 from service.db.models import (
     AttemptRow,
     CheckpointRow,
@@ -208,6 +208,9 @@ def _behind(order: _Order, value: Any, number: int) -> Any:
 
 
 def _item(trial: TrialRow, spec: StudySpec) -> dict[str, Any]:
+    last = outcomes.of_trial(spec, trial.value, trial.outcomes)
+    compared = bool(spec.objectives) or trial.best_value is None
+    over = compared and trial.state != TrialState.FAILED
     return {
         "number": trial.number,
         "state": TrialState(trial.state),
@@ -219,6 +222,8 @@ def _item(trial: TrialRow, spec: StudySpec) -> dict[str, Any]:
         "step": trial.step,
         "target_step": trial.target_step,
         "value": trial.value,
+        "outcomes": {name: value for name, value in last.items() if name != spec.metric.name},
+        "over_limits": outcomes.broken(spec, last) if over else [],
         "best_value": trial.best_value,
         "best_step": trial.best_step,
         "seconds": trial.seconds,

@@ -12,6 +12,7 @@ const STATES = {
   running: { dash: "solid", symbol: "circle", width: 1.6 },
 };
 const MAX_POINTS = 80;
+const MAX_OTHERS = 1000;
 const RELOAD_MS = 3000;
 const REDRAW_MS = 500;
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" };
@@ -128,6 +129,7 @@ function rungMarks(steps = rungSteps) {
 
 const lines = new Map(); // trial number -> { state, steps, values }
 let progress = null; // the summary's answer
+let front = null; // the answer about the Pareto front, of a study with several objectives
 
 function curveTraces() {
   const traces = [];
@@ -212,17 +214,69 @@ function drawBest() {
     layout(`${unit} trained, all trials`, metric, { legend: traces.length > 1 }), CONFIG);
 }
 
+/** Where a trial lies by the first two objectives. */
+function frontTrace(name, trials, style) {
+  const [first, second] = front.objectives.map((goal) => goal.name);
+  const notes = trials.map((trial) => [trial.number, trial.over_limits.map((over) => `<br>over limit: ${over}`).join("")]);
+  return {
+    type: "scatter", mode: "markers", name: `${name} (${trials.length})`, customdata: notes,
+    x: trials.map((trial) => finite(trial.outcomes[second])), y: trials.map((trial) => finite(trial.outcomes[first])),
+    hovertemplate: `trial %{customdata[0]}, ${name}<br>${second} %{x:.4g}<br>${first} %{y:.4g}%{customdata[1]}<extra></extra>`,
+    ...style,
+  };
+}
+
+/** An axis over the trials that keep the limits, logarithmic where they span decades. Those that break a limit
+ * often lie far away and would flatten the front: a double click shows them all. */
+function frontAxis(metric) {
+  const kept = [...front.trials, ...front.others.filter((trial) => !trial.over_limits.length)];
+  const values = kept.map((trial) => finite(trial.outcomes[metric])).filter((value) => value !== null);
+  let [low, high] = [Math.min(...values), Math.max(...values)];
+  const type = low > 0 && high > 30 * low ? "log" : "linear";
+  if (type === "log") [low, high] = [Math.log10(low), Math.log10(high)];
+  const room = (high - low) * 0.06;
+  return room > 0 ? { type, range: [low - room, high + room] } : { type };
+}
+
+function drawFront() {
+  if (!front) return undefined;
+  const [first, second] = front.objectives;
+  if (!front.trials.length && !front.others.length) {
+    return Plotly.react("front", [], layout(second.name, first.name, NOTHING), CONFIG);
+  }
+  const over = front.others.filter((trial) => trial.over_limits.length);
+  const behind = front.others.filter((trial) => !trial.over_limits.length);
+  // With more than two objectives the front is no line in this plane.
+  const steps = front.objectives.length === 2;
+  const colours = { best: colour("--accent"), behind: colour("--stopped"), over: colour("--failed") };
+  const traces = [
+    frontTrace("dominated", behind, { marker: { color: colours.behind, symbol: "circle-open", size: 8 } }),
+    frontTrace("over a limit", over, { marker: { color: colours.over, symbol: "x", size: 7 } }),
+    frontTrace("Pareto front", front.trials, {
+      mode: steps ? "lines+markers" : "markers", marker: { color: colours.best, symbol: "square", size: 9 },
+      // From the best by the first objective on, each trial is better by the second. Between two of them
+      // only the corner that is as bad as both is known to be possible.
+      line: { shape: "vh", color: colours.best, width: 1.5 },
+    }),
+  ].filter((trace) => trace.x.length);
+  return Plotly.react("front", traces, layout(`${second.name}, ${second.direction}d`, `${first.name}, ${first.direction}d`,
+    { xaxis: frontAxis(second.name), yaxis: frontAxis(first.name) }), CONFIG);
+}
+
 async function loadStudy() {
   const path = `/v1/studies/${encodeURIComponent(study)}`;
-  const [curves, summary] = await Promise.all([
+  const [curves, summary, found] = await Promise.all([
     get(`${path}/curves?max_points=${MAX_POINTS}&max_lines=${maxLines}`),
     get(`${path}/summary`),
+    document.getElementById("front") ? get(`${path}/front?others=${MAX_OTHERS}`) : null,
   ]);
+  front = found;
   lines.clear();
   for (const line of curves.lines) lines.set(line.number, line);
   progress = summary;
   await drawCurves();
   await drawBest();
+  await drawFront();
 }
 
 function takeStudyEvents(events) {
@@ -276,7 +330,7 @@ async function loadTrial() {
 
 // ---- both
 
-const draw = trial ? drawTrial : async () => { await drawCurves(); await drawBest(); };
+const draw = trial ? drawTrial : async () => { await drawCurves(); await drawBest(); await drawFront(); };
 const redraw = throttled(REDRAW_MS, draw);
 const reload = throttled(trial ? 1000 : RELOAD_MS, trial ? loadTrial : loadStudy);
 
@@ -296,7 +350,9 @@ for (const axis of ["x", "y"]) {
 }
 
 await (trial ? loadTrial() : loadStudy());
-document.getElementById("curves")?.on("plotly_click", ({ points }) => {
-  const number = points[0]?.customdata;
-  if (number) location.assign(`/studies/${encodeURIComponent(study)}/trials/${number}`);
-});
+for (const plot of ["curves", "front"]) {
+  document.getElementById(plot)?.on("plotly_click", ({ points }) => {
+    const number = [points[0]?.customdata].flat()[0];
+    if (number) location.assign(`/studies/${encodeURIComponent(study)}/trials/${number}`);
+  });
+}

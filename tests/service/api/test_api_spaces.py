@@ -70,7 +70,6 @@ def test_the_trainer_gets_scaled_values_and_people_see_both(api: Any) -> None:
             "all of these at once",
         ),
         ({"forbid": [{"batch": [64, 256, 1024]}]}, "/forbid/0", "no configuration was found"),
-        ({"strategy": {"name": "bo"}, "forbid": [{"batch": 64}]}, "/forbid/0", "bo cannot"),
     ],
 )
 def test_what_cannot_be_is_refused_at_submission(

@@ -157,7 +157,15 @@ def test_imports_are_all_or_nothing(api: Any) -> None:
     assert api.post(path, {"trials": good}, 201)["numbers"] == [1, 2, 3]
     assert api.post(path, {"trials": good[:1]}, 201)["numbers"] == [4]
     detail = api.get(f"/studies/{study}")
-    best = {"number": 3, "value": 0.5, "step": 1, "params": ADAMW, "scaled": {}, "label": None}
+    best = {
+        "number": 3,
+        "value": 0.5,
+        "step": 1,
+        "params": ADAMW,
+        "scaled": {},
+        "label": None,
+        "front": None,
+    }
     assert detail["best"] == best
     assert detail["budget"][0]["used"] == 0
     assert detail["savings"]["full"] == 0

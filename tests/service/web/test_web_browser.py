@@ -364,3 +364,47 @@ def test_two_thousand_trials_stay_quick(seed: Any, serve: Any, open_page: Any) -
         }"""
     )
     assert milliseconds < 2_000
+
+
+GOALS: dict[str, Any] = {
+    "metric": {"name": "loss"},
+    "objectives": [{"name": "speed", "direction": "maximize"}],
+    "limits": [{"metric": "ms", "at_most": 20}],
+    "trainer": {"name": "external"},
+    "strategy": {"name": "random"},
+    "space": {"lr": {"type": "float", "low": 0.0, "high": 1.0}},
+    "budget": {"trials": 100},
+}
+
+
+def test_a_front_grows_while_one_looks(seed: Any, make_spec: Any, serve: Any, open_page: Any) -> None:
+    seed.study("goals", make_spec("Two goals", **GOALS))
+    url = serve(seed.database)
+
+    def measure(*ends: tuple[float, float, float]) -> None:
+        metrics = [dict(zip(("loss", "speed", "ms"), end, strict=True)) for end in ends]
+        trials = [
+            {"params": {"lr": 0.5}, "curve": [{"step": 810, "metrics": measured}]} for measured in metrics
+        ]
+        assert httpx.post(f"{url}/v1/studies/goals/import", json={"trials": trials}).status_code == 201
+
+    measure((1.0, 1.0, 5), (2.0, 2.0, 5), (2.0, 1.0, 5), (9.0, 9.0, 31))
+    page = open_page(f"{url}/studies/goals", 390)
+    drawn(page, "front")
+    names = "document.getElementById('front').data.map(t => t.name).join()"
+    assert page.evaluate(names) == "dominated (1),over a limit (1),Pareto front (2)"
+    expect(page.locator("[data-live='reason']")).to_contain_text("speed, higher is better · ms ≤ 20")
+    expect(page.locator("tr[data-key='4'] .over")).to_have_attribute("title", "ms 31 > 20")
+    expect(page.locator(".trials .star")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    measure((0.5, 3.0, 5))
+    until(page, f"{names}.includes('Pareto front (1)')")
+    expect(page.locator("#front-text")).to_contain_text("1 trial that no other dominates")
+    expect(page.locator(".trials .star")).to_have_count(1)
+    page.get_by_role("link", name="4", exact=True).click()
+    expect(page.locator("[data-live='over']")).to_have_text(re.compile("Over limit: ms 31 > 20"))
+    rows = httpx.get(f"{url}/studies/goals/trials.csv").text.splitlines()
+    assert "outcomes.speed,outcomes.ms,over_limits" in rows[0]
+    assert "9.0,31.0,ms 31 > 20" in rows[4]

@@ -144,6 +144,9 @@ def test_what_others_depend_on_is_left_as_it_is() -> None:
     assert "x0" not in made.frozen
 
 
+OPTIONS: Mapping[str, Mapping[str, ParamValue]] = {"mf-bo": {"along": "depth"}}
+
+
 @pytest.mark.parametrize("strategy", names())
 def test_every_strategy_searches_what_is_left(strategy: str) -> None:
     document = {
@@ -162,7 +165,7 @@ def test_every_strategy_searches_what_is_left(strategy: str) -> None:
         else {},
     )
     view = study(space, lambda params: support.valley(params, 9), 15, strategy, pruning=made)
-    view = replace(view, fidelity=Fidelity(1, 9, 1))
+    view = replace(view, fidelity=Fidelity(1, 9, 1), options=OPTIONS.get(strategy, {}))
     trials = tuple(
         replace(t, status="paused", resumable=True, first_target=1, target=1) if t.number % 2 else
         replace(t, step=9, steps=(1, 9), values=(2.0, t.values[0]), target=9)

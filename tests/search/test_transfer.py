@@ -217,8 +217,9 @@ def test_openers_that_diverge_are_not_followed() -> None:
 
 @pytest.mark.parametrize("strategy", names())
 def test_every_strategy_starts_with_the_best_of_the_sources(strategy: str) -> None:
-    view = plane_view(plane_source(), strategy=strategy)
-    target = create(strategy, {}, view.space, FIDELITY).first_target(FIDELITY)
+    options = {"along": "lr"} if strategy == "mf-bo" else {}
+    view = plane_view(plane_source(), strategy=strategy, options=options)
+    target = create(strategy, options, view.space, FIDELITY).first_target(FIDELITY)
     first = launched(view, slots=9)
     assert len(first) == OPENERS
     assert {launch.target for launch in first} == {max(3, target)}

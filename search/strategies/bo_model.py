@@ -56,14 +56,7 @@ def suggest(
         torch.manual_seed(int(rng.integers(2**31)))
         try:
             models = fit(outcomes, Features.of(view.space).encode(configurations), columns, noise_sd)
-            chooser = Chooser(
-                view.space,
-                models,
-                configurations,
-                pending,
-                len(view.trials),
-                rng,
-            )
+            chooser = Chooser(view.space, models, configurations, pending, len(view.trials), rng)
             while len(picks) < count and (pick := chooser.choose(taken)) is not None:
                 picks.append(pick)
             diagnostics = _diagnostics(models, trials, chooser.measured, noise_sd)
@@ -77,15 +70,17 @@ def _results(view: StudyView) -> tuple[list[TrialView], list[Outcome], list[Arra
     """The trials that say anything, what is modelled, and of each outcome their values, NaN where unknown.
 
     A trial whose training its configuration made fail, or that came to a value that is not finite, tells of
-    failure only; of what failed otherwise nothing is known. Where nothing failed, failure is not modelled.
+    failure only. Of what failed otherwise, or was stopped before its first measurement, nothing is known.
+    Where nothing failed, failure is not modelled.
     """
     trials, outcomes = [], list(outcomes_of(view))
     rows: list[list[float]] = []
     for trial in view.trials:
-        if trial.active or (trial.status == "failed" and trial.failure not in BLAMED):
+        blamed = trial.status == "failed" and trial.failure in BLAMED
+        if trial.active or not (blamed or (trial.values and trial.status != "failed")):
             continue
         values = [outcome.of(view, trial) for outcome in outcomes]
-        failed = trial.status == "failed" or any(v is not None and not math.isfinite(v) for v in values)
+        failed = blamed or any(value is not None and not math.isfinite(value) for value in values)
         known = [math.nan if value is None or failed else value for value in values]
         trials.append(trial)
         rows.append([*known, float(failed)])

@@ -49,7 +49,7 @@ def test_the_same_configuration_may_have_different_results(strategy: str) -> Non
     def curve(params: Params, step: int) -> float:
         return float(next(calls) * 37 % 11) if params == again else valley(params, step)
 
-    many = 3 + MANY.get(strategy, 6)
+    many = 5
     history = simulate(
         space(PLANE),
         FIDELITY,

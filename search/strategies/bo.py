@@ -1,10 +1,10 @@
 """``bo``: Bayesian optimisation of fully trained trials, on BoTorch's and Ax's models.
 
-A Sobol design comes first. Then Gaussian processes are fitted to the study's metric, to further objectives
-and to metrics with limits (:mod:`search.surrogates.outcomes`), once for all free slots, and log noisy
-expected improvement, of several objectives that of the hypervolume, picks what to train next among the
-legal configurations of any space (:mod:`search.strategies.improvement`). What diverged or ran out of memory
-makes its neighbourhood less promising.
+A design comes first: the middle of the space, then a Sobol sequence. Then Gaussian processes are fitted to
+the study's metric, to further objectives and to metrics with limits (:mod:`search.surrogates.outcomes`),
+once for all free slots, and log noisy expected improvement, of several objectives that of the hypervolume,
+picks what to train next among the legal configurations of any space (:mod:`search.strategies.improvement`).
+What diverged or ran out of memory makes its neighbourhood less promising.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from search.strategies.modelled import Suggestion
 from search.strategies.options import Option, read_options
 from search.view import Fidelity, StudyView
 
-_DESIGN = 5
-"""Trials of the Sobol design, unless the study says otherwise; as in Ax. The prior of the models needs no
-more, whatever the dimension."""
+_DESIGN = 6
+"""Trials of the design, unless the study says otherwise: the middle of the space, as in Ax, and five of a
+Sobol sequence. The prior of the models needs no more, whatever the dimension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class BayesianOptimisation:
     """See the module."""
 
     initial_trials: int
-    """Size of the Sobol design; configurations that are enqueued or imported count."""
+    """Size of the design; configurations that are enqueued or imported count."""
     noise_sd: float | None = None
     """Standard deviation of the noise of the study's metric; None: it is inferred."""
 
@@ -67,4 +67,4 @@ class BayesianOptimisation:
             pending = [*(t.params for t in known.pending), *(launch.params for launch in launches)]
             return suggest(view, pending, seen, count, self.noise_sd, rng)
 
-        return modelled.decide(view, slots, rng, self.initial_trials, model)
+        return modelled.decide(view, slots, rng, self.initial_trials, model, centre=True)

@@ -6,10 +6,12 @@ so that no worker waits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from search.beliefs import leaning
 from search.decision import Answer, Launch
@@ -39,12 +41,18 @@ class Model(Protocol):
 
 
 def decide(
-    view: StudyView, slots: int, rng: np.random.Generator, initial_trials: int, model: Model
+    view: StudyView,
+    slots: int,
+    rng: np.random.Generator,
+    initial_trials: int,
+    model: Model,
+    centre: bool = False,
 ) -> Answer:
     """At most ``slots`` launches, each trained to the end.
 
-    ``initial_trials`` is the size of the design; configurations that are enqueued or imported count. The
-    model is asked when the design is complete and at least two results are finite.
+    ``initial_trials`` is the size of the design; configurations that are enqueued or imported count. With
+    ``centre`` it begins in the middle of the space. The model is asked when the design is complete and at
+    least two results are finite.
     """
     target = view.fidelity.max
     left = launches_left(view, target, view.budget.fidelity)
@@ -56,10 +64,12 @@ def decide(
 
     designed = len(known.losses) + len(known.pending)
     place = sum(trial.origin == "strategy" for trial in view.trials)
-    points = leaning(view.space, sobol_points(len(view.space.dimensions), place, view.seed), place)
+    points = leaning(view.space, _design(view, place, centre), place)
     while len(launches) < wanted and not exhausted:
         if designed < initial_trials:
-            reason = f"Sobol design, {designed + 1} of {initial_trials}"
+            middle = centre and place == 0 and not launches
+            what = "middle of the space" if middle else "Sobol design"
+            reason = f"{what}, {designed + 1} of {initial_trials}"
         elif len(known.losses) < 2:
             reason = f"Sobol design goes on: {len(known.losses)} finite results are too few for a model"
         else:
@@ -95,6 +105,14 @@ def decide(
     if launches or (left != 0 and not exhausted):
         return Answer(tuple(launches), diagnostics)
     return wait_or_finish(view, target, exhausted)
+
+
+def _design(view: StudyView, place: int, centre: bool) -> Iterator[npt.NDArray[np.float64]]:
+    """Points of the unit cube from number ``place`` on: the Sobol sequence, behind the centre if wanted."""
+    width = len(view.space.dimensions)
+    if centre and place == 0:
+        return chain([np.full(width, 0.5)], sobol_points(width, 0, view.seed))
+    return sobol_points(width, place - centre, view.seed)
 
 
 def default_design(dimensions: int) -> int:

@@ -90,7 +90,8 @@ def test_an_outlier_leaves_the_differences_among_the_good_ones() -> None:
 def test_the_design_comes_first_and_says_so() -> None:
     answer = decide(_view(initial_trials=4), 3, 0)
     reasons = [d.reason for d in answer.decisions]
-    assert reasons == [f"Sobol design, {i} of 4" for i in (1, 2, 3)]
+    assert reasons == ["middle of the space, 1 of 4", "Sobol design, 2 of 4", "Sobol design, 3 of 4"]
+    assert next(d.params["x"] for d in answer.decisions if isinstance(d, Launch)) == 0.5
 
 
 def test_a_model_needs_results_and_says_so() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search import strategies
-from search.along import OPTION
+from search.along import OPTION, Along
 from search.emptiness import why_empty
 from search.errors import Mistake, SearchError
 from search.space import SearchSpace
@@ -88,6 +88,21 @@ def _uneven(spec: StudySpec) -> list[Mistake]:
     ]
 
 
+def _nothing_counts(spec: StudySpec, searched: SearchSpace) -> list[Mistake]:
+    """Constraints that leave no configuration at the value that counts of a parameter like model size."""
+    along = Along.read(spec.strategy.options, searched)
+    if along is None or not why_empty(along.at_target):
+        return []
+    return [
+        Mistake(
+            f"/strategy/options/{OPTION}",
+            f"no legal configuration has {along.name} {along.target}, its highest value, where the best is "
+            "sought",
+            "lower its upper end, or loosen the constraints",
+        )
+    ]
+
+
 def check(spec: StudySpec) -> None:
     """Raise :class:`InvalidError` naming every field that search cannot do, all at once."""
     mistakes: list[Mistake] = []
@@ -96,11 +111,14 @@ def check(spec: StudySpec) -> None:
     except SearchError as error:
         mistakes += error.mistakes
     else:
-        mistakes += why_empty(searched)
+        empty = why_empty(searched)
+        mistakes += empty
         try:
             strategies.create(spec.strategy.name, spec.strategy.options, searched, fidelity(spec))
         except SearchError as error:
             mistakes += error.mistakes
+        else:
+            mistakes += [] if empty else _nothing_counts(spec, searched)
         mistakes += _uneven(spec)
         for index, queued in enumerate(spec.enqueue):
             mistakes += (

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from search.errors import Mistake, SearchError
 from search.space import did_you_mean
-from search.surrogates.base import Fit
+
+if TYPE_CHECKING:  # what it needs of scipy takes long to import
+    from search.surrogates.base import Fit
 
 GROUP = "trimtab.surrogates"
 DEFAULT = "gp"

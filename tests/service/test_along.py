@@ -122,3 +122,17 @@ def test_rules_that_compare_curves_are_refused(rule: dict[str, Any]) -> None:
     assert problem.pointer == "/stopping/1"
     assert "different values of width" in problem.message
     specs.check(study_spec(**SIZED, stopping=[patience]))
+
+
+def test_constraints_must_leave_something_at_the_value_that_counts() -> None:
+    layers = {"type": "int", "low": 1, "high": 9}
+    sized = {
+        "space": {**SIZED["space"], "layers": layers, "width": {"type": "int", "low": 1, "high": 9}},
+        "strategy": SIZED["strategy"],
+    }
+    with pytest.raises(InvalidError) as caught:
+        specs.check(study_spec(**sized, constraints=["width + layers <= 9"]))
+    (problem,) = caught.value.errors
+    assert problem.pointer == "/strategy/options/along"
+    assert "no legal configuration has width 9" in problem.message
+    specs.check(study_spec(**sized, constraints=["width + layers <= 10"]))

@@ -208,7 +208,8 @@ def router(context: Context) -> APIRouter:
             found = reads.best(session, study)
         if found is None:
             raise NotFoundError(
-                "No trial of this study has reported a finite value yet, or none that keeps its limits."
+                "No trial of this study has reported a finite value yet, or none that keeps its limits, or "
+                "none at the highest value of what mf-bo goes along."
             )
         return found
 

@@ -72,6 +72,8 @@ def test_names_are_not_markup() -> None:
 
 def test_a_study_without_measurements_is_shown() -> None:
     assert "nothing measured yet" in drawn(80, snapshot(best=None))
+    spec = study()["spec"] | {"strategy": {"name": "mf-bo", "options": {"along": "width"}}}
+    assert "nothing measured at the highest width yet" in drawn(80, snapshot(best=None, spec=spec))
 
 
 def test_the_line() -> None:

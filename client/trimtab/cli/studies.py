@@ -204,9 +204,9 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
     with Client(url, token) as client:
         found = client.study(client.find(study).id)
     if found.best is None:
-        kept = " that keeps its limits" if found.spec.limits else ""
         raise TrimtabError(
-            f"{found.name} has no measurement{kept} yet", "watch it with: trimtab watch " + found.id
+            f"{found.name} has no measurement{view.what_counts(found.spec)} yet",
+            "watch it with: trimtab watch " + found.id,
         )
     if as_json:
         print_json(found.best)

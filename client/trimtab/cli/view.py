@@ -16,8 +16,10 @@ from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
 from trimtab.errors import NotFoundError
 from trimtab.figures import NOTHING, duration, number, parameter, percent
+from trimtab.strategy_check import ALONG
 from trimtab.wire.importances import Pruning
 from trimtab.wire.states import StudyState
+from trimtab.wire.study import StudySpec
 from trimtab.wire.views import BudgetUse, DecisionView, FrontResponse, StudyDetail, StudySummary
 
 LABEL_WIDTH = 12
@@ -158,10 +160,18 @@ def _trials(study: StudyDetail, inner: int) -> str:
     return _flow([f"[bold]{study.trials.total}[/]", *parts], inner)
 
 
+def what_counts(spec: StudySpec) -> str:
+    """What a measurement must be to be the study's best, behind a blank; empty if any can be."""
+    along = spec.strategy.options.get(ALONG)
+    if along is not None:
+        return f" at the highest {escape(str(along))}"
+    return " that keeps the limits" if spec.limits else ""
+
+
 def _best(snapshot: Snapshot, inner: int) -> str:
     best, study = snapshot.study.best, snapshot.study
     if best is None:
-        return f"[dim]nothing measured{' that keeps the limits' if study.spec.limits else ''} yet[/]"
+        return f"[dim]nothing measured{what_counts(study.spec)} yet[/]"
     label = f" ({escape(best.label)})" if best.label else ""
     text = f"[bold green]{number(best.value)}[/] {study.metric}  [dim]trial {best.number}{label} at "
     text += f"{number(best.step)} {escape(study.spec.fidelity.unit)}[/]"

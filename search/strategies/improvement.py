@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from botorch.acquisition.acquisition import AcquisitionFunction
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+from botorch.acquisition.multi_objective import logei
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
 from botorch.acquisition.multi_objective.objective import IdentityMCMultiOutputObjective
 from botorch.acquisition.objective import LinearMCObjective
@@ -38,6 +39,10 @@ from search.strategies.moves import near, spread
 from search.surrogates.history import Array
 from search.surrogates.outcomes import Models
 from search.table import Mask, Table
+
+# BoTorch would compile a kernel when it is first used, behind a lock on disk: a process that is killed
+# meanwhile leaves the lock, and every later one waits for ever. This is its own mark of "do not try".
+logei._load_attempted = True
 
 _SPREAD, _NEAR, _REFINED = 600, 300, 300
 """Candidates: over the space, near the best trials, near the best of those in each round."""

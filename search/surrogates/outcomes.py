@@ -26,7 +26,7 @@ from botorch.posteriors.gpytorch import GPyTorchPosterior
 from botorch.utils.datasets import SupervisedDataset
 from scipy.special import ndtr
 
-from search.surrogates.history import Array
+from search.surrogates.history import Array, LossScale
 from search.table import Mask
 from search.view import Limit, StudyView, TrialView
 
@@ -80,22 +80,49 @@ def outcomes_of(view: StudyView) -> tuple[Outcome, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Between an outcome's own unit and the model's: ``value = origin + unit * scaled``."""
+    """Between an outcome's own unit and the model's: ``value = origin + unit * scaled``.
+
+    With ``losses``, that is the loss on *its* scale, which is logarithmic beyond the median.
+    """
 
     origin: float
     unit: float
     """Negative where a lower value is wanted of an objective, or a higher one of a metric with a limit."""
+    losses: LossScale | None = None
+    maximize: bool = False
+    """Whether the outcome is to be maximised; of interest with ``losses`` alone."""
 
     def value(self, scaled: float) -> float:
-        return self.origin + self.unit * scaled
+        """In the outcome's own unit."""
+        inner = self.origin + self.unit * scaled
+        if self.losses is None:
+            return inner
+        loss = self.losses.loss(inner)
+        return -loss if self.maximize else loss
+
+    @property
+    def width(self) -> float:
+        """What one on the model's scale is in the outcome's unit; with ``losses``, where they are good."""
+        return abs(self.unit) * (1.0 if self.losses is None else self.losses.unit)
 
 
-def scaled(outcome: Outcome, values: Array) -> tuple[Scale, Array]:
-    """The scale and the values on it: of an objective higher is better, of a limit lower is safer."""
-    if outcome.limit is None:
+def scaled(outcome: Outcome, values: Array, alone: bool) -> tuple[Scale, Array]:
+    """The scale and the values on it: of an objective higher is better, of a limit lower is safer.
+
+    ``alone``: it is the only objective. How bad a bad trial is then makes little difference, and the model
+    is to tell the good ones apart. Of one among several objectives a bad value may be worth its price:
+    their scales are straight.
+    """
+    losses = None
+    if outcome.limit is None and alone:
+        loss = -values if outcome.maximize else values
+        losses = LossScale.of(loss.tolist(), loss.tolist())
+        own = -losses.scale(loss)
+        origin, unit = 0.0, -1.0
+    elif outcome.limit is None:
         sign = 1.0 if outcome.maximize else -1.0
-        centre, distance, losses = standardised((-sign * values).tolist())
-        own = -np.asarray(losses)
+        centre, distance, drawn_in = standardised((-sign * values).tolist())
+        own = -np.asarray(drawn_in)
         origin, unit = -sign * centre, sign * distance
     else:
         sign = 1.0 if outcome.limit.upper else -1.0
@@ -105,7 +132,7 @@ def scaled(outcome: Outcome, values: Array) -> tuple[Scale, Array]:
         origin, unit = outcome.limit.bound, sign * distance
     mean, sd = float(own.mean()), float(own.std())
     sd = sd if sd > 1e-6 else 1.0
-    return Scale(origin + unit * mean, unit * sd), (own - mean) / sd
+    return Scale(origin + unit * mean, unit * sd, losses, outcome.maximize), (own - mean) / sd
 
 
 def standardised(losses: Sequence[float]) -> tuple[float, float, list[float]]:
@@ -217,10 +244,11 @@ def fit(
     """
     begun = time.perf_counter()
     scales, told, parts = [], [], []
+    alone = sum(outcome.limit is None for outcome in outcomes) == 1
     for place, (outcome, own) in enumerate(zip(outcomes, values, strict=True)):
         known = np.isfinite(own)
-        scale, targets = scaled(outcome, own[known])
-        sd = noise_sd / abs(scale.unit) if place == 0 and noise_sd is not None else None
+        scale, targets = scaled(outcome, own[known], alone)
+        sd = noise_sd / scale.width if place == 0 and noise_sd is not None else None
         parts.append(_fit_one(torch.from_numpy(features[known]), torch.from_numpy(targets[:, None]), sd))
         scales.append(scale)
         everywhere = np.full(len(own), np.nan)

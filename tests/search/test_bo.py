@@ -15,7 +15,7 @@ from search.decide import decide
 from search.decision import Launch
 from search.simulator import Budget, History, simulate
 from search.strategies.knowledge import Knowledge
-from search.surrogates.outcomes import standardised
+from search.surrogates.outcomes import Outcome, scaled, standardised
 from search.view import Fidelity, Limit, Objective, StudyView, TrialView
 from tests.search.support import space
 
@@ -85,6 +85,20 @@ def test_losses_of_any_size_come_onto_a_scale_of_one(losses: list[float]) -> Non
 def test_an_outlier_leaves_the_differences_among_the_good_ones() -> None:
     _, _, scaled = standardised([1.0, 2.0, 3.0, 4.0, 1e300])
     assert scaled[1] - scaled[0] > 0.1
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_scale_leads_back_to_the_values(maximize: bool, alone: bool) -> None:
+    values = np.array([1.0, 2.0, 3.0, 5.0, 9.0, 30.0])
+    scale, told = scaled(Outcome(None, maximize), values, alone)
+    assert [scale.value(each) for each in told] == pytest.approx(list(values))
+    assert (np.diff(told if maximize else -told) > 0).all()
+    # Noise is told to the model in units of the good values' part of the scale.
+    good = np.argsort(told)[-2:]
+    assert abs(values[good[1]] - values[good[0]]) == pytest.approx(
+        scale.width * (told[good[1]] - told[good[0]])
+    )
 
 
 def test_the_design_comes_first_and_says_so() -> None:

@@ -200,6 +200,15 @@ def test_several_objectives_lead_to_their_front() -> None:
     assert "expected to enlarge the hypervolume of the front by" in launches[0].reason
 
 
+def test_no_kernel_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BoTorch would compile one behind a lock on disk: all others wait for ever if its owner is killed."""
+    compiled: list[object] = []
+    monkeypatch.setattr("torch.utils.cpp_extension.load", lambda **kernel: compiled.append(kernel))
+    trials = _ended(lambda x, y: x**2 + y, gain=lambda x, y: -((1 - x) ** 2) - y)
+    assert _launched(_square(trials, objectives=(Objective("gain", True),)), 1)
+    assert not compiled
+
+
 def test_limits_are_kept_up_to_their_edge() -> None:
     # Both ways to say it: x may be at most 0.4, and y at least 0.3.
     trials = _ended(lambda x, y: y - x, size=lambda x, y: 100 * x, speed=lambda x, y: y)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from search.space import ParamValue, SearchSpace
 
 if TYPE_CHECKING:
+    from search.decision import Schedule
     from search.pruning import Pruning
 
 TrialStatus = Literal["queued", "running", "paused", "completed", "stopped", "failed"]
@@ -82,6 +83,14 @@ class TrialView:
     seconds: float = 0.0
     """Time its training took so far, as the workers measured it; of a training that does not say, how long
     its runs held their resources, once they have ended. 0: unknown."""
+    parent: int | None = None
+    """The trial it was forked from; None: it started from nothing."""
+    forked_at: int = 0
+    """The step of the parent's checkpoint that it started from. Its own curve lies behind it."""
+    checkpoints: tuple[int, ...] = ()
+    """Steps of its checkpoints that a fork may start from, increasing."""
+    schedule: Schedule = ()
+    """The learning rate that it was given for every step; empty: as its configuration says."""
 
     @property
     def active(self) -> bool:

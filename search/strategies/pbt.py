@@ -2,13 +2,13 @@
 
 Jaderberg et al., "Population Based Training of Neural Networks" (2017), asynchronous as there. So many
 trials train side by side and pause after every interval. One that is then among the worst of all that came
-to its step is stopped, and a fork of one of the best takes its place: it goes on from that trial's checkpoint
-(*exploit*) with a configuration near that trial's (*explore*). What is found is a schedule of
+to its step is stopped, and a fork of one of the best takes its place: it goes on from that trial's
+checkpoint (*exploit*) with a configuration near that trial's (*explore*). What is found is a schedule of
 hyperparameters rather than one configuration: the line of parents of the best trial.
 
 Trials are compared at the same step, with all that were ever measured there. The trial that is furthest
-behind is taken up first, so that workers fewer than the population compare as many as they can. A trial that
-ends makes room for a new one with a configuration of its own, as long as the budget pays for its whole
+behind is taken up first, so that workers fewer than the population compare as many as they can. A trial
+that ends makes room for a new one with a configuration of its own, as long as the budget pays for its whole
 training. Every fork counts as a trial of the budget: a budget of fidelity suits better.
 """
 
@@ -157,13 +157,13 @@ class _Round:
         many = int(self.strategy.quantile * len(ranked))
         unit = self.view.fidelity.unit
         if place is None:
-            self._start(Continue(trial.number, target, f"on to {target} {unit}"), target - trial.step)
+            self._continue(trial, target, f"nothing was measured up to {trial.step} {unit}")
             return
         loss = ranked[place - 1][0]
         standing = f"{ordinal(place)} of {len(ranked)} at {trial.step} {unit}"
         if place <= len(ranked) - many and math.isfinite(loss):
-            reason = f"{standing}, not among the worst {many}" if many else f"{standing}, too few to compare"
-            self._start(Continue(trial.number, target, f"{reason}: on to {target}"), target - trial.step)
+            why = f"not among the worst {many}" if many else "too few to compare"
+            self._continue(trial, target, f"{standing}, {why}")
             return
         best = [
             (rank, other)
@@ -172,9 +172,7 @@ class _Round:
         ]
         if not best or self.trials_left < 1:
             why = "no trial is left in the budget for a fork" if best else "none of the best can be forked"
-            self._start(
-                Continue(trial.number, target, f"{standing}, but {why}: on to {target}"), target - trial.step
-            )
+            self._continue(trial, target, f"{standing}, but {why}")
             return
         rank, parent = best[int(self.rng.integers(len(best)))]
         params = self._explored(parent)
@@ -193,13 +191,16 @@ class _Round:
         )
         self.trials_left -= 1
 
+    def _continue(self, trial: TrialView, target: int, reason: str) -> None:
+        self._start(Continue(trial.number, target, f"{reason}: on to {target}"), target - trial.step)
+
     def _start(self, decision: Decision, units: int) -> None:
         self.decisions.append(decision)
         self.started += 1
         self.units -= units
 
     def _standings(self, step: int) -> list[tuple[float, TrialView]]:
-        """All trials that came to ``step`` by training of their own, with their losses there, best first."""
+        """All trials that trained to ``step`` themselves, with their losses there, best first."""
         found = [
             (self.view.loss(trial.values[bisect_right(trial.steps, step) - 1]), trial)
             for trial in self.view.trials
@@ -235,8 +236,8 @@ class _Round:
     def _why_done(self, waiting: list[TrialView]) -> str:
         if waiting:
             needed = min(self.strategy.boundary(self.view.fidelity, t.step) - t.step for t in waiting)
-            unit = self.view.fidelity.unit
-            return f"{self.view.budget.fidelity} {unit} are left of the budget, the next interval needs {needed}"
+            left = f"{self.view.budget.fidelity} {self.view.fidelity.unit} are left of the budget"
+            return f"{left}, the next interval needs {needed}"
         return why_done(self.view, self.strategy.first_target(self.view.fidelity), self.exhausted)
 
 

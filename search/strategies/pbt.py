@@ -42,14 +42,14 @@ _DRAWS = 32
 class PopulationBasedTraining:
     """See the module."""
 
-    population: int = 8
-    interval: int | None = None
+    population: int
+    interval: int | None
     """Steps between two comparisons; None: a tenth of a full training."""
-    quantile: float = 0.25
+    quantile: float
     """The share that is replaced, and the share whose trials are forked."""
-    perturb: float = 0.1
+    perturb: float
     """Standard deviation of a step away from the parent's configuration, as a share of the range."""
-    resample: float = 0.25
+    resample: float
     """Chance that a parameter is drawn anew from its whole range instead."""
 
     name: ClassVar[str] = "pbt"
@@ -71,8 +71,13 @@ class PopulationBasedTraining:
         cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity
     ) -> PopulationBasedTraining:
         read = read_options(cls.name, options, cls.known_options)
-        whole = {name: int(read.pop(name)) for name in ("population", "interval") if name in read}
-        return cls(**whole, **read)
+        return cls(
+            population=int(read.get("population", 8)),
+            interval=int(read["interval"]) if "interval" in read else None,
+            quantile=read.get("quantile", 0.25),
+            perturb=read.get("perturb", 0.1),
+            resample=read.get("resample", 0.25),
+        )
 
     def first_target(self, fidelity: Fidelity) -> int:
         return self.boundary(fidelity, 0)

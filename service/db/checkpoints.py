@@ -147,8 +147,8 @@ def add(
 
 
 def recount(session: Session, trial: TrialRow) -> None:
-    """Count the references to a trial's checkpoints, and to those of the trial that it was forked from, anew;
-    those without any become garbage."""
+    """Count the references to a trial's checkpoints, and to those of its parent, anew; those without any
+    become garbage."""
     _recount(session, trial)
     parent = parent_of(session, trial)
     if parent is not None:

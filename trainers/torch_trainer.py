@@ -131,7 +131,8 @@ class TorchTrainer(ABC):
         """What this configuration sets in each parameter group otherwise than the saved one did.
 
         Loading an optimizer's state overwrites its hyperparameters with those saved. The rest of a group
-        may be state (some optimizers keep theirs there): only what the configurations differ in is put back.
+        may be state (some optimizers keep theirs there): only what the configurations differ in is put
+        back.
         """
         saved = parse(type(self._training), checkpoint.saved_config(folder))
         before = optimizers.build(self.model, saved)

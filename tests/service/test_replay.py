@@ -12,7 +12,7 @@ from search.decision import Answer, Launch
 from service.db import studies
 from service.db.engine import Database
 from service.db.models import DecisionRow, StudyRow
-from service.db.reads.replay import Answered, answers, pack
+from service.db.reads.replay import Answered, Started, answers, pack
 from service.db.views import build
 from service.loops.suggest import Suggest
 from service.replay import differences, main
@@ -27,7 +27,10 @@ def settings(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("settings")
-@pytest.mark.parametrize(("strategy", "options"), [("curve-bo", {"initial_trials": 2}), ("hyperband", {})])
+@pytest.mark.parametrize(
+    ("strategy", "options"),
+    [("curve-bo", {"initial_trials": 2}), ("hyperband", {}), ("pbt", {"population": 4, "interval": 1})],
+)
 def test_a_finished_study_is_decided_again_as_it_was(
     database: Database,
     make_study: Any,
@@ -71,10 +74,11 @@ def test_what_differs_is_said(
         assert row is not None
         row.reason = "a guess"
     assert main([key]) == 1
-    assert "was ('launch', {'lr': " in capsys.readouterr().out
+    assert "was ('launch', Started(params={'lr': " in capsys.readouterr().out
     assert main(["nowhere"]) == 2
     assert main([]) == 2
-    answered = Answered(None, 1, 0, (("launch", 1, 3, "x"),), ({"lr": 1.0},))  # type: ignore[arg-type]
+    started = Started({"lr": 1.0}, None, 0, ())
+    answered = Answered(None, 1, 0, (("launch", 1, 3, "x"),), (started,))  # type: ignore[arg-type]
     assert differences(answered, Answer((Launch({"lr": 1.0}, 3, "x"),))) == []
     assert differences(answered, Answer(())) == ["1 decisions were made, now 0"]
 

@@ -6,10 +6,11 @@ to its step is stopped, and a fork of one of the best takes its place: it goes o
 checkpoint (*exploit*) with a configuration near that trial's (*explore*). What is found is a schedule of
 hyperparameters rather than one configuration: the line of parents of the best trial.
 
-Trials are compared at the same step, with all that were ever measured there. The trial that is furthest
-behind is taken up first, so that workers fewer than the population compare as many as they can. A trial
-that ends makes room for a new one with a configuration of its own, as long as the budget pays for its whole
-training. Every fork counts as a trial of the budget: a budget of fidelity suits better.
+Trials are compared at the same step, with all that were ever measured there; the best that still have
+their checkpoint of that step are forked. The trial that is furthest behind is taken up first, so that
+workers fewer than the population compare as many as they can. A trial that ends makes room for a new one
+with a configuration of its own, as long as the budget pays for its whole training. Every fork counts as a
+trial of the budget: a budget of fidelity suits better.
 """
 
 from __future__ import annotations
@@ -170,26 +171,27 @@ class _Round:
             why = f"not among the worst {many}" if many else "too few to compare"
             self._continue(trial, target, f"{standing}, {why}")
             return
-        best = [
+        better = [
             (rank, other)
-            for rank, (other_loss, other) in enumerate(ranked[: max(1, many)], start=1)
-            if trial.step in other.checkpoints and math.isfinite(other_loss) and other is not trial
+            for rank, (other_loss, other) in enumerate(ranked, start=1)
+            if trial.step in other.checkpoints and other_loss < loss
         ]
+        best = better[: max(1, many)]
         if not best or self.trials_left < 1:
-            why = "no trial is left in the budget for a fork" if best else "none of the best can be forked"
+            why = "no trial is left in the budget for a fork" if best else "no better one can be forked"
             self._continue(trial, target, f"{standing}, but {why}")
             return
         rank, parent = best[int(self.rng.integers(len(best)))]
         params = self._explored(parent)
-        better = f"trial {parent.number}, {ordinal(rank)} of {len(ranked)} at {trial.step} {unit}"
-        self.decisions.append(Stop(trial.number, f"{standing}: a fork of {better}, takes its place"))
+        source = f"trial {parent.number}, {ordinal(rank)} of {len(ranked)} at {trial.step} {unit}"
+        self.decisions.append(Stop(trial.number, f"{standing}: a fork of {source}, takes its place"))
         self._start(
             Fork(
                 parent.number,
                 trial.step,
                 params,
                 target,
-                f"takes the place of trial {trial.number}, {standing}: a fork of {better}, with "
+                f"takes the place of trial {trial.number}, {standing}: a fork of {source}, with "
                 f"{_changes(parent.params, params)}",
             ),
             target - trial.step,

@@ -43,6 +43,9 @@ class BestTrial(Wire):
     scaled: dict[str, ParamValue] = Field(default_factory=dict)
     """What the trainer was handed instead, for the parameters that are tied to another one."""
     label: str | None = None
+    parent: int | None = None
+    """The trial that it was forked from, whose configuration it was trained with up to ``forked_at``."""
+    forked_at: Step = 0
     front: str | None = None
     """Of a study with several objectives, of which this is the best by the first: the path of its Pareto
     front."""

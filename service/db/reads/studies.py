@@ -175,6 +175,8 @@ def _as_best(session: Session, study: StudyRow, trial: TrialRow) -> BestTrial | 
         params=trial.params,
         scaled=scaled(spec.space, trial.params),
         label=trial.label,
+        parent=trial.parent,
+        forked_at=trial.forked_at,
         front=f"/v1/studies/{study.key}/front" if spec.objectives else None,
     )
 

@@ -248,7 +248,8 @@ def test_a_trial_is_forked_and_its_line_is_shown(server: Stub) -> None:
     assert "forked from trial 2 at 40 steps" in shown
     assert "forks of it trial 9 at 80" in shown
     assert "schedule 0: 0.5, 9: 0.25" in shown
-    server.on("GET /v1/studies/abc123/trials", (200, {"items": [trial() | line], "next_cursor": None}))
+    item = made | {"schedule": line["schedule"], "seed": 3}
+    server.on("GET /v1/studies/abc123/trials", (200, {"items": [item], "next_cursor": None}))
     (row,) = csv.DictReader(io.StringIO(trimtab("export", "demo", "--url", server.url).stdout))
     assert (row["parent"], row["forked_at"], row["schedule"]) == ("2", "40", "[[0, 0.5], [9, 0.25]]")
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from search.decision import Answer, Launch
 from service.db import studies
 from service.db.engine import Database
-from service.db.models import DecisionRow, StudyRow
+from service.db.models import CheckpointRow, DecisionRow, StudyRow, TrialRow
 from service.db.reads.replay import Answered, Started, answers, pack
 from service.db.views import build
 from service.loops.suggest import Suggest
@@ -27,10 +27,7 @@ def settings(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("settings")
-@pytest.mark.parametrize(
-    ("strategy", "options"),
-    [("curve-bo", {"initial_trials": 2}), ("hyperband", {}), ("pbt", {"population": 4, "interval": 1})],
-)
+@pytest.mark.parametrize(("strategy", "options"), [("curve-bo", {"initial_trials": 2}), ("hyperband", {})])
 def test_a_finished_study_is_decided_again_as_it_was(
     database: Database,
     make_study: Any,
@@ -60,6 +57,29 @@ def test_a_finished_study_is_decided_again_as_it_was(
     assert under_way or strategy == "curve-bo", "some were decided while others were half way"
     assert main([key]) == 0
     assert capsys.readouterr().out == f"{len(every)} answers made again, 0 of them different\n"
+
+
+@pytest.mark.usefixtures("settings")
+def test_forks_are_decided_again_as_they_were(
+    database: Database, make_study: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"population": 4, "interval": 2}
+    with database.write() as session:
+        key = make_study(
+            session, strategy={"name": "pbt", "options": options}, budget={"fidelity": 40}, parallelism=3
+        ).key
+    drive(database, FakeWorker(database), Suggest(database, Inline()))
+    with database.read() as session:
+        kinds = set(session.scalars(select(DecisionRow.kind)))
+        ready = select(CheckpointRow.step).where(CheckpointRow.state == "ready")
+        kept = set(session.scalars(ready))
+        rows = session.execute(select(TrialRow.trained, TrialRow.step, TrialRow.forked_at)).all()
+    assert {"launch", "fork", "stop", "continue"} <= kinds
+    assert kept == {10}, "the study has ended: nobody forks what lies before"
+    assert all(row.trained == row.step - row.forked_at for row in rows)
+    assert sum(row.trained for row in rows) == 40
+    assert main([key]) == 0
+    assert capsys.readouterr().out.endswith("answers made again, 0 of them different\n")
 
 
 @pytest.mark.usefixtures("settings")

@@ -220,8 +220,8 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
         out.print(f"  {name}: {escape(exact(value))}{_trained_with(found.best, name)}", soft_wrap=True)
     if found.best.parent is not None:
         out.print(
-            f"[dim]from step {number(found.best.forked_at)} on: it was forked from trial {found.best.parent}; "
-            f"see trimtab show {found.id} --trial {found.best.parent}[/]",
+            f"[dim]from step {number(found.best.forked_at)} on: it was forked from trial "
+            f"{found.best.parent}; see trimtab show {found.id} --trial {found.best.parent}[/]",
             soft_wrap=True,
         )
     if found.best.front is not None:

@@ -15,7 +15,7 @@ from tests.e2e.conftest import Server, serving
 
 POPULATION: dict[str, Any] = {
     "name": "population",
-    "trainer": {"name": "synthetic", "settings": {"seconds_per_step": 0.05}},
+    "trainer": {"name": "synthetic", "settings": {"seconds_per_step": 0.1}},
     "space": {
         "lr": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
         "width": {"type": "ordered", "values": [16, 32, 64]},
@@ -24,7 +24,7 @@ POPULATION: dict[str, Any] = {
     "fidelity": {"min": 6, "max": 24, "report_every": 2},
     "budget": {"fidelity": 4 * 24},
     "parallelism": 2,
-    "strategy": {"name": "pbt", "options": {"population": 4, "interval": 6}},
+    "strategy": {"name": "pbt", "options": {"population": 4, "interval": 6, "quantile": 0.5}},
 }
 DIGITS: dict[str, Any] = {
     "name": "digits",
@@ -56,13 +56,13 @@ def test_a_population_outlives_the_dispatcher(server: Server) -> None:
     def a_fork_is_under_way() -> bool:
         return any(t["parent"] and t["state"] in ("queued", "running") for t in trials(server, study))
 
-    server.wait(a_fork_is_under_way, 120, "a fork")
+    server.wait(a_fork_is_under_way, 240, "a fork")
     before = {t["number"]: t for t in trials(server, study)}
     for child in psutil.Process(server.process.pid).children(recursive=True):
         if "workers.dispatcher" in " ".join(child.cmdline()):
             child.send_signal(signal.SIGKILL)
             break
-    detail = server.wait_ended(study, 150)
+    detail = server.wait_ended(study, 240)
     assert detail["state"] == "completed"
     after = {t["number"]: t for t in trials(server, study)}
     assert detail["trials"]["failed"] == 0
@@ -83,7 +83,7 @@ def test_a_population_outlives_the_dispatcher(server: Server) -> None:
 
 def test_a_person_forks_a_net_at_any_of_its_checkpoints(server: Server, tmp_path: Path) -> None:
     study = server.post("studies", DIGITS)["id"]
-    server.wait(lambda: trials(server, study)[0]["state"] == "completed", 120, "the first trial")
+    server.wait(lambda: trials(server, study)[0]["state"] == "completed", 240, "the first trial")
     server.post(f"studies/{study}/pause")  # of what random has begun nothing matters
     path = f"studies/{study}/trials/1"
     assert server.get(path)["can_fork"] == [40]
@@ -101,10 +101,10 @@ def test_a_person_forks_a_net_at_any_of_its_checkpoints(server: Server, tmp_path
         done = {t["number"] for t in trials(server, study) if t["state"] == "completed"}
         return {same["number"], other["number"], planned["number"]} <= done
 
-    server.wait(ended, 150, "the forks")
+    server.wait(ended, 240, "the forks")
     # Trained on itself, the parent comes to the very same values.
     server.post(f"{path}/continue", {"target_step": 60})
-    server.wait(lambda: server.get(path)["step"] == 60, 120, "the parent")
+    server.wait(lambda: server.get(path)["step"] == 60, 240, "the parent")
 
     def curve(number: int) -> dict[int, tuple[float, float]]:
         points = server.get(f"studies/{study}/trials/{number}")["curve"]

@@ -199,6 +199,8 @@ def test_imports_are_all_or_nothing(api: Any) -> None:
         "params": ADAMW,
         "scaled": {},
         "label": None,
+        "parent": None,
+        "forked_at": 0,
         "front": None,
     }
     assert detail["best"] == best

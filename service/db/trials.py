@@ -72,6 +72,7 @@ def fork(session: Session, key: str, number: int, request: ForkRequest, now: dat
     step = steps[-1] if request.step is None else request.step
     checkpoint = checkpoints.at(session, parent, step)
     if checkpoint is None:
+        steps = checkpoints.steps_of(session, parent)  # a newer one may have come meanwhile
         raise ConflictError(
             f"Trial {number} has no checkpoint at step {step}; it has checkpoints at {_words(steps)}."
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -9,13 +12,24 @@ import pytest
 from sqlalchemy import select
 
 from search.decision import Answer, Continue, Fork, Launch, Stop
-from service.db import budget, checkpoints, completion, decisions, leases, runs, studies, trials, views
+from service.db import (
+    budget,
+    checkpoints,
+    completion,
+    decisions,
+    leases,
+    reports,
+    runs,
+    studies,
+    trials,
+    views,
+)
 from service.db.models import CheckpointRow, DecisionRow, RunRow, StudyRow, TrialRow
 from service.errors import ConflictError, InvalidError
 from tests.service.bench import Bench, saved
 from trimtab.wire.states import Verdict
 from trimtab.wire.views import ForkRequest
-from trimtab.wire.work import Assignment
+from trimtab.wire.work import Assignment, ReportsRequest
 
 PBT = {"strategy": {"name": "pbt", "options": {"population": 2, "interval": 2}}}
 
@@ -131,6 +145,7 @@ def test_an_interrupted_fork_keeps_its_start_and_goes_on_from_it(bench: Bench) -
     fork(bench, 1, target_step=8)
     with bench.database.read() as session:
         assert budget.left(session, session.get_one(StudyRow, study)).fidelity == 0
+    bench.wish(1, Verdict.STOP)  # nobody else needs the checkpoint
     (work,) = bench.lease()
     bench.report(work.token, 1, (5, 1.0))
     with bench.database.write() as session:
@@ -369,6 +384,45 @@ def test_an_external_fork_is_asked_for_with_its_parents_checkpoint(bench: Bench)
     assert asked is not None
     assert asked.checkpoint is not None
     assert (asked.checkpoint.uri, asked.start_step, asked.params) == ("s3://mine/1", 4, {"lr": 0.3})
+
+
+def at_once(first: Callable[[Any], Any], then: Callable[[], Any], bench: Bench) -> Future[Any]:
+    """Begin ``then`` in another thread while the transaction of ``first`` is still open."""
+    with ThreadPoolExecutor(1) as pool:
+        with bench.database.write() as session:
+            first(session)
+            other = pool.submit(then)
+            time.sleep(0.3)
+        other.exception()
+    return other
+
+
+def test_a_checkpoint_is_forked_while_its_trial_saves_a_newer_one(bench: Bench) -> None:
+    study = bench.study(target=10)
+    (work,) = bench.lease()
+    bench.report(work.token, 1, (2, 1.0), checkpoint=saved(2, "mem://1/2"))
+    with bench.database.read() as session:
+        key = session.get_one(StudyRow, study).key
+
+    def fork_at(session: Any, step: int) -> None:
+        trials.fork(session, key, 1, ForkRequest(step=step), bench.now)
+
+    def save(session: Any, seq: int, step: int) -> None:
+        point = {"step": step, "metrics": {"loss": 5.0}}
+        uri = {"checkpoint": saved(step, f"mem://1/{step}")}
+        document = {"token": work.token, "seq": seq, "measurements": [point]} | uri
+        reports.record(session, ReportsRequest.model_validate({"reports": [document]}), bench.now)
+
+    def own(act: Callable[..., None], *arguments: int) -> None:
+        with bench.database.write() as session:
+            act(session, *arguments)
+
+    at_once(lambda session: fork_at(session, 2), lambda: own(save, 2, 4), bench).result()
+    assert states(bench) == {"mem://1/2": "ready", "mem://1/4": "ready"}
+    refused = at_once(lambda session: save(session, 3, 6), lambda: own(fork_at, 4), bench).exception()
+    assert isinstance(refused, ConflictError)
+    assert str(refused) == "Trial 1 has no checkpoint at step 4; it has checkpoints at 2, 6."
+    assert states(bench) == {"mem://1/2": "ready", "mem://1/4": "garbage", "mem://1/6": "ready"}
 
 
 def test_deleting_a_study_with_forks_leaves_nothing(bench: Bench) -> None:

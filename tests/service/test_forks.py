@@ -27,6 +27,7 @@ from service.db import (
 from service.db.models import CheckpointRow, DecisionRow, RunRow, StudyRow, TrialRow
 from service.errors import ConflictError, InvalidError
 from tests.service.bench import Bench, saved
+from tests.service.conftest import study_spec
 from trimtab.wire.states import Verdict
 from trimtab.wire.views import ForkRequest
 from trimtab.wire.work import Assignment, ReportsRequest
@@ -277,6 +278,17 @@ def test_wrong_calls_are_answered_in_words(bench: Bench) -> None:
     assert list(problems(bench, schedule=[[5, 0.1], [5, 0.2]])) == ["/schedule/1/0"]
     assert len(problems(bench, params={"lr": 5.0, "width": 9}, target_step=1)) == 3
     assert len(bench.all(TrialRow)) == 1
+
+
+def test_a_strategy_that_forks_needs_a_parameter_that_a_fork_can_change() -> None:
+    width = {"width": SPACE["width"]}
+    with pytest.raises(InvalidError) as caught:
+        specs.check(study_spec(space=width, **PBT))
+    assert [problem.pointer for problem in caught.value.errors] == ["/strategy/name"]
+    assert "a checkpoint fits one value of width" in caught.value.errors[0].message
+    specs.check(study_spec(space=width | {"lr": SPACE["lr"]}, **PBT))
+    specs.check(study_spec(space=width, trainer={"script": "/somewhere/train.py"}, **PBT))
+    assert specs.inherited(study_spec(space=SPACE)) == {"width", "optimizer"}
 
 
 def test_what_a_change_makes_inactive_is_left_out(bench: Bench) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from search.decision import Answer, Continue, Fork, Launch, Stop
+from service import specs
 from service.db import (
     budget,
     checkpoints,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
-from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
+from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Schedule, Stop
 from search.strategies import create
 from search.strategies.base import Strategy
 from search.strategies.common import affordable, launches_left
-from search.view import StudyView
+from search.view import StudyView, TrialView, unforked
 
 
 class IllegalDecisionError(RuntimeError):
@@ -38,13 +39,14 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         verify(view, slots, answer)
         return answer
     strategy = create(view.strategy, view.options, view.space, view.fidelity)
-    told = _WarmStart((), view, {}) if not view.sources else _warm_start(view, strategy, slots)
+    seen = view if strategy.forks else unforked(view)
+    told = _WarmStart((), seen, {}) if not view.sources else _warm_start(seen, strategy, slots)
     if told.due:
         answer = Answer(told.due, told.diagnostics)
     else:
         # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
         # same draws twice.
-        rng = np.random.default_rng([seed, len(told.view.trials)])
+        rng = np.random.default_rng([seed, len(told.view.trials) + len(view.trials) - len(seen.trials)])
         answer = _pruned(told.view, slots, rng) if view.prune else strategy.decide(told.view, slots, rng)
         answer = replace(answer, diagnostics={**answer.diagnostics, **told.diagnostics})
     verify(view, slots, answer)
@@ -80,7 +82,7 @@ def _pruned(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
 
 def verify(view: StudyView, slots: int, answer: Answer) -> None:
     """Raise :class:`IllegalDecisionError` if the answer breaks the contract of a strategy."""
-    starts = [d for d in answer.decisions if isinstance(d, Launch | Continue)]
+    starts = [d for d in answer.decisions if isinstance(d, Launch | Fork | Continue)]
     if len(starts) > slots:
         _refuse(view, f"{len(starts)} trials started for {slots} slots")
     trials = {trial.number: trial for trial in view.trials}
@@ -89,12 +91,20 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
     for decision in answer.decisions:
         if not decision.reason:
             _refuse(view, f"no reason given for {decision}")
-        if isinstance(decision, Launch):
+        if isinstance(decision, Launch | Fork):
             mistakes = view.space.check(decision.params)
             if mistakes:
                 _refuse(view, f"illegal configuration: {'; '.join(m.message for m in mistakes)}")
-            _check_target(view, decision, 0, decision.target)
-            units += decision.target
+            _check_schedule(view, decision.schedule)
+            start = 0
+            if isinstance(decision, Fork):
+                parent = trials.get(decision.parent)
+                if parent is None or decision.step not in parent.checkpoints:
+                    _refuse(view, f"trial {decision.parent} has no checkpoint at step {decision.step}")
+                start = decision.step
+                _check_inherited(view, decision, parent)
+            _check_target(view, decision, start, decision.target)
+            units += decision.target - start
         elif isinstance(decision, Continue | Stop):
             trial = trials.get(decision.trial)
             if trial is None or decision.trial in touched:
@@ -108,7 +118,7 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
                 _refuse(view, f"trial {trial.number} is {trial.status} and cannot go on")
             _check_target(view, decision, trial.step, decision.target, trial.target)
             units += decision.target - trial.step
-    launches = sum(isinstance(d, Launch) for d in starts)
+    launches = sum(isinstance(d, Launch | Fork) for d in starts)
     if view.budget.trials is not None and launches > max(0, view.budget.trials):
         _refuse(view, f"{launches} launches, but {view.budget.trials} trials are left")
     if view.budget.fidelity is not None and units > max(0, view.budget.fidelity):
@@ -164,6 +174,18 @@ def _check_target(view: StudyView, decision: Decision, step: int, target: int, p
     """``promised`` is the target that a person may have given it, beyond the full fidelity."""
     if not step < target <= max(view.fidelity.max, promised):
         _refuse(view, f"target {target} is not between {step} and {view.fidelity.max}: {decision}")
+
+
+def _check_inherited(view: StudyView, fork: Fork, parent: TrialView) -> None:
+    changed = sorted(name for name in view.inherited if fork.params.get(name) != parent.params.get(name))
+    if changed:
+        _refuse(view, f"a fork of trial {parent.number} cannot change {', '.join(changed)}")
+
+
+def _check_schedule(view: StudyView, schedule: Schedule) -> None:
+    steps = [step for step, _ in schedule]
+    if steps != sorted(set(steps)) or not all(rate >= 0 and math.isfinite(rate) for _, rate in schedule):
+        _refuse(view, f"steps of a schedule must grow and its rates be finite, not negative: {schedule}")
 
 
 def _refuse(view: StudyView, what: str) -> NoReturn:

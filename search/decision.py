@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from search.pruning import Pruning
 
 
+Schedule = tuple[tuple[int, float], ...]
+"""A learning rate over a training: (step, rate) points, steps strictly increasing, rates positive or 0.
+
+Step number k (from 0) is made with the rate on the straight lines between the points at k; before the first
+point the first rate holds, beyond the last the last. A jump is two points one step apart.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Start a new trial and train it to ``target``."""
@@ -19,6 +27,26 @@ class Launch:
     params: Mapping[str, ParamValue]
     target: int
     reason: str
+    schedule: Schedule = ()
+    """The learning rate at every step, in place of what the configuration says; empty: as that says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Start a new trial from a checkpoint of another, with a changed configuration, trained to ``target``.
+
+    Its curve begins behind ``step``; it sees the same data in the same order as its parent would have.
+    """
+
+    parent: int
+    """Number of the trial whose checkpoint it starts from."""
+    step: int
+    """Of that checkpoint: one of the parent's ``checkpoints``."""
+    params: Mapping[str, ParamValue]
+    target: int
+    reason: str
+    schedule: Schedule = ()
+    """As :attr:`Launch.schedule`; steps count from the beginning of the training, not from the fork."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +73,7 @@ class Finish:
     reason: str
 
 
-Decision = Launch | Continue | Stop | Finish
+Decision = Launch | Fork | Continue | Stop | Finish
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from search.space import SearchSpace
 from search.strategies.base import Strategy
 from search.view import Fidelity, Limit, Objective, StudyView
 from service.errors import InvalidError
+from trimtab.catalogue import trainers
 from trimtab.wire import linear
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import Direction, MedianRule, PredictedRule, StudySpec
@@ -69,7 +70,15 @@ def view_parts(spec: StudySpec) -> StudyView:
         prune=spec.prune,
         objectives=objectives(spec),
         limits=limits(spec),
+        inherited=inherited(spec),
     )
+
+
+def inherited(spec: StudySpec) -> frozenset[str]:
+    """The parameters that a fork cannot change. Of a script nothing is known: it may change them all."""
+    entry = None if spec.trainer.name is None else trainers().get(spec.trainer.name)
+    settings = [] if entry is None else [entry.setting(name) for name in spec.space]
+    return frozenset(setting.name for setting in settings if setting is not None and not setting.fork)
 
 
 def _uneven(spec: StudySpec) -> list[Mistake]:
@@ -103,6 +112,21 @@ def _nothing_counts(spec: StudySpec, searched: SearchSpace) -> list[Mistake]:
     ]
 
 
+def _nothing_to_fork_for(spec: StudySpec, searched: SearchSpace) -> list[Mistake]:
+    """A strategy that forks, in a space of which no fork can change anything."""
+    kept = [name for name in searched.dimensions if name in inherited(spec)]
+    if not strategies.forks(spec.strategy.name) or len(kept) < len(searched.dimensions) or not kept:
+        return []
+    return [
+        Mistake(
+            "/strategy/name",
+            f"{spec.strategy.name} forks trials with changed parameters, and a fork can change none of "
+            f"these: a checkpoint fits one value of {', '.join(kept)}",
+            "search a parameter that may change while a model trains, such as lr, too; or use asha",
+        )
+    ]
+
+
 def check(spec: StudySpec) -> None:
     """Raise :class:`InvalidError` naming every field that search cannot do, all at once."""
     mistakes: list[Mistake] = []
@@ -119,6 +143,7 @@ def check(spec: StudySpec) -> None:
             mistakes += error.mistakes
         else:
             mistakes += [] if empty else _nothing_counts(spec, searched)
+            mistakes += _nothing_to_fork_for(spec, searched)
         mistakes += _uneven(spec)
         for index, queued in enumerate(spec.enqueue):
             mistakes += (

@@ -247,12 +247,6 @@ def _unmeasured(session: Session, study: StudyRow, trial: TrialRow, run: RunRow,
             "at which it first comes"
         )
     if trial.first_value is None:
-        if state is TrialState.PAUSED:
-            return (
-                f"the metric {study.metric!r} was not reported up to step {run.target_step}, where the "
-                "trial was to pause and be compared: report it by then, or raise fidelity.min to the step "
-                "at which it first comes"
-            )
         return f"the metric {study.metric!r} was never reported, though the training ended well"
     spec = facts.of(session, study.key).spec
     needed = {limit.metric: "a limit" for limit in spec.limits}

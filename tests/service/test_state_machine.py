@@ -60,6 +60,7 @@ class Life(RuleBasedStateMachine):
         self.steps: dict[int, int] = {}
         self.sent: dict[int, dict[str, Any]] = {}
         self.curves: dict[int, dict[int, float | None]] = {}
+        self.forked_at: dict[int, int] = {}
         with database.write() as session:
             study = make_study(
                 session,
@@ -79,6 +80,10 @@ class Life(RuleBasedStateMachine):
             session, study, {"lr": 0.1}, target=target, origin="strategy", reason="", now=self.now
         )
         self.curves[trial.number] = {}
+
+    def reached(self, number: int) -> int:
+        """The trial's last measured step; of a fork without one, where it starts."""
+        return max(self.curves[number], default=self.forked_at.get(number, 0))
 
     def teardown(self) -> None:
         """Whatever has happened, willing workers bring every trial to an end."""
@@ -149,7 +154,7 @@ class Life(RuleBasedStateMachine):
             self.steps[token] = max(points)
             self.sent[token] = document
             curve = self.curves[assignment.trial]
-            reached = max(curve, default=0)
+            reached = self.reached(assignment.trial)
             curve |= {s: v if math.isfinite(v) else None for s, v in points.items() if s > reached}
             assert verdict is not Verdict.LOST
 
@@ -223,7 +228,7 @@ class Life(RuleBasedStateMachine):
             self.finish(token, outcome, step)
             return
         step += 1
-        if self.is_live(token) and step > max(self.curves[assignment.trial], default=0):
+        if self.is_live(token) and step > self.reached(assignment.trial):
             self.curves[assignment.trial][step] = 0.5
         point = {"step": step, "metrics": {"loss": 0.5}}
         saved = {"step": step, "uri": f"mem://{token}/{step}"}
@@ -258,12 +263,38 @@ class Life(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.curves)))
         with self.database.write() as session:
             study, trial = session.get_one(StudyRow, self.study), self.trial(session, number)
-            start = checkpoints.newest(session, trial.id)
-            if trial.state in ("queued", "running") or (start is not None and goal <= start.step):
+            start = checkpoints.start_of(session, trial)
+            gone = start is None and trial.parent is not None
+            behind = start is not None and goal <= start.step
+            if trial.state in ("queued", "running") or gone or behind:
                 with pytest.raises(ConflictError):
                     runs.queue_run(session, study, trial, target=goal, reason="", now=self.now)
             else:
                 runs.queue_run(session, study, trial, target=goal, reason="", now=self.now)
+
+    @rule(data=st.data(), units=st.integers(1, 4))
+    def fork(self, data: st.DataObject, units: int) -> None:
+        number = data.draw(st.sampled_from(sorted(self.curves)))
+        with self.database.write() as session:
+            study, parent = session.get_one(StudyRow, self.study), self.trial(session, number)
+            steps = checkpoints.steps_of(session, parent)
+            if not steps:
+                return
+            step = data.draw(st.sampled_from(steps))
+            checkpoint = checkpoints.at(session, parent, step)
+            assert checkpoint is not None
+            trial = runs.create_trial(
+                session,
+                study,
+                {"lr": 0.2},
+                target=step + units,
+                origin="strategy",
+                reason="",
+                now=self.now,
+                fork=runs.Start(parent, checkpoint),
+            )
+            self.curves[trial.number] = {}
+            self.forked_at[trial.number] = step
 
     def some(self, data: st.DataObject) -> Assignment:
         """Mostly a recent assignment, sometimes one of long ago."""
@@ -313,8 +344,8 @@ class Life(RuleBasedStateMachine):
                 assert [tuple(row) for row in rows] == sorted(curve.items())
                 values = [value for value in curve.values() if value is not None]
                 assert trial.best_value == min(values, default=None)
-                assert (trial.points, trial.step) == (len(curve), max(curve, default=0))
-                assert trial.trained >= trial.step
+                assert (trial.points, trial.step) == (len(curve), self.reached(trial.number))
+                assert trial.trained >= trial.step - trial.forked_at
 
     @invariant()
     def references_agree(self) -> None:
@@ -327,6 +358,11 @@ class Life(RuleBasedStateMachine):
                     )
                 )
             ]
+            waiting = [
+                (trial.parent, trial.forked_at)
+                for trial in session.scalars(select(TrialRow).where(TrialRow.study_id == self.study))
+                if trial.state not in ("stopped", "failed") and not checkpoints.steps_of(session, trial)
+            ]
             for checkpoint in session.scalars(
                 select(CheckpointRow).where(CheckpointRow.study_id == self.study)
             ):
@@ -334,6 +370,8 @@ class Life(RuleBasedStateMachine):
                 newest = checkpoints.newest(session, trial.id)
                 kept = newest is checkpoint and trial.state not in ("stopped", "failed")
                 wanted = starts.count(checkpoint.id) + kept
+                if checkpoint.state == "ready":
+                    wanted += waiting.count((trial.number, checkpoint.step))
                 assert checkpoint.refs == wanted
                 assert (checkpoint.state == "ready") == (wanted > 0)
 

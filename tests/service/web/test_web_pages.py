@@ -187,6 +187,24 @@ def test_a_failed_trial_shows_kind_message_and_output(client: Any, seed: Any) ->
     assert links == {"prev": "/studies/gptstudy/trials/12", "next": "/studies/gptstudy/trials/14"}
 
 
+def test_forks_are_shown_with_parent_children_and_schedule(client: Any, seed: Any) -> None:
+    seed.asha()
+    with seed.database.write() as session:
+        child = session.scalars(select(TrialRow).where(TrialRow.number == 8)).one()
+        child.parent, child.forked_at, child.seed = 4, 10, 77
+        child.schedule = [[0, 0.5], [30, 0.0125]]
+    shown = page(client().get("/studies/gptstudy/trials/8"))
+    assert "forked from trial 4 at 10" in shown.text
+    assert "Learning rate by a schedule of 2 points" in shown.text
+    assert "30 0.0125" in shown.text
+    assert "Trained with a seed of its own, 77." in shown.text
+    assert "/studies/gptstudy/trials/4" in [link["href"] for link in shown.all("a")]
+    parent = page(client().get("/studies/gptstudy/trials/4"))
+    assert "Forks of it" in parent.text
+    assert "/studies/gptstudy/trials/8" in [link["href"] for link in parent.all("a")]
+    assert "Forks of it" not in page(client().get("/studies/gptstudy/trials/9")).text
+
+
 def test_values_that_are_not_finite(client: Any, seed: Any) -> None:
     seed.asha()
     shown = page(client().get("/studies/gptstudy/trials/9"))

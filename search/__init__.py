@@ -9,8 +9,8 @@ What is where:
 - ``decide``: the entry, which runs a strategy and checks what it answers
 - ``strategies``: ``base`` is their contract, ``__init__`` their register; ``sobol`` and ``random``
   (``quasirandom``); ``asha`` and ``hyperband`` (on ``rungs``), ``bohb`` (on ``hyperband``); ``bo``, ``tpe``
-  and ``cmaes`` (on ``modelled`` and ``knowledge``); ``pbt``, which forks trials. Only ``ax_model`` imports Ax, ``parzen`` Optuna and
-  ``cmaes`` ``cma``, and only when a model is needed
+  and ``cmaes`` (on ``modelled`` and ``knowledge``); ``pbt``, which forks trials. Only ``ax_model`` imports
+  Ax, ``parzen`` Optuna and ``cmaes`` ``cma``, and only when a model is needed
 - ``sampling``: configurations that were not tried yet
 - ``stopping``: rules that judge a curve while it grows
 - ``simulator``: whole studies on a virtual clock

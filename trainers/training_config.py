@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from trainers.settings import Config, setting
 
+COMMON_METRICS = {
+    "lr": "Learning rate of the last step.",
+    "peak_memory_mb": "Most memory that the process has held, in MiB: of the GPU, or without one of the machine.",
+}
+"""What every trainer of nets reports beside its own metrics."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig(Config):
@@ -29,6 +35,20 @@ class TrainingConfig(Config):
         0.0, "Learning rate at the end of a full training, as a share of the peak.", low=0.0, high=1.0
     )
     clip: float = setting(1.0, "Largest norm of the gradient; longer ones are cut. 0: none.", low=0.0)
+    micro_batch: int = setting(
+        0,
+        "Samples per forward pass; the gradients of a step's passes are added up. 0: all at once.",
+        low=0,
+        high=65536,
+    )
     device: str = setting(
         "auto", "auto: CUDA if there is a GPU, else CPU.", choices=("auto", "cpu", "cuda")
+    )
+    precision: str = setting(
+        "auto",
+        "Arithmetic of the forward pass. auto: bfloat16 on CUDA, float32 on CPU.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    compile: bool = setting(
+        False, "Compile the model by torch.compile: slower to start, then faster. Needs a C++ compiler."
     )

@@ -1,10 +1,10 @@
 """A trainer's configuration: one frozen dataclass, from which checks and the catalogue are made.
 
-Each field of such a class is made by :func:`setting` and typed ``float``, ``int``, ``bool`` or ``str``; one typed
-``float | None`` may be left to another setting to decide (an optimizer has a learning rate of its own).
-:func:`parse` turns a job's settings into an instance or names every mistake at once; :func:`describe` says
-the same rules as JSON, for those who check a study file without importing the trainers. Rules over several
-settings (``heads`` divides ``width``) are a method ``mistakes`` of the class.
+Each field of such a class is made by :func:`setting` and typed ``float``, ``int``, ``bool`` or ``str``; one
+typed ``float | None`` may be left to another setting to decide (an optimizer has a learning rate of its
+own). :func:`parse` turns a job's settings into an instance or names every mistake at once; :func:`describe`
+says the same rules as JSON, for those who check a study file without importing the trainers. Rules over
+several settings (``heads`` divides ``width``) are a method ``mistakes`` of the class.
 
 This module and the configuration classes import no torch: they are read whenever a catalogue is made.
 """

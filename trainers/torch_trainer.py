@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoint, optimizers, schedules
+from trainers import checkpoint, schedules
 from trainers.base import InvalidConfigurationError, Job, Measured
+from trainers.optimizers.optimization import Optimization
+from trainers.optimizers.table import Needs
 from trainers.randomness import Purpose, seed_torch
 from trainers.training_config import TrainingConfig
 
@@ -56,8 +58,8 @@ class TorchTrainer(ABC):
     """A training by gradient descent; see :class:`trainers.base.Trainer`.
 
     A subclass calls :meth:`_start` at the end of its ``__init__``, and says what a step (:meth:`_backward`)
-    and an evaluation (:meth:`_evaluate`) are. Autocast, gradient accumulation and what an optimizer needs beyond
-    the gradient (a second pass, second derivatives) are taken care of here.
+    and an evaluation (:meth:`_evaluate`) are. Autocast, gradient accumulation and what an optimizer needs
+    beyond the gradient (a second pass, second derivatives) are taken care of here.
     """
 
     def __init__(
@@ -86,7 +88,9 @@ class TorchTrainer(ABC):
         if self._training.compile:
             check_compiler()
             self.model.compile()  # in place: the names of its weights stay
-        self.optimizer = optimizers.build(self.model, self._training)
+        self.optimizer = Optimization(
+            self.model, self._training, seed=self.job.seed, total=self.job.max_step
+        )
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._loss_count = 0
 
@@ -105,7 +109,8 @@ class TorchTrainer(ABC):
         """Validation metrics. The model is in evaluation mode and records no gradients."""
 
     def _accumulate(self, batch: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-        """Add the gradient of the mean loss of ``batch`` to the parameters, ``micro_batch`` samples at a time.
+        """Add the gradient of the mean loss of ``batch`` to the parameters, ``micro_batch`` samples at a
+        time.
 
         :param batch: samples (or their indices) along the first dimension
         :param loss: mean loss over the samples it is given
@@ -115,7 +120,9 @@ class TorchTrainer(ABC):
         for part in torch.split(batch, self._training.micro_batch or len(batch)):
             with self._autocast():
                 share = loss(part) * (len(part) / len(batch))
-            share.backward()  # type: ignore[no-untyped-call]
+            if self.optimizer.needs is not Needs.NO_GRADIENT:
+                second = self.optimizer.needs is Needs.SECOND_DERIVATIVES
+                share.backward(create_graph=second)  # type: ignore[no-untyped-call]
             total += share.detach()
         return total
 
@@ -143,7 +150,7 @@ class TorchTrainer(ABC):
         """Write the whole training state into ``folder``."""
         state = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
             "loss_sum": self._loss_sum,
             "loss_count": self._loss_count,
         }
@@ -154,7 +161,7 @@ class TorchTrainer(ABC):
         position = checkpoint.load(folder, self._identity)
         state: dict[str, Any] = checkpoint.load_state(folder, self.device)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load(state["optimizer"])
         self._loss_sum = state["loss_sum"]
         self._loss_count = state["loss_count"]
         self._step, self._seconds = position.step, position.seconds
@@ -162,7 +169,7 @@ class TorchTrainer(ABC):
     def _lr(self, step: int) -> float:
         """Learning rate of step number ``step`` (from 0)."""
         config = self._training
-        return config.lr * schedules.share(
+        return config.peak_lr * schedules.share(
             config.schedule,
             step,
             total=self.job.max_step,
@@ -171,28 +178,23 @@ class TorchTrainer(ABC):
         )
 
     def _train_step(self) -> None:
-        loss = self._gradient(self._step)
-        optimizers.set_lr(self.optimizer, self._lr(self._step))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        step = self._step
+        loss = self.optimizer.step(step, self._lr(step), lambda: self._gradient(step))
         self._loss_sum += loss.detach()
         self._loss_count += 1
         self._step += 1
 
     def _gradient(self, step: int) -> Tensor:
-        """Compute the clipped gradient of step number ``step``; the same whenever it is asked for."""
+        """Add the gradient of step number ``step``, the same at each call, and return the loss."""
         seed_torch(self.job.seed, Purpose.DROPOUT, step)
-        loss = self._backward(step)
-        if self._training.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._training.clip)
-        return loss
+        return self._backward(step)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bfloat16)
 
     def _measure(self) -> dict[str, float]:
         self.model.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self._autocast(), self.optimizer.evaluated():
             metrics = self._evaluate()
         self.model.train()
         # A sum and a float from the device: this also waits for the GPU, so that the clock is right.

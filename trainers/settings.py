@@ -20,6 +20,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from trainers.base import InvalidConfigurationError, ParamValue
 
+_MANY = 12
+"""Choices that an error lists at most."""
+
 _KINDS = {float: "float", int: "int", bool: "bool", str: "text"}
 
 
@@ -127,7 +130,10 @@ def _mistake(item: Field[Any], kind: str, value: ParamValue) -> str | None:
         return f"must be text, not {value!r}"
     choices = item.metadata["choices"]
     if choices and value not in choices:
-        return f"must be one of {', '.join(choices)}, not {value!r}{_did_you_mean(str(value), choices)}"
+        some = ", ".join(choices[:_MANY]) + (
+            f" and {len(choices) - _MANY} others" if choices[_MANY:] else ""
+        )
+        return f"must be one of {some}, not {value!r}{_did_you_mean(str(value), choices)}"
     low, high = item.metadata["low"], item.metadata["high"]
     if number is not None and low is not None and number < low:
         return f"must be at least {low:g}, not {value!r}"

@@ -11,7 +11,7 @@ from trainers.settings import Config, setting
 
 COMMON_METRICS = {
     "lr": "Learning rate of the last step.",
-    "peak_memory_mb": "Most memory that the process has held, in MiB: on CUDA of the GPU, else of the machine.",
+    "peak_memory_mb": "Most memory the process has held, in MiB: on CUDA of the GPU, else of the machine.",
 }
 """What every trainer of nets reports beside its own metrics."""
 

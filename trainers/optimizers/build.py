@@ -125,11 +125,14 @@ def hidden_matrices(model: nn.Module) -> set[int]:
 
 def _part(
     kind: type[optim.Optimizer],
-    params: list[Group] | list[nn.Parameter] | nn.Module,
+    params: Any,
     keywords: dict[str, Any],
     rate: str = "lr",
     share: float = 1.0,
 ) -> Part:
+    """
+    :param params: groups, weights, or for :attr:`Needs.MODEL` the model
+    """
     optimizer = kind(params, **keywords)
     return Part(optimizer, (share,) * len(optimizer.param_groups), rate)
 

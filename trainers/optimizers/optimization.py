@@ -102,7 +102,8 @@ class Optimization:
                     losses.append(gradient())
                 return losses[-1]
 
-            part.optimizer.step(closure)
+            step_with: Callable[[Callable[[], Tensor]], Any] = part.optimizer.step  # torch says float
+            step_with(closure)
             return losses[0]
         loss = gradient()
         if self._config.sam:
@@ -130,7 +131,7 @@ class Optimization:
     def evaluated(self) -> Iterator[None]:
         """Within it, the model has the weights that are to be evaluated; after it, exactly those of
         before."""
-        switching = [part.optimizer for part in self.parts if hasattr(part.optimizer, "eval")]
+        switching: list[Any] = [part.optimizer for part in self.parts if hasattr(part.optimizer, "eval")]
         if not switching and not self._average:
             yield
             return

@@ -158,16 +158,27 @@ class TorchTrainer(ABC):
 
     def load(self, folder: Path) -> None:
         """Take up the state in ``folder``; raises :class:`trainers.checkpoint.CheckpointError`."""
-        position = checkpoint.load(folder, self._identity)
+        fork = type(self._training) if self.job.forked else None
+        position = checkpoint.load(folder, self._identity, fork=fork)
         state: dict[str, Any] = checkpoint.load_state(folder, self.device)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load(state["optimizer"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            if not self.job.forked:
+                raise
+            raise InvalidConfigurationError(
+                f"the parent's checkpoint does not fit the changed configuration: {error}"
+            ) from error
         self._loss_sum = state["loss_sum"]
         self._loss_count = state["loss_count"]
         self._step, self._seconds = position.step, position.seconds
 
     def _lr(self, step: int) -> float:
         """Learning rate of step number ``step`` (from 0)."""
+        planned = self.job.planned_lr(step)
+        if planned is not None:
+            return planned
         config = self._training
         return config.peak_lr * schedules.share(
             config.schedule,

@@ -21,7 +21,7 @@ class TrainingConfig(Config):
     """Optimizer, learning-rate schedule, gradient clipping, device."""
 
     optimizer: str = setting(
-        "nadamw", "Optimizer; each has a learning rate of its own.", choices=tuple(LISTED)
+        "nadamw", "Optimizer; each has a learning rate of its own.", choices=tuple(LISTED), fork=False
     )
     lr: float | None = setting(
         None, "Peak learning rate. Not given: the optimizer's own.", low=0.0, high=1000.0

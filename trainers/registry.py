@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trainers import digits_config, gpt_config, synthetic
+from trainers import digits_config, encoder_config, gpt_config, synthetic
 from trainers.base import InvalidConfigurationError, Job, Trainer
 from trainers.settings import Config
 
@@ -39,8 +39,17 @@ def _digits(job: Job) -> Trainer:
     return DigitsTrainer(job)
 
 
+def _encoder(job: Job) -> Trainer:
+    from trainers.encoder import EncoderTrainer
+
+    return EncoderTrainer(job)
+
+
 ENTRIES: Mapping[str, Entry] = {
     "gpt": Entry(gpt_config.GptConfig, gpt_config.METRICS, "val_loss", "minimize", "steps", _gpt),
+    "encoder": Entry(
+        encoder_config.EncoderConfig, encoder_config.METRICS, "val_loss", "minimize", "steps", _encoder
+    ),
     "digits": Entry(
         digits_config.DigitsConfig, digits_config.METRICS, "accuracy", "maximize", "steps", _digits
     ),

@@ -22,7 +22,7 @@ EVAL_BATCH = 64
 
 
 class EncoderTrainer(TorchTrainer):
-    """Trains :class:`trainers.encoder_model.Encoder` on random windows; each class is drawn equally often."""
+    """Trains :class:`trainers.encoder_model.Encoder` on random windows, all classes alike."""
 
     def __init__(self, job: Job, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self.config = parse(EncoderConfig, job.config)
@@ -60,7 +60,7 @@ class EncoderTrainer(TorchTrainer):
         return self.step * self.config.batch_size * self.config.context
 
     def _batch(self, part: labelled_text.Part, starts: labelled_text.Starts) -> tuple[Tensor, Tensor]:
-        """Windows (B, T) and their labels, (B, T) for tagging and (B,) for classification, on the device."""
+        """Windows (B, T) and their labels, (B, T) to tag and (B,) to classify, on the device."""
         places = starts[:, None] + np.arange(self.config.context)
         labelled = places if self.config.task == "tagging" else starts
         windows, labels = torch.from_numpy(part.text[places]), torch.from_numpy(part.labels[labelled])

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trainers import digits_config, encoder_config, gpt_config, synthetic
+from trainers import digits_config, encoder_config, gpt_config, synthetic, tabular_config, vision_config
 from trainers.base import InvalidConfigurationError, Job, Trainer
 from trainers.settings import Config
 
@@ -45,10 +45,37 @@ def _encoder(job: Job) -> Trainer:
     return EncoderTrainer(job)
 
 
+def _tabular(job: Job) -> Trainer:
+    from trainers.tabular import TabularTrainer
+
+    return TabularTrainer(job)
+
+
+def _boosting(job: Job) -> Trainer:
+    from trainers.boosting import BoostingTrainer
+
+    return BoostingTrainer(job)
+
+
+def _vision(job: Job) -> Trainer:
+    from trainers.vision import VisionTrainer
+
+    return VisionTrainer(job)
+
+
 ENTRIES: Mapping[str, Entry] = {
     "gpt": Entry(gpt_config.GptConfig, gpt_config.METRICS, "val_loss", "minimize", "steps", _gpt),
     "encoder": Entry(
         encoder_config.EncoderConfig, encoder_config.METRICS, "val_loss", "minimize", "steps", _encoder
+    ),
+    "tabular": Entry(
+        tabular_config.TabularConfig, tabular_config.NET_METRICS, "val_loss", "minimize", "steps", _tabular
+    ),
+    "boosting": Entry(
+        tabular_config.BoostingConfig, tabular_config.METRICS, "val_loss", "minimize", "trees", _boosting
+    ),
+    "vision": Entry(
+        vision_config.VisionConfig, vision_config.METRICS, "val_loss", "minimize", "steps", _vision
     ),
     "digits": Entry(
         digits_config.DigitsConfig, digits_config.METRICS, "accuracy", "maximize", "steps", _digits

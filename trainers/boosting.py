@@ -2,14 +2,14 @@
 
 Newton boosting (Friedman 2001, Annals of Statistics 29; Chen & Guestrin 2016, arXiv:1603.02754) of
 scikit-learn's regression trees. With ``g`` and ``h`` the first and second derivative of the loss by a row's
-output, a tree is fitted to ``-g / h`` with weights ``h``, so that a leaf predicts the Newton step
+output a tree is fitted to ``-g / h`` with weights ``h``, so that a leaf predicts the Newton step
 ``-sum g / sum h`` of its rows::
 
     cross entropy, per class   g = p - y    h = p (1 - p)
     squared error / 2          g = f - y    h = 1
 
-scikit-learn's own ensembles either draw the same random numbers again whenever they are fitted further
-(``HistGradientBoosting``) or can only be saved by pickling (``GradientBoosting``). To go on, it is enough to
+scikit-learn's own ensembles either draw the same random numbers again when fitted further
+(``HistGradientBoosting``) or can only be saved by pickling (``GradientBoosting``). To go on it is enough to
 know what the trees so far predict for each row: that is the saved state.
 """
 

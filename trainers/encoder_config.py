@@ -9,7 +9,7 @@ from trainers.settings import setting
 from trainers.training_config import TrainingConfig
 
 METRICS = {
-    "accuracy": "Share of the validation bytes (tagging) or windows (classification) that are labelled rightly.",
+    "accuracy": "Share of the validation bytes (tagging) or windows (classification) labelled rightly.",
     "val_loss": "Cross entropy on the validation windows, in nats per label.",
     "train_loss": "Mean cross entropy of the training batches since the last report, in nats per label.",
     "lr": "Learning rate of the last step.",
@@ -20,7 +20,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class EncoderConfig(TrainingConfig):
-    """A bidirectional transformer on bytes that tags source code or classifies text; trains from scratch in seconds."""
+    """A bidirectional transformer on bytes, from scratch, that tags Python source or classifies text."""
 
     task: str = setting(
         "tagging",
@@ -30,11 +30,11 @@ class EncoderConfig(TrainingConfig):
     )
     data: str = setting(
         "",
-        "tagging: a Python file, or a folder of them. classification: a folder with one subfolder of text files "
-        "per class. Empty: Python's standard library, its packages as classes.",
+        "tagging: a Python file, or a folder of them. classification: a folder with one subfolder of text "
+        "files per class. Empty: Python's standard library, its packages as classes.",
     )
     max_bytes: int = setting(
-        500_000, "Bytes of text taken at most, no more than 16 KiB of a file.", low=10_000, high=10**10
+        200_000, "Bytes of text taken at most, no more than 16 KiB of a file.", low=10_000, high=10**10
     )
     width: int = setting(64, "Size of the residual stream.", low=4, high=16384)
     depth: int = setting(2, "Transformer blocks.", low=1, high=256)

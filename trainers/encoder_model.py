@@ -13,7 +13,7 @@ from trainers.gpt_model import VOCABULARY, Block, initialize, rotary_angles
 
 
 class Encoder(nn.Module):
-    """Bytes (B, T) -> logits: (B, T, C) for tagging, (B, C) for classification, from the mean over positions."""
+    """Bytes (B, T) -> logits: (B, T, C) to tag; (B, C) to classify, from the mean over positions."""
 
     def __init__(self, config: EncoderConfig, classes: int) -> None:
         super().__init__()

@@ -54,8 +54,8 @@ def folder(source: str, size: int, *, gray: bool) -> Images:
     validates. Hidden files and what has no image's suffix are left out. They are kept in memory as 32-bit
     floats.
 
-    :raises InvalidConfigurationError: no such folder, less than two classes, a class of less than two images, a
-        file that is no image, or no pillow to read them with
+    :raises InvalidConfigurationError: no such folder, less than two classes, a class of less than two
+        images, a file that is no image, or no pillow to read them with
     """
     # os.path: a ~user whom nobody knows stays as it is, and then does not exist.
     root = Path(os.path.expanduser(source))  # noqa: PTH111
@@ -67,7 +67,7 @@ def folder(source: str, size: int, *, gray: bool) -> Images:
     if len(classes) < 2:
         there_is = f"there is only {classes[0]}" if classes else "there is none"
         raise InvalidConfigurationError(
-            f"data: {root} must hold one subfolder of images for each of two classes or more; {there_is}"
+            f"data: {root} needs a subfolder of images for each of two classes or more; {there_is}"
         )
     parts: tuple[list[tuple[int, Path]], list[tuple[int, Path]]] = [], []
     for label, name in enumerate(classes):
@@ -77,7 +77,7 @@ def folder(source: str, size: int, *, gray: bool) -> Images:
         )
         if len(paths) < 2:
             raise InvalidConfigurationError(
-                f"data: {root / name} holds {len(paths)} image{'s' * (len(paths) != 1)}; a class needs two: "
+                f"data: {root / name} holds {len(paths) or 'no'} image; a class needs two: "
                 f"one to train on, one to validate with ({', '.join(sorted(SUFFIXES))})"
             )
         validating = max(1, round(len(paths) * VALIDATION_SHARE))

@@ -1,7 +1,8 @@
 """Text with labels, for classification and tagging: from files on this machine, nothing is downloaded.
 
-``tagging``: every byte of Python source gets the kind of token that it belongs to, as Python's own ``tokenize``
-says. A window begins anywhere, so whether it lies inside a string must be found out from what follows, too.
+``tagging``: every byte of Python source gets the kind of token that it belongs to, as Python's own
+``tokenize`` says. A window begins anywhere, so whether it lies inside a string must be found out from what
+follows, too.
 
 ``classification``: which folder a window of text is from. By default the folders are packages of Python's
 standard library. Windows to validate with are from files that none to train on are from.
@@ -53,7 +54,7 @@ class Part:
     """Begin and end of each stretch that a window must not leave."""
 
     def random_starts(self, draw: np.random.Generator, count: int, context: int) -> Starts:
-        """Where ``count`` windows of ``context`` bytes begin: in a block, all blocks alike, anywhere in it."""
+        """Where ``count`` windows of ``context`` bytes begin: all blocks alike, anywhere in them."""
         begins, ends = np.array(self.blocks, dtype=np.int64).T
         blocks = draw.integers(0, len(self.blocks), count)
         return draw.integers(begins[blocks], ends[blocks] - context + 1)
@@ -143,7 +144,7 @@ def _parts(found: text.Text) -> tuple[text.Bytes, text.Bytes]:
 
 
 def _heads(source: text.Bytes, limit: float) -> Iterator[bytes]:
-    """The beginnings of the files in ``source``, about ``limit`` bytes together. A cut is at a line's end."""
+    """The beginnings of the files in ``source``, about ``limit`` bytes together, cut at lines' ends."""
     for file in source.tobytes().split(b"\x00"):
         if limit <= 0:
             return

@@ -6,7 +6,15 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trainers import digits_config, encoder_config, gpt_config, synthetic, tabular_config, vision_config
+from trainers import (
+    digits_config,
+    encoder_config,
+    gpt_config,
+    rl_config,
+    synthetic,
+    tabular_config,
+    vision_config,
+)
 from trainers.base import InvalidConfigurationError, Job, Trainer
 from trainers.settings import Config
 
@@ -63,6 +71,12 @@ def _vision(job: Job) -> Trainer:
     return VisionTrainer(job)
 
 
+def _rl(job: Job) -> Trainer:
+    from trainers.rl import RlTrainer
+
+    return RlTrainer(job)
+
+
 ENTRIES: Mapping[str, Entry] = {
     "gpt": Entry(gpt_config.GptConfig, gpt_config.METRICS, "val_loss", "minimize", "steps", _gpt),
     "encoder": Entry(
@@ -77,6 +91,7 @@ ENTRIES: Mapping[str, Entry] = {
     "vision": Entry(
         vision_config.VisionConfig, vision_config.METRICS, "val_loss", "minimize", "steps", _vision
     ),
+    "rl": Entry(rl_config.RlConfig, rl_config.METRICS, "val_return", "maximize", "steps", _rl),
     "digits": Entry(
         digits_config.DigitsConfig, digits_config.METRICS, "accuracy", "maximize", "steps", _digits
     ),

@@ -25,7 +25,7 @@ class Table:
     inputs: Floats
     """(rows, features)"""
     targets: Floats | Labels
-    """(rows,): the class from 0 (integers), or a number with mean 0 and deviation 1 over the training rows."""
+    """(rows,): classes from 0, or numbers with mean 0 and deviation 1 over the training rows."""
     training: int
     """The first so many rows train, the others validate."""
     classes: int

@@ -14,10 +14,10 @@ _TABLE = (
 )
 
 METRICS = {
-    "val_loss": "On the validation rows: cross entropy in nats, or squared error as a share of the target's variance.",
+    "val_loss": "On validation rows: cross entropy in nats, or squared error in the target's variances.",
     "accuracy": "Share of the validation rows that are classified rightly; of tables to classify.",
-    "r2": "Share of the target's variance that is explained on the validation rows; of tables with a number.",
-    "train_loss": "The loss over the training rows since the last report (net), or over all of them now (trees).",
+    "r2": "Share of the target's variance that is explained on validation rows; of tables with a number.",
+    "train_loss": "The loss of the training batches since the last report, or with trees of all rows now.",
 }
 NET_METRICS = {
     **METRICS,
@@ -40,8 +40,8 @@ class TabularConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class BoostingConfig(Config):
-    """Gradient-boosted trees on one of scikit-learn's tables. A step is a tree (one per class), so a trial that
-    goes on adds trees to those it has."""
+    """Gradient-boosted trees on one of scikit-learn's tables. A step is a tree (one for each class), so a
+    trial that goes on adds trees to those it has."""
 
     data: str = setting("breast_cancer", _TABLE, choices=TABLES)
     lr: float = setting(0.1, "Shrinkage: how much of each tree's prediction is added.", low=1e-6, high=10.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ class VisionTrainer(TorchTrainer):
 
 
 def with_noise(data: images.Images, share: float, noise: np.random.Generator) -> Tensor:
-    """The labels, a ``share`` of those to train on replaced by random ones (which may be the right ones)."""
+    """The labels, a ``share`` of those to train on replaced by random ones, some of which are right."""
     wrong = torch.from_numpy(noise.random(data.training) < share)
     random_labels = torch.from_numpy(noise.integers(0, len(data.classes), data.training))
     labels = data.labels.clone()
@@ -71,15 +72,15 @@ def with_noise(data: images.Images, share: float, noise: np.random.Generator) ->
 def build_net(config: VisionConfig, shape: torch.Size, classes: int) -> nn.Module:
     """Images (B, *shape) -> logits (B, classes).
 
-    A stage of the convolutional net is a 3 x 3 convolution, rectified, and a maximum over 2 x 2 pixels; after
-    the last one a linear layer sees all that is left.
+    A stage of the convolutional net is a 3 x 3 convolution, rectified, and a maximum over 2 x 2 pixels;
+    after the last one a linear layer sees all that is left.
     """
     if config.model == "mlp":
         net = mlp(shape.numel(), classes, width=config.width, depth=config.depth, dropout=config.dropout)
         return nn.Sequential(nn.Flatten(), net)
     channels = [shape[0], *(config.width * 2**stage for stage in range(config.depth))]
     stages: list[nn.Module] = []
-    for before, after in zip(channels, channels[1:], strict=False):
+    for before, after in pairwise(channels):
         stages += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     left = channels[-1] * (shape[1] // 2**config.depth) ** 2
     return nn.Sequential(*stages, nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(left, classes))

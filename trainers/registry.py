@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trainers import (
     digits_config,
     encoder_config,
+    finetune_config,
     gpt_config,
     rl_config,
     synthetic,
@@ -77,10 +78,19 @@ def _rl(job: Job) -> Trainer:
     return RlTrainer(job)
 
 
+def _finetune(job: Job) -> Trainer:
+    from trainers.finetune import FinetuneTrainer
+
+    return FinetuneTrainer(job)
+
+
 ENTRIES: Mapping[str, Entry] = {
     "gpt": Entry(gpt_config.GptConfig, gpt_config.METRICS, "val_loss", "minimize", "steps", _gpt),
     "encoder": Entry(
         encoder_config.EncoderConfig, encoder_config.METRICS, "val_loss", "minimize", "steps", _encoder
+    ),
+    "finetune": Entry(
+        finetune_config.FinetuneConfig, finetune_config.METRICS, "val_loss", "minimize", "steps", _finetune
     ),
     "tabular": Entry(
         tabular_config.TabularConfig, tabular_config.NET_METRICS, "val_loss", "minimize", "steps", _tabular

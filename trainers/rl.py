@@ -1,14 +1,14 @@
 """The ``rl`` trainer: a policy for a task of gymnasium, by the gradient of its return.
 
 Advantage actor-critic with whole episodes (Williams 1992, Machine Learning 8; Mnih et al. 2016,
-arXiv:1602.01783). With the return from action t on ``G_t = sum_k gamma^k r_(t+k)``, scaled by ``1 - gamma``,
-the value ``V`` and the normed advantage ``A_t = (G_t - V_t - mean) / deviation`` over the step's actions, the
-loss is the mean of::
+arXiv:1602.01783). With the return from action t on ``G_t = sum_k gamma^k r_(t+k)``, scaled by
+``1 - gamma``, the value ``V`` and the normed advantage ``A_t = (G_t - V_t - mean) / deviation`` over the
+step's actions, the loss is the mean of::
 
     -A_t log p(a_t) + value_weight (G_t - V_t)^2 - entropy H(p)
 
-Episodes begin and end within a step, and their seeds are functions of (seed, step): no state of the task has
-to be saved. Seeds of training, validation and test episodes are never the same.
+Episodes begin and end within a step, and their seeds are functions of (seed, step): no state of the task
+has to be saved. Seeds of training, validation and test episodes are never the same.
 """
 
 from __future__ import annotations

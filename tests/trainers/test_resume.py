@@ -16,9 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainers import tiny_model
 from trainers.base import Job, Measured
 from trainers.checkpoint import STATE, CheckpointError
-from trainers.registry import create, names
+from trainers.registry import ENTRIES, create, names
+from trainers.training_config import TrainingConfig
 
 STEPS, EVERY = 20, 6
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -31,16 +33,36 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "lr": 0.05, "device": "cpu",
     },
     "synthetic": {"lr": 0.02, "noise": 0.1},
+    "encoder": {
+        "width": 16, "depth": 1, "heads": 2, "context": 16, "batch_size": 4, "dropout": 0.1, "lr": 0.01,
+        "max_bytes": 20_000, "eval_windows": 8, "device": "cpu",
+    },
+    "finetune": {
+        "context": 16, "batch_size": 4, "lr": 0.01, "max_bytes": 20_000, "eval_windows": 8,
+        "device": "cpu",
+    },
+    "tabular": {"width": 8, "dropout": 0.1, "lr": 0.01, "device": "cpu"},
+    "boosting": {"data": "diabetes", "rows": 0.7, "features": 0.5, "lr": 0.2},
+    "vision": {
+        "model": "mlp", "width": 16, "batch_size": 100, "dropout": 0.2, "label_noise": 0.1, "lr": 0.01,
+        "device": "cpu",
+    },
+    "rl": {"width": 8, "episodes": 2, "longest": 30, "eval_episodes": 2, "lr": 0.02, "device": "cpu"},
 }  # fmt: skip
 WITH_SCHEDULE: Mapping[str, Mapping[str, Any]] = {
-    name: {"schedule": "linear", "final_fraction": 0.1} for name in ("gpt", "digits")
+    name: {"schedule": "linear", "final_fraction": 0.1}
+    for name, entry in ENTRIES.items()
+    if issubclass(entry.config, TrainingConfig)
 }
 TIMING = {"tokens_per_second", "peak_memory_mb"}
 
 
+def config_of(name: str) -> dict[str, Any]:
+    return {**SETTINGS[name], **({"model": tiny_model.folder()} if name == "finetune" else {})}
+
+
 def job(name: str, **changes: Any) -> Job:
-    config = {**SETTINGS[name], **changes}
-    return Job(config=config, seed=7, max_step=STEPS, report_every=EVERY)
+    return Job(config={**config_of(name), **changes}, seed=7, max_step=STEPS, report_every=EVERY)
 
 
 def curve(points: Iterable[Measured]) -> list[tuple[int, dict[str, float], int | None]]:
@@ -133,7 +155,7 @@ def test_interrupted_anywhere(
         folder = tmp_path_factory.mktemp("cut")
         trainer.save(folder)
         # Another training in between must not disturb this one's randomness.
-        list(create(name, Job({**SETTINGS[name]}, seed=99, max_step=2, report_every=1)).train(2))
+        list(create(name, Job(config_of(name), seed=99, max_step=2, report_every=1)).train(2))
         trainer = create(name, job(name))
         trainer.load(folder)
     points += trainer.train(STEPS)
@@ -155,7 +177,7 @@ def test_stopping_at_a_measurement_leaves_the_state_of_its_step(name: str) -> No
 
 @pytest.mark.parametrize("name", names())
 def test_seeds_differ(name: str) -> None:
-    config = {**SETTINGS[name]}
+    config = config_of(name)
     curves = [curve(create(name, Job(config, seed, STEPS, EVERY)).train(EVERY)) for seed in (1, 2, 1)]
     assert curves[0] == curves[2] != curves[1]
 
@@ -166,7 +188,7 @@ def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"config\.lr was 0\.\d+, is 0\.5"):
         create(name, job(name, lr=0.5)).load(tmp_path)
     with pytest.raises(CheckpointError, match="seed was 7, is 8"):
-        create(name, Job(SETTINGS[name], 8, STEPS, EVERY)).load(tmp_path)
+        create(name, Job(config_of(name), 8, STEPS, EVERY)).load(tmp_path)
 
 
 def test_missing_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_reported_metrics_are_in_the_catalogue(name: str) -> None:
     small: dict[str, dict[str, Any]] = {
         "gpt": {"width": 8, "depth": 1, "max_bytes": 20_000},
         "encoder": {"max_bytes": 20_000},
-        "finetune": {"max_bytes": 20_000},
+        "finetune": {"max_bytes": 20_000, "context": 64},
     }
     config = small.get(name, {})
     if name == "finetune":

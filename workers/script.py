@@ -213,7 +213,7 @@ def _command(trainer: TrainerSpec) -> tuple[list[str], Path]:
 
 
 def _environment(parent: Mapping[str, str], run: Path, asked: ScriptAssignment) -> dict[str, str]:
-    """The worker's environment without the service's settings and Ray's, with what the script is asked to do.
+    """The worker's environment without the service's settings and Ray's, with what is asked of the script.
 
     The client package is put in reach, alone: the user's interpreter need not have it, and nothing else
     of the worker's packages shows up in it.

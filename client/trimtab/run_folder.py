@@ -89,19 +89,21 @@ def read_assignment(folder: Path) -> ScriptAssignment:
 def environment(folder: Path, assignment: ScriptAssignment) -> dict[str, str]:
     """The variables that tell a script of any language what to do.
 
-    ``TRIMTAB_RUN_DIR``, ``TRIMTAB_CHECKPOINT_DIR``, ``TRIMTAB_REPORTS`` and ``TRIMTAB_VERDICT`` are the paths
-    of the folders and files that this module's docstring describes; ``TRIMTAB_START_STEP``,
-    ``TRIMTAB_TARGET_STEP``, ``TRIMTAB_MAX_STEP``, ``TRIMTAB_REPORT_EVERY`` and ``TRIMTAB_SEED`` are the numbers
-    of the assignment; ``TRIMTAB_PARAMS`` is all parameters as JSON, and ``TRIMTAB_PARAM_lr`` the parameter
-    ``lr``. In such a name whatever is neither letter nor digit becomes ``_``; true and false are ``true``
-    and ``false``.
+    ``TRIMTAB_RUN_DIR``, ``TRIMTAB_CHECKPOINT_DIR``, ``TRIMTAB_REPORTS`` and ``TRIMTAB_VERDICT`` are the
+    paths of the folders and files that this module's docstring describes; ``TRIMTAB_START_STEP``,
+    ``TRIMTAB_TARGET_STEP``, ``TRIMTAB_MAX_STEP``, ``TRIMTAB_REPORT_EVERY`` and ``TRIMTAB_SEED`` are the
+    numbers of the assignment; ``TRIMTAB_PARAMS`` is all parameters as JSON, and ``TRIMTAB_PARAM_lr`` the
+    parameter ``lr``. In such a name whatever is neither letter nor digit becomes ``_``; true and false are
+    ``true`` and ``false``.
     """
     steps = {
         f"TRIMTAB_{name.upper()}": str(getattr(assignment, name))
         for name in ("start_step", "target_step", "max_step", "report_every", "seed")
     }
     params = {
-        f"TRIMTAB_PARAM_{re.sub('[^A-Za-z0-9]', '_', name)}": value if isinstance(value, str) else json.dumps(value)
+        f"TRIMTAB_PARAM_{re.sub('[^A-Za-z0-9]', '_', name)}": value
+        if isinstance(value, str)
+        else json.dumps(value)
         for name, value in assignment.params.items()
     }
     return {

@@ -4,6 +4,6 @@
 - :mod:`trimtab.adapters.huggingface` is a callback of ``transformers.Trainer``.
 - :mod:`trimtab.adapters.lightning` is a callback of Lightning's ``Trainer``.
 
-Each reports measurements, saves when Trimtab pauses the trial, and goes on from there. Each module imports its
-framework, which Trimtab itself does not need.
+Each reports measurements, saves when Trimtab pauses the trial, and goes on from there. Each module imports
+its framework, which Trimtab itself does not need.
 """

@@ -5,8 +5,9 @@
                       callbacks=[tuning], ...)
     trainer.train(resume_from_checkpoint=tuning.resume_from)
 
-A step of the study is an optimizer step (``global_step``). Each evaluation is reported, under the names that the
-Trainer gives (``eval_loss``); so ``eval_steps`` should divide the study's fidelities. Training of one process.
+A step of the study is an optimizer step (``global_step``). Each evaluation is reported, under the names
+that the Trainer gives (``eval_loss``); so ``eval_steps`` should divide the study's fidelities. Any
+``save_strategy`` but ``best`` will do. For a training of one process.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     trainer = Trainer(callbacks=[tuning], ...)
     trainer.fit(model, ckpt_path=tuning.ckpt_path)
 
-A step of the study is an epoch. What was logged by its end is reported, under the names that it was logged by.
-Training of one process.
+A step of the study is an epoch. What was logged by its end is reported, under the names that it was logged
+by. For a training of one process.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class TrimtabCallback(Callback):
         logged: dict[str, Any] = dict(trainer.callback_metrics)
         values = numbers(logged)
         if not values:
-            raise ValueError('nothing was logged in this epoch; say self.log("val_loss", loss) in the module')
+            raise ValueError(
+                'nothing was logged in this epoch; say self.log("val_loss", loss) in the module'
+            )
         if trimtab.report(trainer.current_epoch + 1, **values):
             self._ended = trainer.should_stop = True
 

@@ -2,10 +2,10 @@
 
     trainer: {module: trimtab.adapters.ray_tune, folder: ., args: ["my_tuning.py:train"]}
 
-The trial's parameters are the ``config``; each ``tune.report`` is a step of the study, from 1, so the study's
-``fidelity`` is counted in reports (Ray Tune's ``training_iteration``). ``tune.get_checkpoint()`` is the newest
-checkpoint that was reported: a trial that goes on begins there and reports the steps behind it again. A class is
-driven through ``train()``, ``save()`` and ``restore()``.
+The trial's parameters are the ``config``; each ``tune.report`` is a step of the study, from 1, so the
+study's ``fidelity`` is counted in reports (Ray Tune's ``training_iteration``). ``tune.get_checkpoint()`` is
+the newest checkpoint that was reported: a trial that goes on begins there and reports the steps behind it
+again. A class is driven through ``train()``, ``save()`` and ``restore()``.
 
 Searchers, schedulers and stoppers of Ray Tune are not run: what they do, the study does.
 """

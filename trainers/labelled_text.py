@@ -57,7 +57,8 @@ class Part:
         """Where ``count`` windows of ``context`` bytes begin: all blocks alike, anywhere in them."""
         begins, ends = np.array(self.blocks, dtype=np.int64).T
         blocks = draw.integers(0, len(self.blocks), count)
-        return draw.integers(begins[blocks], ends[blocks] - context + 1)
+        starts: Starts = draw.integers(begins[blocks], ends[blocks] - context + 1)
+        return starts
 
     def even_starts(self, count: int, context: int) -> Starts:
         """The same with even distances, for validation; as many from each block, give or take one."""
@@ -107,18 +108,20 @@ def load(task: str, source: str, max_bytes: int) -> LabelledText:
     limits = share * (1 - text.VALIDATION_SHARE), share * text.VALIDATION_SHARE
     if task == "tagging":
         classes: tuple[str, ...] = TAGS
-        parts = [_tagged(found, limit) for found, limit in zip(_parts(texts[0]), limits, strict=True)]
+        train, validation = (
+            _tagged(found, limit) for found, limit in zip(_parts(texts[0]), limits, strict=True)
+        )
     else:
         classes = tuple(Path(folder).name for folder in folders)
-        parts = [
+        train, validation = (
             _joined([b"\x00".join(_heads(found, limit)) for found in each])
             for each, limit in zip(zip(*map(_parts, texts), strict=True), limits, strict=True)
-        ]
+        )
     digest = hashlib.sha256(repr(classes).encode())
-    for part in parts:
+    for part in (train, validation):
         digest.update(part.text.tobytes())
         digest.update(part.labels.tobytes())
-    return LabelledText(classes, *parts, digest=digest.hexdigest())
+    return LabelledText(classes, train, validation, digest=digest.hexdigest())
 
 
 def _class_folders(source: str) -> list[str]:

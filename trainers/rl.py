@@ -32,6 +32,7 @@ from trainers.torch_trainer import TorchTrainer
 
 if TYPE_CHECKING:
     import gymnasium
+    from gymnasium.spaces import Discrete
 
 TRAINING_SEEDS = 2**30
 """Episodes to train on have seeds below this one."""
@@ -64,8 +65,9 @@ class RlTrainer(TorchTrainer):
         super().__init__("rl", job, config, clock=clock)
         self._envs = [make_env(config.env)]
         self._envs += [make_env(config.env) for _ in range(max(config.episodes, config.eval_episodes) - 1)]
-        env = self._envs[0]
-        self._start(lambda: ActorCritic(config, *_sizes(env, config.env)), data=f"gymnasium {config.env}")
+        numbers, actions = _sizes(self._envs[0], config.env)
+        self._first_action = int(actions.start)
+        self._start(lambda: ActorCritic(config, numbers, int(actions.n)), data=f"gymnasium {config.env}")
 
     def _backward(self, step: int) -> Tensor:
         draw = generator(self.job.seed, Purpose.DATA, step)
@@ -78,7 +80,7 @@ class RlTrainer(TorchTrainer):
         logs = torch.log_softmax(logits, -1)
         chosen = logs.gather(1, played.actions[:, None])[:, 0]
         entropy = -(logs.exp() * logs).sum(1)
-        loss = (
+        loss: Tensor = (
             -(advantages * chosen).mean()
             + self.config.value_weight * (returns - values).square().mean()
             - self.config.entropy * entropy.mean()
@@ -113,7 +115,7 @@ class RlTrainer(TorchTrainer):
             for at, action in zip(playing, chosen.tolist(), strict=True):
                 observed[at].append(seen[at])
                 actions[at].append(action)
-                seen_next, reward, ended, cut, _ = envs[at].step(envs[at].action_space.start + action)
+                seen_next, reward, ended, cut, _ = envs[at].step(self._first_action + action)
                 seen[at] = _numbers(seen_next)
                 rewards[at].append(float(reward))
                 if not (ended or cut or len(rewards[at]) >= self.config.longest):
@@ -164,8 +166,8 @@ def make_env(name: str) -> gymnasium.Env[Any, Any]:
         raise InvalidConfigurationError(f"env: gymnasium cannot make {name!r}: {error}") from error
 
 
-def _sizes(env: gymnasium.Env[Any, Any], name: str) -> tuple[int, int]:
-    """Numbers observed, and actions to choose from.
+def _sizes(env: gymnasium.Env[Any, Any], name: str) -> tuple[int, Discrete]:
+    """How many numbers are observed, and the actions to choose from.
 
     :raises InvalidConfigurationError: observations or actions are of another kind
     """
@@ -179,14 +181,15 @@ def _sizes(env: gymnasium.Env[Any, Any], name: str) -> tuple[int, int]:
         raise InvalidConfigurationError(
             f"env: {name} has no choice of actions, but {env.action_space}; this trainer needs a Discrete"
         )
-    return int(np.prod(env.observation_space.shape)), int(env.action_space.n)
+    return int(np.prod(env.observation_space.shape)), env.action_space
 
 
 def sample(logits: Tensor, draw: np.random.Generator) -> npt.NDArray[np.int64]:
     """Actions (B,) drawn by the policy's probabilities."""
     edges = torch.softmax(logits.double(), -1).cumsum(-1).cpu().numpy()
     # The last edge may be a little less than 1.
-    return (draw.random((len(edges), 1)) > edges[:, :-1]).sum(1)
+    actions: npt.NDArray[np.int64] = (draw.random((len(edges), 1)) > edges[:, :-1]).sum(1)
+    return actions
 
 
 def discounted(rewards: list[float], gamma: float) -> npt.NDArray[np.float64]:

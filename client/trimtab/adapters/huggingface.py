@@ -33,7 +33,7 @@ class TrimtabCallback(TrainerCallback):
     @property
     def resume_from(self) -> str | None:
         """The trial's newest checkpoint, for ``trainer.train(resume_from_checkpoint=...)``."""
-        found: str | None = get_last_checkpoint(self.output_dir)
+        found: str | None = get_last_checkpoint(self.output_dir)  # type: ignore[no-untyped-call]
         return found
 
     def on_train_begin(
@@ -43,7 +43,7 @@ class TrimtabCallback(TrainerCallback):
 
         :raises ValueError: the Trainer saves elsewhere, or does not go on from the trial's checkpoint
         """
-        if Path(args.output_dir).absolute() != Path(self.output_dir).absolute():
+        if Path(args.output_dir or ".").absolute() != Path(self.output_dir).absolute():
             raise ValueError(
                 f"the Trainer saves into {args.output_dir}, which is lost when the trial pauses; "
                 "say TrainingArguments(output_dir=tuning.output_dir) with tuning = TrimtabCallback()"

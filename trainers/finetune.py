@@ -129,6 +129,11 @@ def _model_folder(name: str) -> Path:
 
 def _load_tokenizer(folder: Path, *, tagging: bool) -> Any:
     tokenizer = _read(folder, "AutoTokenizer")
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        # Without its files transformers makes one that knows no word.
+        raise InvalidConfigurationError(
+            f"model: {folder} holds no tokenizer; save_pretrained it there, too"
+        )
     if tagging and not tokenizer.is_fast:
         raise InvalidConfigurationError(
             f"model: the tokenizer in {folder} does not say which characters a token stands for, which "

@@ -99,9 +99,8 @@ class TorchTrainer(ABC):
         """Add the gradient of step number ``step`` (from 0) to the parameters; return its mean loss.
 
         Called several times for one step by optimizers that need it; each time it does the same. Most end
-        with ``return self._accumulate(batch, loss)``. One that calls ``backward`` itself does not serve
-        optimizers that need second derivatives or no gradient at all, and knows neither ``micro_batch`` nor
-        ``precision``.
+        with ``return self._accumulate(batch, loss)``; one whose batch cannot be split calls
+        :meth:`_differentiate`.
         """
 
     @abstractmethod
@@ -120,11 +119,15 @@ class TorchTrainer(ABC):
         for part in torch.split(batch, self._training.micro_batch or len(batch)):
             with self._autocast():
                 share = loss(part) * (len(part) / len(batch))
-            if self.optimizer.needs is not Needs.NO_GRADIENT:
-                second = self.optimizer.needs is Needs.SECOND_DERIVATIVES
-                share.backward(create_graph=second)  # type: ignore[no-untyped-call]
+            self._differentiate(share)
             total += share.detach()
         return total
+
+    def _differentiate(self, loss: Tensor) -> None:
+        """Add the gradient of ``loss`` to the parameters, as the optimizer needs it."""
+        if self.optimizer.needs is not Needs.NO_GRADIENT:
+            second = self.optimizer.needs is Needs.SECOND_DERIVATIVES
+            loss.backward(create_graph=second)  # type: ignore[no-untyped-call]
 
     def _tokens(self) -> int | None:
         """Tokens trained on so far, if the data is made of tokens."""

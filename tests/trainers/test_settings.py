@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.trainers import tiny_model
 from trainers import catalogue
 from trainers.base import InvalidConfigurationError, Job
 from trainers.registry import ENTRIES, create, names
@@ -93,7 +94,14 @@ def test_the_catalogue_agrees_with_the_checks() -> None:
 
 @pytest.mark.parametrize("name", names())
 def test_reported_metrics_are_in_the_catalogue(name: str) -> None:
-    config: dict[str, Any] = {"gpt": {"width": 8, "depth": 1, "max_bytes": 20_000}}.get(name, {})
+    small: dict[str, dict[str, Any]] = {
+        "gpt": {"width": 8, "depth": 1, "max_bytes": 20_000},
+        "encoder": {"max_bytes": 20_000},
+        "finetune": {"max_bytes": 20_000, "context": 64},
+    }
+    config = small.get(name, {})
+    if name == "finetune":
+        config["model"] = tiny_model.folder()
     (point,) = create(name, Job(config, 0, 1, 1)).train(1)
     assert point.metrics.keys() <= ENTRIES[name].metrics.keys()
 

@@ -102,7 +102,7 @@ class Optimization:
                     losses.append(gradient())
                 return losses[-1]
 
-            step_with: Callable[[Callable[[], Tensor]], Any] = part.optimizer.step  # torch says float
+            step_with: Any = part.optimizer.step  # torch types a closure that returns a float
             step_with(closure)
             return losses[0]
         loss = gradient()

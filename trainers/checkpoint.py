@@ -106,12 +106,6 @@ def load(folder: Path, identity: Mapping[str, Any], *, fork: type[Config] | None
     return Position(step=int(meta["position"]["step"]), seconds=float(meta["position"]["seconds"]))
 
 
-def saved_config(folder: Path) -> dict[str, ParamValue]:
-    """The configuration that the checkpoint was trained with. Call :func:`load` first."""
-    config: dict[str, ParamValue] = _meta(folder)["identity"]["config"]
-    return config
-
-
 def _check_fork(saved: Mapping[str, Any], wanted: Mapping[str, Any], config: type[Config]) -> None:
     changed = [
         name

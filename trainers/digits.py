@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from trainers.base import Job
+from trainers.batches import epoch_batch
 from trainers.digits_config import TRAINING_DIGITS, DigitsConfig
 from trainers.randomness import Purpose, generator
 from trainers.settings import parse
@@ -39,13 +40,15 @@ class DigitsTrainer(TorchTrainer):
         self._start(lambda: build_net(self.config), data="sklearn digits")
 
     def _backward(self, step: int) -> Tensor:
-        batch = torch.from_numpy(self._batch(step)).to(self.device)
-        loss = F.cross_entropy(self.model(self._images[batch]), self._labels[batch])
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        rows = epoch_batch(self.job.seed, step, size=self.config.batch_size, of=TRAINING_DIGITS)
+        return self._accumulate(torch.from_numpy(rows).to(self.device), self._loss)
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        """Mean cross entropy of the digits with the indices ``batch``."""
+        return F.cross_entropy(self.model(self._images[batch]).float(), self._labels[batch])
 
     def _evaluate(self) -> dict[str, float]:
-        logits = self.model(self._images[TRAINING_DIGITS:])
+        logits = self.model(self._images[TRAINING_DIGITS:]).float()
         labels = self._labels[TRAINING_DIGITS:]
         loss = float(F.cross_entropy(logits, labels))
         if not np.isfinite(loss):
@@ -55,18 +58,6 @@ class DigitsTrainer(TorchTrainer):
             accuracy = float((logits.argmax(1) == labels).double().mean())
         weights = float(sum(weight.numel() for weight in self.model.parameters()))
         return {"accuracy": accuracy, "val_loss": loss, "weights": weights}
-
-    def _batch(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Indices of step number ``step``: the next ones of an endless row of permutations."""
-        first = step * self.config.batch_size
-        epochs = range(
-            first // TRAINING_DIGITS, (first + self.config.batch_size - 1) // TRAINING_DIGITS + 1
-        )
-        row = np.concatenate(
-            [generator(self.job.seed, Purpose.DATA, epoch).permutation(TRAINING_DIGITS) for epoch in epochs]
-        )
-        offset = first % TRAINING_DIGITS
-        return row[offset : offset + self.config.batch_size]
 
 
 def build_net(config: DigitsConfig) -> nn.Module:

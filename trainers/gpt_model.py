@@ -8,6 +8,8 @@ Shapes: B sequences, T positions, W width, H heads, D = W / H, V = 256 byte valu
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +20,26 @@ VOCABULARY = 256
 _INITIAL_STD = 0.02
 
 
-class Attention(nn.Module):
-    """Causal multi-head self-attention with rotary positions: (B, T, W) -> (B, T, W)."""
+class Shape(Protocol):
+    """What a block must know of its model's configuration."""
 
-    def __init__(self, config: GptConfig) -> None:
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with rotary positions: (B, T, W) -> (B, T, W).
+
+    A causal one sees no later positions.
+    """
+
+    def __init__(self, config: Shape, *, causal: bool) -> None:
         super().__init__()
+        self.causal = causal
         self.heads = config.heads
         self.dropout = config.dropout
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
@@ -39,7 +56,7 @@ class Attention(nn.Module):
             rotate(k, cos, sin),
             v,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=True,
+            is_causal=self.causal,
         )
         merged: Tensor = self.out(attended.transpose(1, 2).reshape(B, T, W))
         return merged
@@ -48,10 +65,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normed residual stream and added to it."""
 
-    def __init__(self, config: GptConfig) -> None:
+    def __init__(self, config: Shape, *, causal: bool = True) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.width)
-        self.attention = Attention(config)
+        self.attention = Attention(config, causal=causal)
         self.mlp_norm = nn.RMSNorm(config.width)
         self.up = nn.Linear(config.width, 4 * config.width, bias=False)
         self.down = nn.Linear(4 * config.width, config.width, bias=False)
@@ -75,7 +92,7 @@ class Gpt(nn.Module):
         cos, sin = rotary_angles(config.context, config.width // config.heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        self._initialize(config.depth)
+        initialize(self, config.depth)
 
     def forward(self, tokens: Tensor) -> Tensor:
         T = tokens.shape[1]
@@ -86,14 +103,15 @@ class Gpt(nn.Module):
         logits: Tensor = F.linear(self.norm(x), self.embedding.weight)
         return logits
 
-    def _initialize(self, depth: int) -> None:
-        """Small normal weights. What writes into the residual stream is smaller still, so that its
-        variance does not grow with depth (Radford et al. 2019, GPT-2)."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                into_stream = name.endswith(("out.weight", "down.weight"))
-                std = _INITIAL_STD / (2 * depth) ** 0.5 if into_stream else _INITIAL_STD
-                nn.init.normal_(parameter, std=std)
+
+def initialize(model: nn.Module, depth: int) -> None:
+    """Small normal weights. What writes into the residual stream is smaller still, so that its
+    variance does not grow with depth (Radford et al. 2019, GPT-2)."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            into_stream = name.endswith(("out.weight", "down.weight"))
+            std = _INITIAL_STD / (2 * depth) ** 0.5 if into_stream else _INITIAL_STD
+            nn.init.normal_(parameter, std=std)
 
 
 def rotary_angles(context: int, dims: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:

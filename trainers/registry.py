@@ -6,7 +6,16 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trainers import digits_config, gpt_config, synthetic
+from trainers import (
+    digits_config,
+    encoder_config,
+    finetune_config,
+    gpt_config,
+    rl_config,
+    synthetic,
+    tabular_config,
+    vision_config,
+)
 from trainers.base import InvalidConfigurationError, Job, Trainer
 from trainers.settings import Config
 
@@ -39,8 +48,60 @@ def _digits(job: Job) -> Trainer:
     return DigitsTrainer(job)
 
 
+def _encoder(job: Job) -> Trainer:
+    from trainers.encoder import EncoderTrainer
+
+    return EncoderTrainer(job)
+
+
+def _tabular(job: Job) -> Trainer:
+    from trainers.tabular import TabularTrainer
+
+    return TabularTrainer(job)
+
+
+def _boosting(job: Job) -> Trainer:
+    from trainers.boosting import BoostingTrainer
+
+    return BoostingTrainer(job)
+
+
+def _vision(job: Job) -> Trainer:
+    from trainers.vision import VisionTrainer
+
+    return VisionTrainer(job)
+
+
+def _rl(job: Job) -> Trainer:
+    from trainers.rl import RlTrainer
+
+    return RlTrainer(job)
+
+
+def _finetune(job: Job) -> Trainer:
+    from trainers.finetune import FinetuneTrainer
+
+    return FinetuneTrainer(job)
+
+
 ENTRIES: Mapping[str, Entry] = {
     "gpt": Entry(gpt_config.GptConfig, gpt_config.METRICS, "val_loss", "minimize", "steps", _gpt),
+    "encoder": Entry(
+        encoder_config.EncoderConfig, encoder_config.METRICS, "val_loss", "minimize", "steps", _encoder
+    ),
+    "finetune": Entry(
+        finetune_config.FinetuneConfig, finetune_config.METRICS, "val_loss", "minimize", "steps", _finetune
+    ),
+    "tabular": Entry(
+        tabular_config.TabularConfig, tabular_config.NET_METRICS, "val_loss", "minimize", "steps", _tabular
+    ),
+    "boosting": Entry(
+        tabular_config.BoostingConfig, tabular_config.METRICS, "val_loss", "minimize", "trees", _boosting
+    ),
+    "vision": Entry(
+        vision_config.VisionConfig, vision_config.METRICS, "val_loss", "minimize", "steps", _vision
+    ),
+    "rl": Entry(rl_config.RlConfig, rl_config.METRICS, "val_return", "maximize", "steps", _rl),
     "digits": Entry(
         digits_config.DigitsConfig, digits_config.METRICS, "accuracy", "maximize", "steps", _digits
     ),

@@ -31,6 +31,7 @@ from workers.checkpoints import CheckpointStore, DamagedCheckpointError, place
 from workers.failures import InvalidJobError, ScriptError
 from workers.messages import Channel, Ended, Order
 
+PYTHON = (".py", ".pyw")
 POLL_SECONDS = 0.01
 GRACE_SECONDS = 30.0
 """A script that was told to save and exit is asked to terminate after so long, and killed soon after."""
@@ -54,23 +55,21 @@ def train(
     with tempfile.TemporaryDirectory(prefix="trimtab-run-", ignore_cleanup_errors=True) as scratch:
         run = Path(scratch)
         start_step = _restore(assignment, store, channel, run / run_folder.CHECKPOINT_FOLDER)
-        run_folder.write_assignment(
-            run,
-            ScriptAssignment(
-                params={**assignment.trainer.settings, **assignment.params},
-                start_step=start_step,
-                target_step=assignment.target_step,
-                max_step=assignment.max_step,
-                report_every=assignment.report_every,
-                seed=assignment.training_seed,
-                schedule=assignment.schedule,
-                parent=assignment.parent,
-                forked_at=assignment.forked_at,
-            ),
+        asked = ScriptAssignment(
+            params={**assignment.trainer.settings, **assignment.params},
+            start_step=start_step,
+            target_step=assignment.target_step,
+            max_step=assignment.max_step,
+            report_every=assignment.report_every,
+            seed=assignment.training_seed,
+            schedule=assignment.schedule,
+            parent=assignment.parent,
+            forked_at=assignment.forked_at,
         )
+        run_folder.write_assignment(run, asked)
         before = _contents(run / run_folder.CHECKPOINT_FOLDER)
         kills_before = failures.memory_kills()
-        with _child(assignment.trainer, run, channel) as child:
+        with _child(assignment.trainer, run, asked, channel) as child:
             told = _follow(child, run, assignment, channel, grace_seconds)
             code = child.poll()
         if channel.order is Order.LOST:
@@ -158,13 +157,15 @@ def _forward(run: Path, offset: int, assignment: Assignment, channel: Channel) -
 
 
 @contextlib.contextmanager
-def _child(trainer: TrainerSpec, run: Path, channel: Channel) -> Iterator[subprocess.Popen[bytes]]:
+def _child(
+    trainer: TrainerSpec, run: Path, asked: ScriptAssignment, channel: Channel
+) -> Iterator[subprocess.Popen[bytes]]:
     """The running script; at the end nothing of what it started is left."""
     command, folder = _command(trainer)
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, *command],
         cwd=folder,
-        env=_environment(os.environ, run),
+        env=_environment(os.environ, run, asked),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -189,7 +190,10 @@ def _child(trainer: TrainerSpec, run: Path, channel: Channel) -> Iterator[subpro
 
 
 def _command(trainer: TrainerSpec) -> tuple[list[str], Path]:
-    """What to run and where. Raises :class:`InvalidJobError` if it is not there."""
+    """What to run and where. A script that is no Python file runs by itself, as its ``#!`` line says.
+
+    Raises :class:`InvalidJobError` if it is not there, or is neither.
+    """
     if trainer.script is not None:
         script = Path(trainer.script).absolute()
         if not script.is_file():
@@ -201,11 +205,20 @@ def _command(trainer: TrainerSpec) -> tuple[list[str], Path]:
         target, folder = ["-m", trainer.module], Path(trainer.folder)
     if not folder.is_dir():
         raise InvalidJobError(f"the folder {folder} is not on this worker")
-    return [trainer.python or sys.executable, *target, *trainer.args], folder
+    runs_itself = (
+        trainer.python is None and trainer.script is not None and Path(trainer.script).suffix not in PYTHON
+    )
+    if runs_itself and not os.access(target[0], os.X_OK):
+        raise InvalidJobError(
+            f"the script {target[0]} is neither Python (.py) nor executable: begin it with a line like "
+            f"#!/bin/sh and say chmod +x {target[0]}"
+        )
+    interpreter = [] if runs_itself else [trainer.python or sys.executable]
+    return [*interpreter, *target, *trainer.args], folder
 
 
-def _environment(parent: Mapping[str, str], run: Path) -> dict[str, str]:
-    """The worker's environment without the service's settings and Ray's, with the run's folder.
+def _environment(parent: Mapping[str, str], run: Path, asked: ScriptAssignment) -> dict[str, str]:
+    """The worker's environment without the service's settings and Ray's, with what is asked of the script.
 
     The client package is put in reach, alone: the user's interpreter need not have it, and nothing else
     of the worker's packages shows up in it.
@@ -216,7 +229,7 @@ def _environment(parent: Mapping[str, str], run: Path) -> dict[str, str]:
     (packages / "trimtab").symlink_to(Path(trimtab.__file__).parent)
     return {
         **kept,
-        run_folder.RUN_DIR_VARIABLE: str(run),
+        **run_folder.environment(run, asked),
         "PYTHONPATH": str(packages),
         "PYTHONUNBUFFERED": "1",
     }

@@ -13,8 +13,11 @@ script's: at the start it holds what the trial's last run left there, in a forke
 
     {"step": 220, "metrics": {"val_loss": 2.31, "grad_norm": "NaN"}}
 
-Non-finite numbers are the strings ``NaN``, ``Infinity`` and ``-Infinity``. As soon as the file ``verdict``
+Metrics may also stand beside the step, ``{"step": 220, "val_loss": 2.31}``. Non-finite numbers are the
+strings (or bare words) ``NaN``, ``Infinity`` and ``-Infinity``. As soon as the file ``verdict``
 is there (its text is ``stop`` or ``pause``), or the target step is reached, the script saves and exits.
+
+All of this is in environment variables, too, for languages that read no JSON: see :func:`environment`.
 
 Standard library only, and Python 3.10: this module runs in the user's interpreter.
 """
@@ -92,6 +95,37 @@ def read_assignment(folder: Path) -> ScriptAssignment:
         raise RunFolderError(f"{path}: {error}") from error
 
 
+def environment(folder: Path, assignment: ScriptAssignment) -> dict[str, str]:
+    """The variables that tell a script of any language what to do.
+
+    ``TRIMTAB_RUN_DIR``, ``TRIMTAB_CHECKPOINT_DIR``, ``TRIMTAB_REPORTS`` and ``TRIMTAB_VERDICT`` are the
+    paths of the folders and files that this module's docstring describes; ``TRIMTAB_START_STEP``,
+    ``TRIMTAB_TARGET_STEP``, ``TRIMTAB_MAX_STEP``, ``TRIMTAB_REPORT_EVERY`` and ``TRIMTAB_SEED`` are the
+    numbers of the assignment; ``TRIMTAB_PARAMS`` is all parameters as JSON, and ``TRIMTAB_PARAM_lr`` the
+    parameter ``lr``. In such a name whatever is neither letter nor digit becomes ``_``; true and false are
+    ``true`` and ``false``.
+    """
+    steps = {
+        f"TRIMTAB_{name.upper()}": str(getattr(assignment, name))
+        for name in ("start_step", "target_step", "max_step", "report_every", "seed")
+    }
+    params = {
+        f"TRIMTAB_PARAM_{re.sub('[^A-Za-z0-9]', '_', name)}": value
+        if isinstance(value, str)
+        else json.dumps(value)
+        for name, value in assignment.params.items()
+    }
+    return {
+        RUN_DIR_VARIABLE: str(folder),
+        "TRIMTAB_CHECKPOINT_DIR": str(folder / CHECKPOINT_FOLDER),
+        "TRIMTAB_REPORTS": str(folder / REPORTS_FILE),
+        "TRIMTAB_VERDICT": str(folder / VERDICT_FILE),
+        "TRIMTAB_PARAMS": json.dumps(dict(assignment.params)),
+        **steps,
+        **params,
+    }
+
+
 def append_report(folder: Path, report: ScriptReport) -> None:
     """Add one line, whole and at once."""
     metrics = {name: _encode(value) for name, value in report.metrics.items()}
@@ -158,9 +192,14 @@ def make_report(step: int, metrics: Mapping[str, float]) -> ScriptReport:
     if not metrics:
         raise ValueError("report at least one metric, as in report(step, val_loss=0.5)")
     for name in metrics:
-        if not _METRIC_NAME.fullmatch(name):
+        if not is_metric_name(name):
             raise ValueError(f"{name!r} cannot be a metric's name: use letters, digits and _ . - /")
     return ScriptReport(whole, {name: float(value) for name, value in metrics.items()})
+
+
+def is_metric_name(name: str) -> bool:
+    """Whether a metric can be called so: a letter or ``_``, then letters, digits and ``_ . - /``."""
+    return _METRIC_NAME.fullmatch(name) is not None
 
 
 def _encode(value: float) -> float | str:
@@ -182,7 +221,9 @@ def _decode(value: object) -> float:
 def _parse(line: bytes) -> ScriptReport:
     """Raises one of several built-in exceptions if the line is no report."""
     fields = json.loads(line)
-    return make_report(fields["step"], {name: _decode(value) for name, value in fields["metrics"].items()})
+    step = fields.pop("step")
+    metrics = fields.get("metrics", fields)
+    return make_report(step, {name: _decode(value) for name, value in metrics.items()})
 
 
 def _line_number(folder: Path, offset: int) -> int:

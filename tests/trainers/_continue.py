@@ -1,6 +1,7 @@
-"""Go on from a checkpoint in this process, as a worker would: NAME JOB.json FROM UNTIL INTO.
+"""Go on from checkpoints in this process, as a worker would: FOLDER, and jobs by name as JSON on stdin.
 
-Prints the measurements as JSON and saves the state at UNTIL into the folder INTO.
+Trains each from FOLDER/NAME/at8 to its full length, saves it in FOLDER/NAME/resumed, and prints all
+measurements as one line of JSON.
 """
 
 import json
@@ -11,8 +12,13 @@ from pathlib import Path
 from trainers.base import Job
 from trainers.registry import create
 
-name, job, source, until, into = sys.argv[1:]
-trainer = create(name, Job(**json.loads(job)))
-trainer.load(Path(source))
-print(json.dumps([asdict(point) for point in trainer.train(int(until))]))
-trainer.save(Path(into))
+folder = Path(sys.argv[1])
+found = {}
+for name, fields in json.load(sys.stdin).items():
+    job = Job(**fields)
+    trainer = create(name, job)
+    trainer.load(folder / name / "at8")
+    found[name] = [asdict(point) for point in trainer.train(job.max_step)]
+    (folder / name / "resumed").mkdir()
+    trainer.save(folder / name / "resumed")
+print(json.dumps(found))

@@ -13,7 +13,9 @@ from trainers.settings import parse
 from trimtab.wire.study import StudySpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-BUILT_IN = ["gpt-lr.yaml", "digits.yaml", "digits-small.yaml", "synthetic.yaml"]
+BUILT_IN = [
+    path.name for path in EXAMPLES.glob("*.yaml") if "name" in yaml.safe_load(path.read_text())["trainer"]
+]
 
 
 def spec_of(name: str) -> StudySpec:

@@ -16,9 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainers import tiny_model
 from trainers.base import Job, Measured
 from trainers.checkpoint import STATE, CheckpointError
-from trainers.registry import create, names
+from trainers.registry import ENTRIES, create, names
+from trainers.training_config import TrainingConfig
 
 STEPS, EVERY = 20, 6
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -31,16 +33,36 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "lr": 0.05, "device": "cpu",
     },
     "synthetic": {"lr": 0.02, "noise": 0.1},
+    "encoder": {
+        "width": 16, "depth": 1, "heads": 2, "context": 16, "batch_size": 4, "dropout": 0.1, "lr": 0.01,
+        "max_bytes": 20_000, "eval_windows": 8, "device": "cpu",
+    },
+    "finetune": {
+        "context": 16, "batch_size": 4, "lr": 0.01, "max_bytes": 20_000, "eval_windows": 8,
+        "device": "cpu",
+    },
+    "tabular": {"width": 8, "dropout": 0.1, "lr": 0.01, "device": "cpu"},
+    "boosting": {"data": "diabetes", "rows": 0.7, "features": 0.5, "lr": 0.2},
+    "vision": {
+        "model": "mlp", "width": 16, "batch_size": 100, "dropout": 0.2, "label_noise": 0.1, "lr": 0.01,
+        "device": "cpu",
+    },
+    "rl": {"width": 8, "episodes": 2, "longest": 30, "eval_episodes": 2, "lr": 0.02, "device": "cpu"},
 }  # fmt: skip
 WITH_SCHEDULE: Mapping[str, Mapping[str, Any]] = {
-    name: {"schedule": "linear", "final_fraction": 0.1} for name in ("gpt", "digits")
+    name: {"schedule": "linear", "final_fraction": 0.1}
+    for name, entry in ENTRIES.items()
+    if issubclass(entry.config, TrainingConfig)
 }
 TIMING = {"tokens_per_second", "peak_memory_mb"}
 
 
+def config_of(name: str) -> dict[str, Any]:
+    return {**SETTINGS[name], **({"model": tiny_model.folder()} if name == "finetune" else {})}
+
+
 def job(name: str, **changes: Any) -> Job:
-    config = {**SETTINGS[name], **changes}
-    return Job(config=config, seed=7, max_step=STEPS, report_every=EVERY)
+    return Job(config={**config_of(name), **changes}, seed=7, max_step=STEPS, report_every=EVERY)
 
 
 def curve(points: Iterable[Measured]) -> list[tuple[int, dict[str, float], int | None]]:
@@ -66,39 +88,45 @@ def state(folder: Path) -> Any:
     return json.loads((folder / "meta.json").read_text())["position"]["step"]
 
 
-def continue_elsewhere(name: str, job: Job, source: Path, until: int, into: Path) -> list[Measured]:
-    into.mkdir()
+def continue_elsewhere(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[Measured]]:
+    """Train each job on from ``folder``/NAME/at8 to its end in one new process, saved in NAME/resumed."""
     done = subprocess.run(
-        [
-            sys.executable, str(Path(__file__).with_name("_continue.py")),
-            name, json.dumps(asdict(job)), str(source), str(until), str(into),
-        ],
+        [sys.executable, str(Path(__file__).with_name("_continue.py")), str(folder)],
+        input=json.dumps({name: asdict(job) for name, job in jobs.items()}),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=170,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return [Measured(**point) for point in json.loads(done.stdout)]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {name: [Measured(**point) for point in points] for name, points in found.items()}
 
 
-@pytest.mark.parametrize("name", names())
-def test_a_new_process_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
-    whole = create(name, job(name))
-    expected = list(whole.train(STEPS))
-    (tmp_path / "whole").mkdir()
-    whole.save(tmp_path / "whole")
+def check_a_new_process(jobs: Mapping[str, Job], folder: Path) -> None:
+    """Train each job on, once it was interrupted, in a new process; compare with the uninterrupted one."""
+    begun = {}
+    for name, wanted in jobs.items():
+        (folder / name / "at8").mkdir(parents=True)
+        # Off a reporting multiple, so that half a reporting interval must survive too.
+        first = create(name, wanted)
+        begun[name] = list(first.train(8))
+        first.save(folder / name / "at8")
+    continued = continue_elsewhere(jobs, folder)
+    for name, wanted in jobs.items():
+        whole = create(name, wanted)
+        expected = list(whole.train(STEPS))
+        (folder / name / "whole").mkdir()
+        whole.save(folder / name / "whole")
+        points = begun[name] + continued[name]
+        assert [p.step for p in points] == [6, 12, 18, 20]
+        assert curve(points) == curve(expected), name
+        assert same(state(folder / name / "resumed"), state(folder / name / "whole")), name
+        seconds = [p.seconds for p in points]
+        assert seconds == sorted(seconds)
 
-    # Off a reporting multiple, so that half a reporting interval must survive too.
-    first = create(name, job(name))
-    points = list(first.train(8))
-    (tmp_path / "at8").mkdir()
-    first.save(tmp_path / "at8")
-    points += continue_elsewhere(name, job(name), tmp_path / "at8", STEPS, tmp_path / "resumed")
 
-    assert [p.step for p in points] == [6, 12, 18, 20]
-    assert curve(points) == curve(expected)
-    assert same(state(tmp_path / "resumed"), state(tmp_path / "whole"))
-    seconds = [p.seconds for p in points]
-    assert seconds == sorted(seconds)
+def test_a_new_process_continues_bit_for_bit(tmp_path: Path) -> None:
+    # One process for all trainers: starting it takes longer than what it does.
+    check_a_new_process({name: job(name) for name in names()}, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +161,7 @@ def test_interrupted_anywhere(
         folder = tmp_path_factory.mktemp("cut")
         trainer.save(folder)
         # Another training in between must not disturb this one's randomness.
-        list(create(name, Job({**SETTINGS[name]}, seed=99, max_step=2, report_every=1)).train(2))
+        list(create(name, Job(config_of(name), seed=99, max_step=2, report_every=1)).train(2))
         trainer = create(name, job(name))
         trainer.load(folder)
     points += trainer.train(STEPS)
@@ -155,7 +183,7 @@ def test_stopping_at_a_measurement_leaves_the_state_of_its_step(name: str) -> No
 
 @pytest.mark.parametrize("name", names())
 def test_seeds_differ(name: str) -> None:
-    config = {**SETTINGS[name]}
+    config = config_of(name)
     curves = [curve(create(name, Job(config, seed, STEPS, EVERY)).train(EVERY)) for seed in (1, 2, 1)]
     assert curves[0] == curves[2] != curves[1]
 
@@ -166,7 +194,7 @@ def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"config\.lr was 0\.\d+, is 0\.5"):
         create(name, job(name, lr=0.5)).load(tmp_path)
     with pytest.raises(CheckpointError, match="seed was 7, is 8"):
-        create(name, Job(SETTINGS[name], 8, STEPS, EVERY)).load(tmp_path)
+        create(name, Job(config_of(name), 8, STEPS, EVERY)).load(tmp_path)
 
 
 def test_missing_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
@@ -190,20 +218,9 @@ def test_missing_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("name", ["gpt", "digits"])
-def test_resuming_is_bit_exact_on_cuda(name: str, tmp_path: Path) -> None:
-    cuda = job(name, device="cuda")
-    whole = create(name, cuda)
-    expected = curve(whole.train(STEPS))
-    (tmp_path / "whole").mkdir()
-    whole.save(tmp_path / "whole")
-    first = create(name, cuda)
-    points = list(first.train(8))
-    (tmp_path / "at8").mkdir()
-    first.save(tmp_path / "at8")
-    points += continue_elsewhere(name, cuda, tmp_path / "at8", STEPS, tmp_path / "resumed")
-    assert curve(points) == expected
-    assert same(state(tmp_path / "resumed"), state(tmp_path / "whole"))
+def test_resuming_is_bit_exact_on_cuda(tmp_path: Path) -> None:
+    on_cuda = [name for name, entry in ENTRIES.items() if issubclass(entry.config, TrainingConfig)]
+    check_a_new_process({name: job(name, device="cuda") for name in on_cuda}, tmp_path)
 
 
 @pytest.mark.parametrize("name", names())

@@ -26,7 +26,7 @@ class TrainerSpec(Wire):
     """
 
     name: Identifier | None = None
-    """A built-in trainer (``gpt``, ``digits``, ``synthetic``) or ``external``."""
+    """A built-in trainer (``gpt``, ``digits``, ...; all are in ``catalogue.json``) or ``external``."""
     script: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
     """Path of the user's own training script."""
     module: str | None = Field(default=None, max_length=largest.MAX_NAME_CHARS)

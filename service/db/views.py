@@ -37,6 +37,8 @@ class Curve:
     steps: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
     """NaN for every non-finite measurement."""
+    bests: tuple[float, ...] = ()
+    """The best value so far that keeps the study's limits, NaN before there is one."""
     seconds: float = 0.0
     """Of training up to the newest measurement, as it says; 0 if it does not."""
 
@@ -113,6 +115,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 status=row.state,
                 steps=read[row.id].steps,
                 values=read[row.id].values,
+                bests=read[row.id].bests if parts.limits else (),
                 outcomes=_finite(row.outcomes),
                 # Scripts do not time themselves; what held resources counts once nothing is under way.
                 seconds=read[row.id].seconds or (0.0 if row.state in ACTIVE else row.seconds),
@@ -159,22 +162,30 @@ def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) ->
             for key in trials
         )
     )
-    points: dict[int, tuple[list[int], list[float]]] = {}
+    points: dict[int, tuple[list[int], list[float], list[float]]] = {}
     newest: dict[int, float] = {}
-    for key, step, value, seconds in session.execute(
-        select(MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.value, MeasurementRow.seconds)
+    for key, step, value, best, seconds in session.execute(
+        select(
+            MeasurementRow.trial_id,
+            MeasurementRow.step,
+            MeasurementRow.value,
+            MeasurementRow.best,
+            MeasurementRow.seconds,
+        )
         .where(unseen)
         .order_by(MeasurementRow.trial_id, MeasurementRow.step)
     ):
-        steps, values = points.setdefault(key, ([], []))
+        steps, values, bests = points.setdefault(key, ([], [], []))
         steps.append(step)
         values.append(math.nan if value is None else value)
+        bests.append(math.nan if best is None else best)
         newest[key] = seconds or 0.0
-    for key, (steps, values) in points.items():
+    for key, (steps, values, bests) in points.items():
         known = kept.get(key, Curve())
         kept[key] = replace(
             known,
             steps=known.steps + tuple(steps),
             values=known.values + tuple(values),
+            bests=known.bests + tuple(bests),
             seconds=newest[key],
         )

@@ -101,6 +101,7 @@ def _unpack(now: StudyView, document: dict[str, Any]) -> StudyView:
             trial,
             steps=trial.steps[: points[place]],
             values=trial.values[: points[place]],
+            bests=trial.bests[: points[place]],
             **{name: document[name][place] for name in _KEPT},
         )
         for place, trial in enumerate(now.trials[: len(points)])

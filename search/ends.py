@@ -10,8 +10,9 @@ looks bad whatever its configuration. So what counts is
   without keeping the study's limits: the worst of these.
 
 Measurements that break a limit do not count (:meth:`~search.view.StudyView.counted`). Trials with no result
-(queued, running before their first measurement that counts, crashed for another reason) are left out. Losses are on the scale of :class:`~search.surrogates.history.LossScale`: 0 is the median trial, better
-is linear, worse logarithmic, so that how hopeless something is makes little difference, 1e300 included.
+(queued, running before their first measurement that counts, crashed for another reason) are left out.
+Losses are on the scale of :class:`~search.surrogates.history.LossScale`: 0 is the median trial, better is
+linear, worse logarithmic, so that how hopeless something is makes little difference, 1e300 included.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class TrialView:
     schedule: Schedule = ()
     """The learning rate that it was given for every step; empty: as its configuration says."""
     bests: tuple[float, ...] = ()
-    """At each of ``steps`` the best value so far of those that keep the study's limits, NaN before the first
+    """At each of ``steps`` the best value so far of those that keep the study's limits, NaN before there is
     one. Empty in a study without limits."""
 
     @property

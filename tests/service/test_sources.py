@@ -128,8 +128,9 @@ def test_what_broke_the_limits_of_a_source_is_not_tried(bench: Bench) -> None:
         study = session.scalars(select(StudyRow).where(StudyRow.key == "new1")).one()
         (told,) = views.build(session, study).sources
         answer = decide(views.build(session, study), 2, 0)
-    assert [trial.params["lr"] for trial in told.trials] == [0.101, 0.102]
-    assert [d.params["lr"] for d in answer.decisions if isinstance(d, Launch)] == [0.101, 0.102]
+    assert [trial.params["lr"] for trial in told.trials] == pytest.approx([0.101, 0.102])
+    tried = [d.params["lr"] for d in answer.decisions if isinstance(d, Launch)]
+    assert tried == pytest.approx([0.101, 0.102])
 
 
 def test_a_deleted_source_teaches_nothing_more(database: Database, make_study: Any) -> None:

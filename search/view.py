@@ -135,6 +135,11 @@ class BudgetLeft:
     trials: int | None = None
     fidelity: int | None = None
     """Units that are neither trained nor promised to an unfinished run."""
+    seconds: float | None = None
+    """Of training, one run's added to another's, for runs under way and new ones together: what is left of
+    GPU-hours, over the GPUs that a run holds."""
+    clock: float | None = None
+    """Seconds until whatever is running then is told to pause."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, and_, or_, select
@@ -66,10 +67,13 @@ class Curves:
             del self._studies[study_id]
 
 
-def build(session: Session, study: StudyRow, curves: Curves | None = None) -> StudyView:
+def build(
+    session: Session, study: StudyRow, curves: Curves | None = None, *, now: datetime | None = None
+) -> StudyView:
     """The view of ``study`` as it stands in this transaction.
 
-    ``curves`` is what earlier calls have read; without it every curve is read.
+    ``curves`` is what earlier calls have read; without it every curve is read. What is left of budgets of
+    time is told as of ``now``; without it, not at all.
     """
     spec = StudySpec.model_validate(study.spec)
     parts = specs.view_parts(spec)
@@ -129,7 +133,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             )
             for row in rows
         ),
-        budget=budget.left(session, study),
+        budget=budget.left(session, study, now),
         sources=sources.read(session, spec),
         pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )

@@ -39,13 +39,14 @@ class DigitsTrainer(TorchTrainer):
         self._start(lambda: build_net(self.config), data="sklearn digits")
 
     def _backward(self, step: int) -> Tensor:
-        batch = torch.from_numpy(self._batch(step)).to(self.device)
-        loss = F.cross_entropy(self.model(self._images[batch]), self._labels[batch])
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return self._accumulate(torch.from_numpy(self._batch(step)).to(self.device), self._loss)
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        """Mean cross entropy of the digits with the indices ``batch``."""
+        return F.cross_entropy(self.model(self._images[batch]).float(), self._labels[batch])
 
     def _evaluate(self) -> dict[str, float]:
-        logits = self.model(self._images[TRAINING_DIGITS:])
+        logits = self.model(self._images[TRAINING_DIGITS:]).float()
         labels = self._labels[TRAINING_DIGITS:]
         loss = float(F.cross_entropy(logits, labels))
         if not np.isfinite(loss):

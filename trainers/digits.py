@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from trainers.base import Job
+from trainers.batch_sizes import samples_before
 from trainers.digits_config import TRAINING_DIGITS, DigitsConfig
 from trainers.randomness import Purpose, generator
 from trainers.settings import parse
@@ -59,15 +60,13 @@ class DigitsTrainer(TorchTrainer):
 
     def _batch(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Indices of step number ``step``: the next ones of an endless row of permutations."""
-        first = step * self.config.batch_size
-        epochs = range(
-            first // TRAINING_DIGITS, (first + self.config.batch_size - 1) // TRAINING_DIGITS + 1
-        )
+        first, behind = (samples_before(self.config, each, self.job.max_step) for each in (step, step + 1))
+        epochs = range(first // TRAINING_DIGITS, (behind - 1) // TRAINING_DIGITS + 1)
         row = np.concatenate(
             [generator(self.job.seed, Purpose.DATA, epoch).permutation(TRAINING_DIGITS) for epoch in epochs]
         )
         offset = first % TRAINING_DIGITS
-        return row[offset : offset + self.config.batch_size]
+        return row[offset : offset + behind - first]
 
 
 def build_net(config: DigitsConfig) -> nn.Module:

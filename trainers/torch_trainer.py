@@ -169,13 +169,7 @@ class TorchTrainer(ABC):
     def _lr(self, step: int) -> float:
         """Learning rate of step number ``step`` (from 0)."""
         config = self._training
-        return config.peak_lr * schedules.share(
-            config.schedule,
-            step,
-            total=self.job.max_step,
-            warmup_fraction=config.warmup_fraction,
-            final_fraction=config.final_fraction,
-        )
+        return config.peak_lr * schedules.share(config, step, self.job.max_step)
 
     def _train_step(self) -> None:
         step = self._step

@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn, optim
 
-from trainers import schedules, text
+from trainers import text
 from trainers.base import InvalidConfigurationError, Job, Measured
 from trainers.digits import DigitsTrainer
 from trainers.digits_config import TRAINING_DIGITS
@@ -97,49 +94,6 @@ def test_the_transformer_is_causal_and_sees_positions() -> None:
     torch.testing.assert_close(before[:, :10], after[:, :10])
     assert not torch.allclose(before[:, 10:], after[:, 10:])
     assert not torch.allclose(before[:, -1], swapped[:, -1], atol=1e-7)
-
-
-@given(
-    total=st.integers(2, 300),
-    step=st.integers(0, 400),
-    warmup=st.floats(0, 1),
-    final=st.floats(0, 1),
-    schedule=st.sampled_from(["constant", "linear", "cosine"]),
-)
-def test_schedules_stay_in_range(total: int, step: int, warmup: float, final: float, schedule: str) -> None:
-    share = schedules.share(schedule, step, total=total, warmup_fraction=warmup, final_fraction=final)
-    assert 0 <= share <= 1 + 1e-12
-    if step >= total:
-        assert share == pytest.approx(1.0 if schedule == "constant" else final)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "theirs"),
-    [
-        ("constant", lambda o, t: optim.lr_scheduler.ConstantLR(o, factor=1.0)),
-        ("linear", lambda o, t: optim.lr_scheduler.LinearLR(o, 1.0, 0.1, t)),
-        ("cosine", lambda o, t: optim.lr_scheduler.CosineAnnealingLR(o, t, eta_min=0.1)),
-    ],
-)
-def test_schedules_agree_with_torch(schedule: str, theirs: Any) -> None:
-    total, warmup = 50, 10
-    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    rising = optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, warmup - 1)
-    expected = []
-    for _ in range(warmup):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        rising.step()
-    falling = theirs(optimizer, total - warmup)
-    for _ in range(total - warmup):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        falling.step()
-    ours = [
-        schedules.share(schedule, step, total=total, warmup_fraction=warmup / total, final_fraction=0.1)
-        for step in range(total)
-    ]
-    np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
 def test_trials_validate_on_the_same_windows() -> None:

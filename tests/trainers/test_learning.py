@@ -96,6 +96,37 @@ def test_the_transformer_is_causal_and_sees_positions() -> None:
     assert not torch.allclose(before[:, -1], swapped[:, -1], atol=1e-7)
 
 
+def test_a_growing_batch_goes_through_the_same_digits() -> None:
+    """In the same order, each of them once in every epoch."""
+    growth = {"batch_size": 40, "batch_start": 10, "batch_warmup_fraction": 0.5}
+    grown = DigitsTrainer(Job({**growth, "device": "cpu"}, 3, 100, 100))
+    even = DigitsTrainer(Job({"batch_size": 40, "device": "cpu"}, 3, 100, 100))
+    batches = [grown._batch(step) for step in range(100)]
+    assert [len(batches[step]) for step in (0, 24, 49, 50, 99)] == [10, 25, 40, 40, 40]
+    row = np.concatenate(batches)
+    assert (row == np.concatenate([even._batch(step) for step in range(100)])[: len(row)]).all()
+    assert sorted(row[:TRAINING_DIGITS].tolist()) == list(range(TRAINING_DIGITS))
+
+
+def test_the_tokens_of_a_growing_batch_are_counted() -> None:
+    growth = {"batch_size": 4, "batch_start": 1, "batch_warmup_fraction": 0.5}
+    schedule = {"schedule": "table", "schedule_table": "0:0, 7:0.5"}
+    trainer = GptTrainer(Job({**TINY, **growth, **schedule}, 1, 8, 4))
+    seen: list[int] = []
+    windows = trainer._windows
+
+    def counted(source: Any, starts: Any) -> Any:
+        seen.append(len(starts))
+        return windows(source, starts)
+
+    trainer._windows = counted  # type: ignore[method-assign]
+    points = list(trainer.train(8))
+    assert seen == [1, 2, 3, 4, 4, 4, 4, 4]
+    context = trainer.config.context
+    assert [point.tokens for point in points] == [10 * context, 26 * context]
+    assert points[-1].metrics["lr"] == pytest.approx(0.5 * trainer.config.peak_lr)
+
+
 def test_trials_validate_on_the_same_windows() -> None:
     a = GptTrainer(Job({**TINY, "batch_size": 3}, 1, 10, 10))
     b = GptTrainer(Job({**TINY, "batch_size": 7, "lr": 0.5}, 2, 10, 10))

@@ -76,21 +76,13 @@ some = st.sampled_from([0.0, 0.05, 0.1, 0.5])
 @given(totals, some, FRACTIONS)
 def test_constant_linear_and_cosine_are_torchs(total: int, warmup: float, final: float) -> None:
     left = total - round(warmup * total)
-    agrees(
-        ScheduleConfig(schedule="constant", **given),
-        total,
-        lambda o: lr_scheduler.ConstantLR(o, factor=1.0),
-    )
-    agrees(
-        ScheduleConfig(schedule="linear", **given),
-        total,
-        lambda o: lr_scheduler.LinearLR(o, 1.0, final, left),
-    )
-    agrees(
-        ScheduleConfig(schedule="cosine", **given),
-        total,
-        lambda o: lr_scheduler.CosineAnnealingLR(o, left, eta_min=final),
-    )
+    for name, theirs in (
+        ("constant", lambda o: lr_scheduler.ConstantLR(o, factor=1.0)),
+        ("linear", lambda o: lr_scheduler.LinearLR(o, 1.0, final, left)),
+        ("cosine", lambda o: lr_scheduler.CosineAnnealingLR(o, left, eta_min=final)),
+    ):
+        config = ScheduleConfig(schedule=name, warmup_fraction=warmup, final_fraction=final)
+        agrees(config, total, theirs)
 
 
 @quickly

@@ -62,9 +62,10 @@ class TimeLeft:
         if left is None:
             return True
         active = [trial for trial in trials if trial.active]
-        spent = np.array([*(trial.seconds for trial in active), *(0.0 for _ in made)])
         whole = self._seconds([*(trial.params for trial in active), *made])
-        return left - float(np.maximum(whole - spent, 0.0).sum()) >= needed
+        passed = np.array([*(trial.seconds for trial in active), *(0.0 for _ in made)])
+        promised = float(np.maximum(whole - passed, 0.0).sum())
+        return left - promised >= needed
 
     def _typical(self, configurations: Sequence[Params], value: ParamValue) -> float:
         """Median seconds of a training of these configurations at a value."""

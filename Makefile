@@ -31,6 +31,7 @@ bench: $(VENV)/.bench
 
 catalogue: $(VENV)/.run
 	@$(BIN)/python -m trainers.catalogue > client/trimtab/catalogue.json
+	@$(BIN)/python -m trainers.catalogue optimizers > client/trimtab/optimizers.json
 	@$(BIN)/python -c 'import json; from search.strategies import catalogue; print(json.dumps(catalogue(), indent=2))' \
 	  > client/trimtab/strategies.json
 

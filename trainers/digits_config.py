@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.settings import setting
-from trainers.training_config import TrainingConfig
+from trainers.training_config import COMMON_METRICS, TrainingConfig
 
 TRAINING_DIGITS = 1437
 """Digits trained on: four fifths of scikit-learn's 1,797."""
@@ -14,13 +15,13 @@ METRICS = {
     "accuracy": "Share of the validation digits that are classified rightly.",
     "val_loss": "Cross entropy on the validation digits, in nats per digit.",
     "train_loss": "Mean cross entropy of the training batches since the last report.",
-    "lr": "Learning rate of the last step.",
+    **COMMON_METRICS,
     "weights": "Numbers that the net learns: how large it is.",
 }
 
 
 @dataclass(frozen=True)
-class DigitsConfig(TrainingConfig):
+class DigitsConfig(TrainingConfig, BatchConfig):
     """A small convolutional net on scikit-learn's 8x8 handwritten digits; trains in seconds on one core."""
 
     channels: int = setting(

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.labelled_text import TASKS
 from trainers.settings import setting
-from trainers.training_config import TrainingConfig
+from trainers.training_config import COMMON_METRICS, TrainingConfig
 
 METRICS = {
     "accuracy": "Share of the validation bytes (tagging) or windows (classification) labelled rightly.",
     "val_loss": "Cross entropy on the validation windows, in nats per label.",
     "train_loss": "Mean cross entropy of the training batches since the last report, in nats per label.",
-    "lr": "Learning rate of the last step.",
+    **COMMON_METRICS,
     "tokens_per_second": "Bytes trained per second since the trial's start, evaluation included.",
-    "peak_memory_mb": "Most GPU memory held at once in this process, in MiB; on CUDA only.",
 }
 
 
 @dataclass(frozen=True)
-class EncoderConfig(TrainingConfig):
+class EncoderConfig(TrainingConfig, BatchConfig):
     """A bidirectional transformer on bytes, from scratch, that tags Python source or classifies text."""
 
     task: str = setting(
@@ -46,9 +46,10 @@ class EncoderConfig(TrainingConfig):
 
     def mistakes(self) -> list[str]:
         """Rules over several settings."""
+        found = super().mistakes()
         if self.width % (2 * self.heads):
-            return [
+            found.append(
                 f"width: must be an even multiple of heads ({self.heads}), not {self.width}: "
                 "each head rotates pairs of its dimensions"
-            ]
-        return []
+            )
+        return found

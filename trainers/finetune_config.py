@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.labelled_text import TASKS
 from trainers.settings import setting
-from trainers.training_config import TrainingConfig
+from trainers.training_config import COMMON_METRICS, TrainingConfig
 
 METRICS = {
     "accuracy": "Share of the validation tokens (tagging) or windows (classification) labelled rightly.",
     "val_loss": "Cross entropy on the validation windows, in nats per label.",
     "train_loss": "Mean cross entropy of the training batches since the last report, in nats per label.",
-    "lr": "Learning rate of the last step.",
-    "peak_memory_mb": "Most GPU memory held at once in this process, in MiB; on CUDA only.",
+    **COMMON_METRICS,
 }
 
 
 @dataclass(frozen=True)
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(TrainingConfig, BatchConfig):
     """A model of Hugging Face transformers from a local folder, with a new head to tag or classify text."""
 
     model: str = setting(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainers import text
 from trainers.base import InvalidConfigurationError, Job
+from trainers.batch_sizes import samples_before, samples_of
 from trainers.gpt_config import GptConfig
 from trainers.gpt_model import VOCABULARY, Gpt
 from trainers.randomness import Purpose, generator
@@ -34,8 +35,6 @@ class GptTrainer(TorchTrainer):
             raise InvalidConfigurationError(
                 f"context: must be less than the {shortest} bytes of the shorter part of the text"
             )
-        bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}
-        self._autocast = bfloat16[self.config.precision]
         starts = np.linspace(
             0,
             len(self._text.validation) - self.config.context - 1,
@@ -46,29 +45,22 @@ class GptTrainer(TorchTrainer):
         self._start(lambda: Gpt(self.config), data=self._text.digest)
 
     def _backward(self, step: int) -> Tensor:
+        size = samples_of(self.config, step, self.job.max_step)
         starts = generator(self.job.seed, Purpose.DATA, step).integers(
-            0, len(self._text.train) - self.config.context, size=self.config.batch_size
+            0, len(self._text.train) - self.config.context, size=size
         )
-        micro_batch = self.config.micro_batch or self.config.batch_size
-        share = micro_batch / self.config.batch_size
-        total = torch.zeros((), device=self.device)
-        for windows in torch.split(self._windows(self._text.train, starts), micro_batch):
-            loss = self._loss(windows) * share
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total
+        return self._accumulate(self._windows(self._text.train, starts), self._loss)
 
     def _evaluate(self) -> dict[str, float]:
         losses = torch.stack([self._loss(windows) for windows in self._validation])
         return {"val_loss": float(losses.mean())}
 
     def _tokens(self) -> int:
-        return self.step * self.config.batch_size * self.config.context
+        return samples_before(self.config, self.step, self.job.max_step) * self.config.context
 
     def _loss(self, windows: Tensor) -> Tensor:
         """Mean cross entropy of ``windows`` (B, context + 1), in nats per byte."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            logits = self.model(windows[:, :-1])
+        logits = self.model(windows[:, :-1])
         return F.cross_entropy(logits.float().reshape(-1, VOCABULARY), windows[:, 1:].reshape(-1))
 
     def _windows(self, source: text.Bytes, starts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     DATA = 1
     DROPOUT = 2
     LABELS = 3
+    OPTIMIZER = 10
 
 
 def generator(seed: int, purpose: Purpose, step: int = 0) -> np.random.Generator:

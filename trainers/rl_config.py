@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainers.settings import setting
-from trainers.training_config import TrainingConfig
+from trainers.training_config import COMMON_METRICS, TrainingConfig
 
 METRICS = {
     "val_return": "Mean return of the validation episodes, played by the most likely actions; to be tuned.",
     "test_return": "The same over the test episodes: what a tuned policy is worth where nothing was tuned.",
     "train_loss": "Mean loss of policy and value since the last report.",
-    "lr": "Learning rate of the last step.",
-    "peak_memory_mb": "Most GPU memory held at once in this process, in MiB; on CUDA only.",
+    **COMMON_METRICS,
 }
 
 

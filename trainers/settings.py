@@ -1,9 +1,10 @@
 """A trainer's configuration: one frozen dataclass, from which checks and the catalogue are made.
 
-Each field of such a class is made by :func:`setting` and typed ``float``, ``int``, ``bool`` or ``str``.
-:func:`parse` turns a job's settings into an instance or names every mistake at once; :func:`describe` says
-the same rules as JSON, for those who check a study file without importing the trainers. Rules over several
-settings (``heads`` divides ``width``) are a method ``mistakes`` of the class.
+Each field of such a class is made by :func:`setting` and typed ``float``, ``int``, ``bool`` or ``str``; one
+typed ``float | None`` may be left to another setting to decide (an optimizer has a learning rate of its
+own). :func:`parse` turns a job's settings into an instance or names every mistake at once; :func:`describe`
+says the same rules as JSON, for those who check a study file without importing the trainers. Rules over
+several settings (``heads`` divides ``width``) are a method ``mistakes`` of the class.
 
 This module and the configuration classes import no torch: they are read whenever a catalogue is made.
 """
@@ -14,9 +15,13 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from trainers.base import InvalidConfigurationError, ParamValue
+
+_MANY = 12
+"""Choices that an error lists at most."""
 
 _KINDS = {float: "float", int: "int", bool: "bool", str: "text"}
 
@@ -24,6 +29,11 @@ _KINDS = {float: "float", int: "int", bool: "bool", str: "text"}
 @dataclass(frozen=True)
 class Config:
     """Base of every configuration class."""
+
+    @classmethod
+    def plain(cls, values: Mapping[str, ParamValue]) -> Mapping[str, ParamValue]:
+        """What is given, by the names of the fields; classes that understand other names override it."""
+        return values
 
     def mistakes(self) -> list[str]:
         """What is wrong between settings that are each fine alone."""
@@ -34,24 +44,27 @@ C = TypeVar("C", bound=Config)
 
 
 def setting(
-    default: ParamValue,
+    default: ParamValue | None,
     doc: str,
     *,
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[str] | None = None,
 ) -> Any:
-    """A field of a configuration class. ``low`` and ``high`` are allowed values themselves."""
+    """A field of a configuration class. ``low`` and ``high`` are allowed values themselves.
+
+    :param default: None if another setting decides what is not given
+    """
     return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
 
 
 def describe(config: type[Config]) -> list[dict[str, Any]]:
     """The settings of a configuration class as JSON values, in order.
 
-    ``kind`` is ``float``, ``int``, ``bool``, ``choice`` or ``text``; ``low``, ``high`` and ``choices`` are
-    None where they say nothing.
+    ``kind`` is ``float``, ``int``, ``bool``, ``choice`` or ``text``; ``default``, ``low``, ``high`` and
+    ``choices`` are None where they say nothing.
     """
-    types = get_type_hints(config)
+    types = _types(config)
     return [
         {
             "name": item.name,
@@ -72,10 +85,10 @@ def parse(config: type[C], values: Mapping[str, ParamValue]) -> C:
     :raises InvalidConfigurationError: one line per mistake, over all settings
     """
     known = {item.name: item for item in fields(config)}
-    types = get_type_hints(config)
+    types = _types(config)
     mistakes: list[str] = []
     accepted: dict[str, ParamValue] = {}
-    for name, value in values.items():
+    for name, value in config.plain(values).items():
         if name not in known:
             mistakes.append(f"{name}: no such setting{_did_you_mean(name, list(known))}")
             continue
@@ -90,6 +103,14 @@ def parse(config: type[C], values: Mapping[str, ParamValue]) -> C:
     if mistakes:
         raise InvalidConfigurationError("\n".join(mistakes))
     return made
+
+
+def _types(config: type[Config]) -> dict[str, Any]:
+    """The type of each field, without the None of those that may be left open."""
+    return {
+        name: next((part for part in get_args(hint) if part is not NoneType), hint)
+        for name, hint in get_type_hints(config).items()
+    }
 
 
 def _kind(item: Field[Any], types: Mapping[str, Any]) -> str:
@@ -109,7 +130,10 @@ def _mistake(item: Field[Any], kind: str, value: ParamValue) -> str | None:
         return f"must be text, not {value!r}"
     choices = item.metadata["choices"]
     if choices and value not in choices:
-        return f"must be one of {', '.join(choices)}, not {value!r}{_did_you_mean(str(value), choices)}"
+        some = ", ".join(choices[:_MANY]) + (
+            f" and {len(choices) - _MANY} others" if choices[_MANY:] else ""
+        )
+        return f"must be one of {some}, not {value!r}{_did_you_mean(str(value), choices)}"
     low, high = item.metadata["low"], item.metadata["high"]
     if number is not None and low is not None and number < low:
         return f"must be at least {low:g}, not {value!r}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -13,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoint, optimizers, schedules
+from trainers import checkpoint, schedules
 from trainers.base import InvalidConfigurationError, Job, Measured
+from trainers.optimizers.optimization import Optimization
+from trainers.optimizers.table import Needs
 from trainers.randomness import Purpose, seed_torch
 from trainers.training_config import TrainingConfig
 
@@ -37,11 +41,25 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda")
 
 
+def check_compiler() -> None:
+    """``torch.compile`` writes C++ and builds it.
+
+    :raises InvalidConfigurationError: there is no compiler
+    """
+    wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
+    if not any(shutil.which(name) for name in wanted):
+        raise InvalidConfigurationError(
+            f"compile: torch.compile needs a C++ compiler, and there is no {' or '.join(wanted)} here; "
+            "install one, or say compile: false"
+        )
+
+
 class TorchTrainer(ABC):
     """A training by gradient descent; see :class:`trainers.base.Trainer`.
 
-    A subclass calls :meth:`_start` at the end of its ``__init__``, and says what a step and an evaluation
-    are.
+    A subclass calls :meth:`_start` at the end of its ``__init__``, and says what a step (:meth:`_backward`)
+    and an evaluation (:meth:`_evaluate`) are. Autocast, gradient accumulation and what an optimizer needs
+    beyond the gradient (a second pass, second derivatives) are taken care of here.
     """
 
     def __init__(
@@ -49,6 +67,10 @@ class TorchTrainer(ABC):
     ) -> None:
         self.job = job
         self.device = pick_device(config.device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}
+        self._bfloat16 = bfloat16[config.precision]
         self._name = name
         self._training = config
         self._clock = clock
@@ -63,17 +85,46 @@ class TorchTrainer(ABC):
         self._identity = checkpoint.identity(self._name, self.job, asdict(self._training), data=data)
         seed_torch(self.job.seed, Purpose.WEIGHTS)
         self.model = build().to(self.device)
-        self.optimizer = optimizers.build(self.model, self._training)
+        if self._training.compile:
+            check_compiler()
+            self.model.compile()  # in place: the names of its weights stay
+        self.optimizer = Optimization(
+            self.model, self._training, seed=self.job.seed, total=self.job.max_step
+        )
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._loss_count = 0
 
     @abstractmethod
     def _backward(self, step: int) -> Tensor:
-        """Add the gradient of step number ``step`` (from 0) to the parameters; return its mean loss."""
+        """Add the gradient of step number ``step`` (from 0) to the parameters; return its mean loss.
+
+        Called several times for one step by optimizers that need it; each time it does the same. Most end
+        with ``return self._accumulate(batch, loss)``. One that calls ``backward`` itself does not serve
+        optimizers that need second derivatives or no gradient at all, and knows neither ``micro_batch`` nor
+        ``precision``.
+        """
 
     @abstractmethod
     def _evaluate(self) -> dict[str, float]:
         """Validation metrics. The model is in evaluation mode and records no gradients."""
+
+    def _accumulate(self, batch: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """Add the gradient of the mean loss of ``batch`` to the parameters, ``micro_batch`` samples at a
+        time.
+
+        :param batch: samples (or their indices) along the first dimension
+        :param loss: mean loss over the samples it is given
+        :return: mean loss over the batch, without a graph
+        """
+        total = torch.zeros((), device=self.device)
+        for part in torch.split(batch, self._training.micro_batch or len(batch)):
+            with self._autocast():
+                share = loss(part) * (len(part) / len(batch))
+            if self.optimizer.needs is not Needs.NO_GRADIENT:
+                second = self.optimizer.needs is Needs.SECOND_DERIVATIVES
+                share.backward(create_graph=second)  # type: ignore[no-untyped-call]
+            total += share.detach()
+        return total
 
     def _tokens(self) -> int | None:
         """Tokens trained on so far, if the data is made of tokens."""
@@ -99,7 +150,7 @@ class TorchTrainer(ABC):
         """Write the whole training state into ``folder``."""
         state = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
             "loss_sum": self._loss_sum,
             "loss_count": self._loss_count,
         }
@@ -110,7 +161,7 @@ class TorchTrainer(ABC):
         position = checkpoint.load(folder, self._identity)
         state: dict[str, Any] = checkpoint.load_state(folder, self.device)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load(state["optimizer"])
         self._loss_sum = state["loss_sum"]
         self._loss_count = state["loss_count"]
         self._step, self._seconds = position.step, position.seconds
@@ -118,29 +169,26 @@ class TorchTrainer(ABC):
     def _lr(self, step: int) -> float:
         """Learning rate of step number ``step`` (from 0)."""
         config = self._training
-        return config.lr * schedules.share(
-            config.schedule,
-            step,
-            total=self.job.max_step,
-            warmup_fraction=config.warmup_fraction,
-            final_fraction=config.final_fraction,
-        )
+        return config.peak_lr * schedules.share(config, step, self.job.max_step)
 
     def _train_step(self) -> None:
-        seed_torch(self.job.seed, Purpose.DROPOUT, self._step)
-        loss = self._backward(self._step)
-        if self._training.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._training.clip)
-        optimizers.set_lr(self.optimizer, self._lr(self._step))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        step = self._step
+        loss = self.optimizer.step(step, self._lr(step), lambda: self._gradient(step))
         self._loss_sum += loss.detach()
         self._loss_count += 1
         self._step += 1
 
+    def _gradient(self, step: int) -> Tensor:
+        """Add the gradient of step number ``step``, the same at each call, and return the loss."""
+        seed_torch(self.job.seed, Purpose.DROPOUT, step)
+        return self._backward(step)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bfloat16)
+
     def _measure(self) -> dict[str, float]:
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast(), self.optimizer.evaluated():
             metrics = self._evaluate()
         self.model.train()
         # A sum and a float from the device: this also waits for the GPU, so that the clock is right.
@@ -156,4 +204,6 @@ class TorchTrainer(ABC):
             metrics["tokens_per_second"] = tokens / self._seconds
         if self.device.type == "cuda":
             metrics["peak_memory_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+        else:
+            metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         return metrics

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.settings import setting
-from trainers.training_config import TrainingConfig
+from trainers.training_config import COMMON_METRICS, TrainingConfig
 
 DIGITS_SIZE = 8
 
@@ -13,14 +14,13 @@ METRICS = {
     "accuracy": "Share of the validation images that are classified rightly.",
     "val_loss": "Cross entropy on the validation images, in nats per image.",
     "train_loss": "Mean cross entropy of the training batches since the last report.",
-    "lr": "Learning rate of the last step.",
+    **COMMON_METRICS,
     "weights": "Numbers that the net learns: how large it is.",
-    "peak_memory_mb": "Most GPU memory held at once in this process, in MiB; on CUDA only.",
 }
 
 
 @dataclass(frozen=True)
-class VisionConfig(TrainingConfig):
+class VisionConfig(TrainingConfig, BatchConfig):
     """A convolutional net or a perceptron on images: scikit-learn's digits, or a folder of yours."""
 
     data: str = setting(
@@ -48,14 +48,17 @@ class VisionConfig(TrainingConfig):
         2, "conv: stages, each of which halves the image. mlp: hidden layers.", low=1, high=16
     )
     dropout: float = setting(0.0, "Share of features dropped in training.", low=0.0, high=0.9)
-    batch_size: int = setting(32, "Images per step; no more than there are.", low=1, high=65536)
+    batch_size: int = setting(32, "Images per step.", low=1, high=65536)
     label_noise: float = setting(
         0.0, "Share of training images whose label is replaced by a random one.", low=0.0, high=1.0
     )
 
     def mistakes(self) -> list[str]:
         """Rules over several settings."""
+        found = super().mistakes()
         size = self.size if self.data else DIGITS_SIZE
         if self.model == "conv" and size < 2**self.depth:
-            return [f"depth: images of {size} pixels can be halved at most {size.bit_length() - 1} times"]
-        return []
+            found.append(
+                f"depth: images of {size} pixels can be halved at most {size.bit_length() - 1} times"
+            )
+        return found

@@ -62,6 +62,7 @@ def _prepare(assignment: Assignment, store: CheckpointStore, channel: Channel) -
         target_step=assignment.target_step,
     )
     assert assignment.trainer.name is not None
+    share_gpu(assignment.resources.gpus)
     trainer = registry.create(assignment.trainer.name, job)
     if assignment.checkpoint is not None:
         with tempfile.TemporaryDirectory(prefix="trimtab-") as scratch:
@@ -73,6 +74,16 @@ def _prepare(assignment: Assignment, store: CheckpointStore, channel: Channel) -
                 trainer.load(Path(scratch))
     channel.step = trainer.step
     return trainer
+
+
+def share_gpu(gpus: float) -> None:
+    """A run that holds a part of a GPU gets that part of its memory: if it needs more, it is the one that
+    fails, as out of memory, and not its neighbour."""
+    if 0 < gpus < 1:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def _end(

@@ -25,7 +25,8 @@ class Setting(BaseModel):
 
     name: str
     kind: Literal["float", "int", "bool", "choice", "text"]
-    default: ParamValue
+    default: ParamValue | None = None
+    """None: the optimizer decides."""
     low: float | None = None
     """The smallest value allowed; None: no bound."""
     high: float | None = None
@@ -44,7 +45,13 @@ class TrainerEntry(BaseModel):
     """What it reports, and what that means."""
 
     def setting(self, name: str) -> Setting | None:
-        return next((setting for setting in self.settings if setting.name == name), None)
+        """The setting of this name; ``lr/sgd`` is ``lr`` while the optimizer is ``sgd``."""
+        found = {setting.name: setting for setting in self.settings}
+        plain, _, optimizer = name.partition("/")
+        if optimizer and plain in found and found[plain].default is None:
+            choice = found.get("optimizer")
+            return found[plain] if choice and optimizer in (choice.choices or ()) else None
+        return found.get(name)
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trimtab import cross_check, explain, outcome_check, space_check, strategy_check, trainer_check
+from trimtab import (
+    cross_check,
+    explain,
+    optimizers,
+    outcome_check,
+    space_check,
+    strategy_check,
+    trainer_check,
+)
 from trimtab.draft import Draft
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StudySpec
@@ -28,7 +36,8 @@ class InvalidStudyError(ValueError):
 
 
 def study(document: Any) -> StudySpec:
-    """The study that ``document`` (parsed YAML or JSON) describes.
+    """The study that ``document`` (parsed YAML or JSON) describes; what it leaves to us is filled in
+    (:func:`trimtab.optimizers.with_rates`).
 
     Raises :class:`InvalidStudyError` with all mistakes.
     """
@@ -36,6 +45,7 @@ def study(document: Any) -> StudySpec:
         given = explain.show(document)
         message = f"a study holds named fields (name, trainer, space, ...); this is {given}"
         raise InvalidStudyError([FieldProblem(pointer="", message=message)])
+    document = optimizers.with_rates(document)
     spec: StudySpec | None = None
     problems: list[FieldProblem] = []
     try:
@@ -48,6 +58,7 @@ def study(document: Any) -> StudySpec:
         *cross_check.problems(draft),
         *outcome_check.problems(draft),
         *trainer_check.problems(draft),
+        *optimizers.problems(draft),
         *strategy_check.problems(draft),
     ]
     if spec is None or problems:

@@ -136,7 +136,7 @@ def _refusal(setting: Setting, value: ParamValue) -> str:
     if setting.choices is not None:
         if any(same(value, choice) for choice in setting.choices):
             return ""
-        return f"must be one of {enumerate_words([show(c) for c in setting.choices])}, not {show(value)}"
+        return f"must be {_one_of(setting.choices)}, not {show(value)}"
     if not _KINDS[setting.kind](value):
         return f"must be {_KIND_NAMES[setting.kind]}, not {show(value)}"
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -158,12 +158,18 @@ def _suggest(setting: Setting, value: ParamValue) -> str:
 
 def _choices(setting: Setting) -> str:
     return (
-        f" with choices among {enumerate_words([show(c) for c in setting.choices])}"
-        if setting.choices
-        else ""
+        f" with choices among {_one_of(setting.choices).removeprefix('one of ')}" if setting.choices else ""
     )
 
 
+def _one_of(choices: tuple[str, ...]) -> str:
+    """What there is; of very many, the beginning."""
+    if len(choices) <= _MANY:
+        return f"one of {enumerate_words([show(c) for c in choices])}"
+    return f"one of {', '.join(show(c) for c in choices[:_MANY])} and {len(choices) - _MANY} others"
+
+
+_MANY = 12
 _VALUE_FIELDS = {"categorical": "choices/{}", "ordered": "values/{}", "fixed": "value", "bool": "type"}
 _KINDS: dict[str, Callable[[ParamValue], bool]] = {
     "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),

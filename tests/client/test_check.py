@@ -286,7 +286,13 @@ MISTAKES: list[tuple[str, Any, str, str, str]] = [
     ("/trainer/settings/widht", 64, "/trainer/settings/widht", "no setting widht", "did you mean width?"),
     ("/trainer/settings/width", 1, "/trainer/settings/width", "at least 4", ""),
     ("/trainer/settings/width", 64.5, "/trainer/settings/width", "must be a whole number", ""),
-    ("/trainer/settings/optimizer", "nadamww", "/trainer/settings/optimizer", "one of", "did you mean nadamw?"),
+    (
+        "/trainer/settings/optimizer",
+        "nadamww",
+        "/trainer/settings/optimizer",
+        "one of",
+        "did you mean nadamw?",
+    ),
     ("/trainer/settings/lr", 0.1, "/trainer/settings/lr", "fixed here and searched", "keep one"),
     (
         "/space/heads",

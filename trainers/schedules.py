@@ -123,7 +123,7 @@ def share(config: ScheduleConfig, step: int, total: int) -> float:
         case "inverse-sqrt":
             return math.sqrt(max(warmup, _LEAST_WARMUP) / (step + 1))
         case "polynomial":
-            return final + (1.0 - final) * (1.0 - progress) ** config.power
+            return final + (1.0 - final) * math.pow(1.0 - progress, config.power)
         case "wsd":
             decay = round(config.decay_fraction * total)
             start = max(warmup, total - decay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from trainers.base import InvalidConfigurationError
 from trainers.batch_sizes import BatchConfig, samples_before, samples_of
 from trainers.schedules import SCHEDULES, ScheduleConfig, points, share
 from trainers.settings import parse
+from trimtab import schedule_check
 
 lr_scheduler = optim.lr_scheduler
 Theirs = Callable[[optim.Optimizer], lr_scheduler.LRScheduler]
@@ -226,6 +228,16 @@ def test_a_table_that_cannot_be_read_is_named(table: str, wrong: str) -> None:
     with pytest.raises(InvalidConfigurationError, match=f"schedule_table: .*{wrong}"):
         parse(ScheduleConfig, {"schedule": "table", "schedule_table": table})
     assert parse(ScheduleConfig, {"schedule": "cosine", "schedule_table": table})
+
+
+@given(st.text("0123456789:,.- en", max_size=20))
+def test_the_client_reads_tables_by_the_same_rules(table: str) -> None:
+    wrong = schedule_check.mistake(table)
+    if wrong:
+        with pytest.raises(ValueError, match=re.escape(wrong)):
+            points(table)
+    else:
+        assert points(table)
 
 
 @given(st.integers(1, 300), st.integers(0, 300), FRACTIONS, st.integers(1, 200), st.integers(0, 250))

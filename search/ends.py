@@ -6,11 +6,13 @@ looks bad whatever its configuration. So what counts is
 - of a trial that was trained to the end: its best measurement;
 - of one that was not, but was measured: where the model of ``curve-bo`` (:mod:`search.surrogates.curve_gp`)
   predicts it to end;
-- of one that diverged or ran out of memory, for which the configuration is to blame: the worst of these.
+- of one that diverged or ran out of memory, for which the configuration is to blame, and of one that ended
+  without keeping the study's limits: the worst of these.
 
-Trials with no result (queued, running before their first measurement, crashed for another reason) are left
-out. Losses are on the scale of :class:`~search.surrogates.history.LossScale`: 0 is the median trial, better
-is linear, worse logarithmic, so that how hopeless something is makes little difference, 1e300 included.
+Measurements that break a limit do not count (:meth:`~search.view.StudyView.counted`). Trials with no result
+(queued, running before their first measurement that counts, crashed for another reason) are left out.
+Losses are on the scale of :class:`~search.surrogates.history.LossScale`: 0 is the median trial, better is
+linear, worse logarithmic, so that how hopeless something is makes little difference, 1e300 included.
 """
 
 from __future__ import annotations
@@ -145,6 +147,7 @@ class Ends:
         ``modelled``: the model is wanted whether or not something must be predicted (where anything at all
         was measured).
         """
+        view = view.counted()
         bests = [best_loss(view, trial) for trial in view.trials]
         usable = [math.isfinite(best) and not failed(t) for t, best in zip(view.trials, bests, strict=True)]
         full = [usable[i] and _whole(view, trial) for i, trial in enumerate(view.trials)]

@@ -27,6 +27,7 @@ indices sum to 1 at most, total ones to 1 at least.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -117,6 +118,11 @@ def _what_is_missing(view: StudyView, basis: Basis) -> str:
     has = "no trial has" if basis.used == 0 else f"{basis.used} ha{'s' if basis.used == 1 else 've'}"
     others = [f"{active} queued or training"] if active else []
     others += [f"{failures} failed"] if failures else []
+    over = sum(
+        trial.status in ("completed", "stopped") and not any(map(math.isfinite, trial.values))
+        for trial in view.counted().trials
+    )
+    others += [f"{over} ended over a limit"] if over and view.limits else []
     of = f" ({', '.join(others)} of {len(view.trials)})" if others else ""
     return f"importances need {LEAST_TRIALS} trials with a result, so far {has} one{of}"
 

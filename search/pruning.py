@@ -9,6 +9,7 @@ Only where the study allows it (``prune: true``), and carefully:
   was not told of very well. It is let go again when the index rises, or the model predicts no more.
 - A range is narrowed to that of the best trials with a margin on either side, never below ``LEAST_WIDTH``
   of the whole. Each time it is made anew from all trials, so it may widen, too.
+- Measurements that break a limit of the study are no results.
 - One in ``WHOLE_EVERY`` new configurations comes from the whole space, whatever was pruned: these outsiders
   show what was pruned wrongly.
 
@@ -110,6 +111,7 @@ def inside(view: StudyView, pruning: Pruning) -> StudyView:
 
 def due(view: StudyView) -> bool:
     """Whether it is time to prune, or to prune anew."""
+    view = view.counted()
     results = _results(view)
     if view.pruning is None:
         return results >= max(FIRST_RESULTS, PER_PARAMETER * len(view.space.dimensions))
@@ -122,6 +124,7 @@ def prune(view: StudyView, rng: np.random.Generator) -> Pruning:
     """What is left of the study's space, from all its trials and what was pruned before."""
     from search.importances import TooFewTrialsError, importances
 
+    view = view.counted()
     results = _results(view)
     try:
         (found,) = importances(view, ("sobol",), rng).rankings

@@ -422,6 +422,7 @@ class _Study:
             budget=BudgetLeft(
                 None if trials is None else max(0, trials - len(self.trials)),
                 None if fidelity is None else max(0, fidelity - self.units - promised),
+                clock=None if self.budget.seconds is None else self.budget.seconds - self.now,
             ),
         )
 

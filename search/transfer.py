@@ -90,16 +90,18 @@ def start(view: StudyView, first_target: int) -> Start:
     that come so far: then more of it is due, and the strategy sees all. While it is in doubt, and if it is
     not followed, the strategy sees neither the source nor its openers: so a misleading source costs them
     and nothing else. (Where new trials are trained fully, or the space is finite, openers are not hidden:
-    they would be too dear to lose, or be tried again.)
+    they would be too dear to lose, or be tried again.) Measurements that break a limit of this study say
+    nothing for a source.
     """
     target = _opening(view.fidelity, first_target)
-    mine = [trial for trial in view.trials if trial.origin == "strategy"]
+    counted = view.counted().trials
+    mine = [trial for trial in counted if trial.origin == "strategy"]
     picks = [_picks(view, source, target) for source in view.sources]
     keys = [[view.space.key(pick.params) for pick in own] for own in picks]
     theirs = {key for own in keys for key in own}
     rivals = [trial for trial in mine if view.space.key(trial.params) not in theirs]
     bar = _losses(view, rivals, target)[:_RIVALS]
-    by_key = {view.space.key(trial.params): trial for trial in view.trials}
+    by_key = {view.space.key(trial.params): trial for trial in counted}
     due: dict[Key, Launch] = {}
     hidden: set[Key] = set()
     shown: set[Key] = set()

@@ -91,6 +91,9 @@ class TrialView:
     """Steps of its checkpoints that a fork may start from, increasing."""
     schedule: Schedule = ()
     """The learning rate that it was given for every step; empty: as its configuration says."""
+    bests: tuple[float, ...] = ()
+    """At each of ``steps`` the best value so far of those that keep the study's limits, NaN before there is
+    one. Empty in a study without limits."""
 
     @property
     def active(self) -> bool:
@@ -132,6 +135,11 @@ class BudgetLeft:
     trials: int | None = None
     fidelity: int | None = None
     """Units that are neither trained nor promised to an unfinished run."""
+    seconds: float | None = None
+    """Of training, one run's added to another's, for runs under way and new ones together: what is left of
+    GPU-hours, over the GPUs that a run holds."""
+    clock: float | None = None
+    """Seconds until whatever is running then is told to pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,30 @@ class StudyView:
         if not math.isfinite(value):
             return math.inf
         return -value if self.maximize else value
+
+    def counted(self) -> StudyView:
+        """The study with results that count alone: as its best value has them, those that keep the limits.
+
+        Curves lose the points that do not count, but for those that are no better than what counts before
+        them and so change nothing. A trial that has come to its end without any counts as one that was
+        measured, and never finite; what comes of one that was interrupted or crashed is not known, and it
+        is left without a measurement. Other studies than those with limits are as they are.
+        """
+        if not self.limits:
+            return self
+        return replace(self, trials=tuple(self._counted(trial) for trial in self.trials))
+
+    def _counted(self, trial: TrialView) -> TrialView:
+        points = zip(trial.steps, trial.values, trial.bests, strict=True)
+        kept = [
+            (step, value, best)
+            for step, value, best in points
+            if math.isfinite(best) and self.loss(value) >= self.loss(best)
+        ]
+        if not kept and trial.steps and trial.status in ("completed", "stopped"):
+            kept = [(trial.steps[-1], math.nan, math.nan)]
+        steps, values, bests = zip(*kept, strict=True) if kept else ((), (), ())
+        return replace(trial, steps=steps, values=values, bests=bests)
 
 
 def unforked(view: StudyView) -> StudyView:

@@ -40,8 +40,7 @@ class DigitsTrainer(TorchTrainer):
         self._start(lambda: build_net(self.config), data="sklearn digits")
 
     def _backward(self, step: int) -> Tensor:
-        rows = epoch_batch(self.job.seed, step, size=self.config.batch_size, of=TRAINING_DIGITS)
-        return self._accumulate(torch.from_numpy(rows).to(self.device), self._loss)
+        return self._accumulate(torch.from_numpy(self._batch(step)).to(self.device), self._loss)
 
     def _loss(self, batch: Tensor) -> Tensor:
         """Mean cross entropy of the digits with the indices ``batch``."""
@@ -58,6 +57,12 @@ class DigitsTrainer(TorchTrainer):
             accuracy = float((logits.argmax(1) == labels).double().mean())
         weights = float(sum(weight.numel() for weight in self.model.parameters()))
         return {"accuracy": accuracy, "val_loss": loss, "weights": weights}
+
+    def _batch(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Indices of step number ``step``: the next ones of an endless row of permutations."""
+        return epoch_batch(
+            self.config, step, seed=self.job.seed, total=self.job.max_step, of=TRAINING_DIGITS
+        )
 
 
 def build_net(config: DigitsConfig) -> nn.Module:

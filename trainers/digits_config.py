@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.settings import setting
 from trainers.training_config import COMMON_METRICS, TrainingConfig
 
@@ -20,7 +21,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class DigitsConfig(TrainingConfig):
+class DigitsConfig(TrainingConfig, BatchConfig):
     """A small convolutional net on scikit-learn's 8x8 handwritten digits; trains in seconds on one core."""
 
     channels: int = setting(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainers import labelled_text
 from trainers.base import Job
+from trainers.batch_sizes import samples_before, samples_of
 from trainers.encoder_config import EncoderConfig
 from trainers.encoder_model import Encoder, label_loss
 from trainers.randomness import Purpose, generator
@@ -38,19 +39,21 @@ class EncoderTrainer(TorchTrainer):
 
     def _backward(self, step: int) -> Tensor:
         starts = self._text.train.random_starts(
-            generator(self.job.seed, Purpose.DATA, step), self.config.batch_size, self.config.context
+            generator(self.job.seed, Purpose.DATA, step),
+            samples_of(self.config, step, self.job.max_step),
+            self.config.context,
         )
         return self._accumulate(torch.from_numpy(starts), self._loss)
 
     def _loss(self, starts: Tensor) -> Tensor:
-        """Mean cross entropy of the labels of the training windows at ``starts``."""
+        """Mean cross entropy of the windows that begin at ``starts``."""
         windows, labels = self._batch(self._text.train, starts.numpy())
-        return label_loss(self.model(windows), labels)
+        return label_loss(self.model(windows).float(), labels)
 
     def _evaluate(self) -> dict[str, float]:
         loss, right, count = 0.0, 0.0, 0
         for windows, labels in self._validation:
-            logits = self.model(windows)
+            logits = self.model(windows).float()
             loss += float(label_loss(logits, labels)) * labels.numel()
             right += float((logits.argmax(-1) == labels).sum())
             count += labels.numel()
@@ -59,7 +62,7 @@ class EncoderTrainer(TorchTrainer):
         return {"accuracy": accuracy, "val_loss": loss / count}
 
     def _tokens(self) -> int:
-        return self.step * self.config.batch_size * self.config.context
+        return samples_before(self.config, self.step, self.job.max_step) * self.config.context
 
     def _batch(self, part: labelled_text.Part, starts: labelled_text.Starts) -> tuple[Tensor, Tensor]:
         """Windows (B, T) and their labels, (B, T) to tag and (B,) to classify, on the device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.labelled_text import TASKS
 from trainers.settings import setting
 from trainers.training_config import COMMON_METRICS, TrainingConfig
@@ -18,7 +19,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class EncoderConfig(TrainingConfig):
+class EncoderConfig(TrainingConfig, BatchConfig):
     """A bidirectional transformer on bytes, from scratch, that tags Python source or classifies text."""
 
     task: str = setting(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trainers import labelled_text
 from trainers.base import InvalidConfigurationError, Job
+from trainers.batch_sizes import samples_of
 from trainers.finetune_config import FinetuneConfig
 from trainers.labelled_text import Part, Starts
 from trainers.randomness import Purpose, generator
@@ -64,21 +65,24 @@ class FinetuneTrainer(TorchTrainer):
         )
 
     def _backward(self, step: int) -> Tensor:
-        draw = generator(self.job.seed, Purpose.DATA, step)
-        starts = self._text.train.random_starts(draw, self.config.batch_size, self.config.context)
-        return self._accumulate(torch.from_numpy(starts), self._training_loss)
+        starts = self._text.train.random_starts(
+            generator(self.job.seed, Purpose.DATA, step),
+            samples_of(self.config, step, self.job.max_step),
+            self.config.context,
+        )
+        return self._accumulate(torch.from_numpy(starts), self._loss)
 
-    def _training_loss(self, starts: Tensor) -> Tensor:
-        """Mean cross entropy of the labels of the training windows at ``starts``."""
+    def _loss(self, starts: Tensor) -> Tensor:
+        """Mean cross entropy of the windows that begin at ``starts``."""
         batch = self._batch(self._text.train, starts.numpy())
-        return _loss(self.model(**batch.inputs).logits, batch.labels)
+        return label_loss(self.model(**batch.inputs).logits, batch.labels)
 
     def _evaluate(self) -> dict[str, float]:
         loss, right, count = 0.0, 0.0, 0
         for batch in self._validation:
             logits = self.model(**batch.inputs).logits
             labelled = batch.labels != _NO_LABEL
-            loss += float(_loss(logits, batch.labels)) * int(labelled.sum())
+            loss += float(label_loss(logits, batch.labels)) * int(labelled.sum())
             right += float(((logits.argmax(-1) == batch.labels) & labelled).sum())
             count += int(labelled.sum())
         # argmax over NaN would still name a class: a diverged net has no accuracy.
@@ -108,7 +112,7 @@ class FinetuneTrainer(TorchTrainer):
         )
 
 
-def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(
         logits.float().reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=_NO_LABEL
     )

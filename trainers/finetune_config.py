@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.labelled_text import TASKS
 from trainers.settings import setting
 from trainers.training_config import COMMON_METRICS, TrainingConfig
@@ -17,7 +18,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(TrainingConfig, BatchConfig):
     """A model of Hugging Face transformers from a local folder, with a new head to tag or classify text."""
 
     model: str = setting(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainers import text
 from trainers.base import InvalidConfigurationError, Job
+from trainers.batch_sizes import samples_before, samples_of
 from trainers.gpt_config import GptConfig
 from trainers.gpt_model import VOCABULARY, Gpt
 from trainers.randomness import Purpose, generator
@@ -44,8 +45,9 @@ class GptTrainer(TorchTrainer):
         self._start(lambda: Gpt(self.config), data=self._text.digest)
 
     def _backward(self, step: int) -> Tensor:
+        size = samples_of(self.config, step, self.job.max_step)
         starts = generator(self.job.seed, Purpose.DATA, step).integers(
-            0, len(self._text.train) - self.config.context, size=self.config.batch_size
+            0, len(self._text.train) - self.config.context, size=size
         )
         return self._accumulate(self._windows(self._text.train, starts), self._loss)
 
@@ -54,7 +56,7 @@ class GptTrainer(TorchTrainer):
         return {"val_loss": float(losses.mean())}
 
     def _tokens(self) -> int:
-        return self.step * self.config.batch_size * self.config.context
+        return samples_before(self.config, self.step, self.job.max_step) * self.config.context
 
     def _loss(self, windows: Tensor) -> Tensor:
         """Mean cross entropy of ``windows`` (B, context + 1), in nats per byte."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.settings import setting
 from trainers.training_config import COMMON_METRICS, TrainingConfig
 
@@ -16,7 +17,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class GptConfig(TrainingConfig):
+class GptConfig(TrainingConfig, BatchConfig):
     """A decoder-only transformer on bytes, trained on text found on this machine."""
 
     width: int = setting(128, "Size of the residual stream.", low=4, high=16384, fork=False)

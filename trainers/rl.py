@@ -57,6 +57,18 @@ class Episodes:
     """The whole, undiscounted return of each episode."""
 
 
+@dataclass(frozen=True)
+class Experience:
+    """What a step learns from, action by action: shapes as in :class:`Episodes`."""
+
+    step: int
+    observed: Tensor
+    actions: Tensor
+    returns: Tensor
+    """Scaled by ``1 - gamma``."""
+    advantages: Tensor
+
+
 class RlTrainer(TorchTrainer):
     """Trains an :class:`ActorCritic`."""
 
@@ -65,28 +77,42 @@ class RlTrainer(TorchTrainer):
         super().__init__("rl", job, config, clock=clock)
         self._envs = [make_env(config.env)]
         self._envs += [make_env(config.env) for _ in range(max(config.episodes, config.eval_episodes) - 1)]
+        self._experience: Experience | None = None
         numbers, actions = _sizes(self._envs[0], config.env)
         self._first_action = int(actions.start)
         self._start(lambda: ActorCritic(config, numbers, int(actions.n)), data=f"gymnasium {config.env}")
 
     def _backward(self, step: int) -> Tensor:
+        if self._experience is None or self._experience.step != step:
+            # Once in a step, by the weights at its beginning: an optimizer may ask for the gradient again.
+            self._experience = self._gather(step)
+        places = torch.arange(len(self._experience.actions), device=self.device)
+        return self._accumulate(places, self._loss)
+
+    def _gather(self, step: int) -> Experience:
         draw = generator(self.job.seed, Purpose.DATA, step)
         seeds = draw.integers(0, TRAINING_SEEDS, self.config.episodes).tolist()
         played = self._play(seeds, lambda logits: sample(logits, draw))
-        logits, values = self.model(played.observed)
         returns = played.returns * (1.0 - self.config.gamma)
-        advantages = returns - values.detach()
+        with torch.no_grad():
+            advantages = returns - self.model(played.observed)[1]
         advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
-        logs = torch.log_softmax(logits, -1)
-        chosen = logs.gather(1, played.actions[:, None])[:, 0]
+        return Experience(step, played.observed, played.actions, returns, advantages)
+
+    def _loss(self, places: Tensor) -> Tensor:
+        """Mean loss of policy and value over the step's actions with the indices ``places``."""
+        assert self._experience is not None
+        known = self._experience
+        logits, values = self.model(known.observed[places])
+        logs = torch.log_softmax(logits.float(), -1)
+        chosen = logs.gather(1, known.actions[places, None])[:, 0]
         entropy = -(logs.exp() * logs).sum(1)
         loss: Tensor = (
-            -(advantages * chosen).mean()
-            + self.config.value_weight * (returns - values).square().mean()
+            -(known.advantages[places] * chosen).mean()
+            + self.config.value_weight * (known.returns[places] - values.float()).square().mean()
             - self.config.entropy * entropy.mean()
         )
-        self._differentiate(loss)
-        return loss.detach()
+        return loss
 
     def _evaluate(self) -> dict[str, float]:
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):

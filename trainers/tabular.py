@@ -42,15 +42,17 @@ class TabularTrainer(TorchTrainer):
         )
 
     def _backward(self, step: int) -> Tensor:
-        rows = epoch_batch(self.job.seed, step, size=self.config.batch_size, of=self._table.training)
+        rows = epoch_batch(
+            self.config, step, seed=self.job.seed, total=self.job.max_step, of=self._table.training
+        )
         return self._accumulate(torch.from_numpy(rows).to(self.device), self._loss)
 
     def _loss(self, batch: Tensor) -> Tensor:
-        """Mean loss of the rows with the indices ``batch``."""
+        """Mean cross entropy, or mean squared error, of the rows with the indices ``batch``."""
         outputs, targets = self.model(self._inputs[batch]).float(), self._targets[batch]
-        return (
-            F.cross_entropy(outputs, targets) if self._table.classes else F.mse_loss(outputs[:, 0], targets)
-        )
+        if self._table.classes:
+            return F.cross_entropy(outputs, targets)
+        return F.mse_loss(outputs[:, 0], targets)
 
     def _evaluate(self) -> dict[str, float]:
         outputs = self.model(self._inputs[self._table.training :]).double().cpu().numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.settings import Config, setting
 from trainers.training_config import COMMON_METRICS, TrainingConfig
 
@@ -27,14 +28,14 @@ NET_METRICS = {
 
 
 @dataclass(frozen=True)
-class TabularConfig(TrainingConfig):
+class TabularConfig(TrainingConfig, BatchConfig):
     """A multi-layer perceptron on one of scikit-learn's tables; trains in seconds on one core."""
 
     data: str = setting("breast_cancer", _TABLE, choices=TABLES)
     width: int = setting(64, "Units of each hidden layer.", low=1, high=65536)
     depth: int = setting(2, "Hidden layers; with 0 the model is linear.", low=0, high=64)
     dropout: float = setting(0.0, "Share of hidden units dropped in training.", low=0.0, high=0.9)
-    batch_size: int = setting(32, "Rows per step; no more than there are.", low=1, high=65536)
+    batch_size: int = setting(32, "Rows per step.", low=1, high=65536)
 
 
 @dataclass(frozen=True)

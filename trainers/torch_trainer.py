@@ -183,13 +183,7 @@ class TorchTrainer(ABC):
         if planned is not None:
             return planned
         config = self._training
-        return config.peak_lr * schedules.share(
-            config.schedule,
-            step,
-            total=self.job.max_step,
-            warmup_fraction=config.warmup_fraction,
-            final_fraction=config.final_fraction,
-        )
+        return config.peak_lr * schedules.share(config, step, self.job.max_step)
 
     def _train_step(self) -> None:
         step = self._step

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from trainers.base import ParamValue
 from trainers.optimizers.table import COMMON, LISTED
-from trainers.settings import Config, setting
+from trainers.schedules import ScheduleConfig
+from trainers.settings import setting
 
 COMMON_METRICS = {
     "lr": "Learning rate of the last step.",
@@ -17,7 +18,7 @@ COMMON_METRICS = {
 
 
 @dataclass(frozen=True)
-class TrainingConfig(Config):
+class TrainingConfig(ScheduleConfig):
     """Optimizer, learning-rate schedule, gradient clipping, device."""
 
     optimizer: str = setting(
@@ -65,15 +66,6 @@ class TrainingConfig(Config):
     swa_start: float = setting(
         0.75, "Share of a full training after which swa begins to average.", low=0.0, high=1.0
     )
-    schedule: str = setting(
-        "cosine", "Shape of the learning rate after the warm-up.", choices=("constant", "linear", "cosine")
-    )
-    warmup_fraction: float = setting(
-        0.1, "Share of a full training in which the learning rate rises linearly.", low=0.0, high=1.0
-    )
-    final_fraction: float = setting(
-        0.0, "Learning rate at the end of a full training, as a share of the peak.", low=0.0, high=1.0
-    )
     clip_quantile: float = setting(
         1.0,
         "Each coordinate of the gradient is cut to this quantile of all coordinates' sizes. 1: none.",
@@ -115,9 +107,10 @@ class TrainingConfig(Config):
 
     def mistakes(self) -> list[str]:
         """What does not go together."""
+        found = super().mistakes()
         if self.sam and not LISTED[self.optimizer].once:
-            return [f"sam: does not go round {self.optimizer}, which evaluates the loss as it likes"]
-        return []
+            found.append(f"sam: does not go round {self.optimizer}, which evaluates the loss as it likes")
+        return found
 
     @property
     def peak_lr(self) -> float:

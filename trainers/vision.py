@@ -41,17 +41,19 @@ class VisionTrainer(TorchTrainer):
         )
 
     def _backward(self, step: int) -> Tensor:
-        chosen = epoch_batch(self.job.seed, step, size=self.config.batch_size, of=self._images.training)
+        chosen = epoch_batch(
+            self.config, step, seed=self.job.seed, total=self.job.max_step, of=self._images.training
+        )
         return self._accumulate(torch.from_numpy(chosen).to(self.device), self._loss)
 
     def _loss(self, batch: Tensor) -> Tensor:
         """Mean cross entropy of the images with the indices ``batch``."""
-        return F.cross_entropy(self.model(self._pixels[batch]), self._labels[batch])
+        return F.cross_entropy(self.model(self._pixels[batch]).float(), self._labels[batch])
 
     def _evaluate(self) -> dict[str, float]:
         first = self._images.training
         logits = torch.cat([self.model(batch) for batch in torch.split(self._pixels[first:], EVAL_BATCH)])
-        loss = float(F.cross_entropy(logits, self._labels[first:]))
+        loss = float(F.cross_entropy(logits.float(), self._labels[first:]))
         right = float((logits.argmax(1) == self._labels[first:]).double().mean())
         return {
             # argmax over NaN would still name a class: a diverged net has no accuracy.

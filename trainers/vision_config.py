@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainers.batch_sizes import BatchConfig
 from trainers.settings import setting
 from trainers.training_config import COMMON_METRICS, TrainingConfig
 
@@ -19,7 +20,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class VisionConfig(TrainingConfig):
+class VisionConfig(TrainingConfig, BatchConfig):
     """A convolutional net or a perceptron on images: scikit-learn's digits, or a folder of yours."""
 
     data: str = setting(
@@ -47,7 +48,7 @@ class VisionConfig(TrainingConfig):
         2, "conv: stages, each of which halves the image. mlp: hidden layers.", low=1, high=16
     )
     dropout: float = setting(0.0, "Share of features dropped in training.", low=0.0, high=0.9)
-    batch_size: int = setting(32, "Images per step; no more than there are.", low=1, high=65536)
+    batch_size: int = setting(32, "Images per step.", low=1, high=65536)
     label_noise: float = setting(
         0.0, "Share of training images whose label is replaced by a random one.", low=0.0, high=1.0
     )

@@ -55,21 +55,23 @@ def train(
     with tempfile.TemporaryDirectory(prefix="trimtab-run-", ignore_cleanup_errors=True) as scratch:
         run = Path(scratch)
         start_step = _restore(assignment, store, channel, run / run_folder.CHECKPOINT_FOLDER)
-        asked = ScriptAssignment(
-            params={**assignment.trainer.settings, **assignment.params},
-            start_step=start_step,
-            target_step=assignment.target_step,
-            max_step=assignment.max_step,
-            report_every=assignment.report_every,
-            seed=assignment.training_seed,
-            schedule=assignment.schedule,
-            parent=assignment.parent,
-            forked_at=assignment.forked_at,
+        run_folder.write_assignment(
+            run,
+            ScriptAssignment(
+                params={**assignment.trainer.settings, **assignment.params},
+                start_step=start_step,
+                target_step=assignment.target_step,
+                max_step=assignment.max_step,
+                report_every=assignment.report_every,
+                seed=assignment.training_seed,
+                schedule=assignment.schedule,
+                parent=assignment.parent,
+                forked_at=assignment.forked_at,
+            ),
         )
-        run_folder.write_assignment(run, asked)
         before = _contents(run / run_folder.CHECKPOINT_FOLDER)
         kills_before = failures.memory_kills()
-        with _child(assignment.trainer, run, asked, channel) as child:
+        with _child(assignment.trainer, run, channel) as child:
             told = _follow(child, run, assignment, channel, grace_seconds)
             code = child.poll()
         if channel.order is Order.LOST:
@@ -157,15 +159,13 @@ def _forward(run: Path, offset: int, assignment: Assignment, channel: Channel) -
 
 
 @contextlib.contextmanager
-def _child(
-    trainer: TrainerSpec, run: Path, asked: ScriptAssignment, channel: Channel
-) -> Iterator[subprocess.Popen[bytes]]:
+def _child(trainer: TrainerSpec, run: Path, channel: Channel) -> Iterator[subprocess.Popen[bytes]]:
     """The running script; at the end nothing of what it started is left."""
     command, folder = _command(trainer)
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, *command],
         cwd=folder,
-        env=_environment(os.environ, run, asked),
+        env=_environment(os.environ, run),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -217,7 +217,7 @@ def _command(trainer: TrainerSpec) -> tuple[list[str], Path]:
     return [*interpreter, *target, *trainer.args], folder
 
 
-def _environment(parent: Mapping[str, str], run: Path, asked: ScriptAssignment) -> dict[str, str]:
+def _environment(parent: Mapping[str, str], run: Path) -> dict[str, str]:
     """The worker's environment without the service's settings and Ray's, with what is asked of the script.
 
     The client package is put in reach, alone: the user's interpreter need not have it, and nothing else
@@ -229,7 +229,7 @@ def _environment(parent: Mapping[str, str], run: Path, asked: ScriptAssignment) 
     (packages / "trimtab").symlink_to(Path(trimtab.__file__).parent)
     return {
         **kept,
-        **run_folder.environment(run, asked),
+        **run_folder.environment(run, run_folder.read_assignment(run)),
         "PYTHONPATH": str(packages),
         "PYTHONUNBUFFERED": "1",
     }

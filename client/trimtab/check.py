@@ -2,8 +2,9 @@
 
 Three layers: the wire models (fields and types), what the fields say about each other
 (:mod:`trimtab.space_check`, :mod:`trimtab.cross_check`, :mod:`trimtab.outcome_check`), and what the trainer
-(:mod:`trimtab.trainer_check`) and the strategy (:mod:`trimtab.strategy_check`) understand. A document
-with a bad field is still checked as far as its other fields go.
+(:mod:`trimtab.trainer_check`, :mod:`trimtab.schedule_check`) and the strategy
+(:mod:`trimtab.strategy_check`) understand. A document with a bad field is still checked as far as its other
+fields go.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from trimtab import (
     explain,
     optimizers,
     outcome_check,
+    schedule_check,
     space_check,
     strategy_check,
     trainer_check,
@@ -58,6 +60,7 @@ def study(document: Any) -> StudySpec:
         *cross_check.problems(draft),
         *outcome_check.problems(draft),
         *trainer_check.problems(draft),
+        *schedule_check.problems(draft),
         *optimizers.problems(draft),
         *strategy_check.problems(draft),
     ]

@@ -18,7 +18,8 @@ finds data mixtures for large models from small ones.
 
 What is recommended must have been trained at the target. So when trainings below it have cost as much as
 one at the target since the last one there, the configuration of the best predicted loss goes to the target,
-or if it was there already, the most promising one; and so does the last one that a budget pays for.
+or if it was there already, the most promising one; and so does the last one that a budget pays for, and
+what is started when the time left (:mod:`search.strategies.time_left`) is not enough for others, too.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from search.features import Features
 from search.space import Key, ParamValue
 from search.strategies.common import percent
 from search.strategies.moves import near, spread
+from search.strategies.time_left import TimeLeft
 from search.surrogates.cost import Costs
 from search.surrogates.curve_gp import CurveGP, Outlook, fit
 from search.surrogates.feasibility import failed, log_feasible
@@ -68,6 +70,7 @@ def launches(
     made: Sequence[Launch],
     count: int,
     left: int | None,
+    time: TimeLeft,
     rng: np.random.Generator,
 ) -> tuple[list[Launch], dict[str, Any]]:
     """At most ``count`` launches beside those ``made``, and diagnostics of the fit.
@@ -77,7 +80,7 @@ def launches(
     at the target.
     """
     with one_thread():
-        study = _Round(view, along, made, rng)
+        study = _Round(view, along, made, time, rng)
         found: list[Launch] = []
         while len(found) < count:
             last = left is not None and left - len(made) - len(found) == 1
@@ -118,9 +121,15 @@ class _Round:
     """One decision: the model, and what it weighs."""
 
     def __init__(
-        self, view: StudyView, along: Along, made: Sequence[Launch], rng: np.random.Generator
+        self,
+        view: StudyView,
+        along: Along,
+        made: Sequence[Launch],
+        time: TimeLeft,
+        rng: np.random.Generator,
     ) -> None:
-        self.view, self.along, self.rng = view, along, rng
+        self.view, self.along, self.time, self.rng = view, along, time, rng
+        self.made = [launch.params for launch in made]
         self.space = along.at_target
         self.columns = Features.of(self.space)
         started = [trial.params for trial in view.trials] + [launch.params for launch in made]
@@ -229,6 +238,9 @@ class _Round:
             forced = "the last that the budget pays for"
         elif self.since >= _PATIENCE:
             forced = "it is time for one that counts"
+        values = [v for v in self.along.levels if v == target or self.time.pays_for(v, self.made)]
+        if not forced and values == [target]:
+            forced = "the time left is kept for those that count"
         if forced:
             # Where others like it have failed at the target, the best of the proxies is not recommended.
             trains = self._log_feasible(self.features, 1.0) > math.log(_TRAINS)
@@ -237,7 +249,8 @@ class _Round:
                 mean, sd = float(everyone.mean[first]), float(everyone.sd[first])
                 return _Choice(self.params[first], target, mean, sd, f"{forced}, the best predicted")
         pool = self._pool(order)
-        values = [target] if forced else list(self.along.levels)
+        if forced:
+            values = [target]
         for scales in ((0.03, 0.1, 0.2), (0.01, 0.03, 0.1), ()):
             outlook = self._outlook(pool.features, pool.owners)
             worths = self._worths(pool, outlook, everyone, values)
@@ -324,6 +337,7 @@ class _Round:
             self.features = np.concatenate([self.features, self.columns.encode([choice.params])])
         reason = self._reason(choice, owner)
         at = self.along.progress(choice.value)
+        self.made.append(params)
         self.seen.add(self.view.space.key(params))
         self.owners.append(owner)
         self.progress = np.append(self.progress, at)

@@ -18,6 +18,7 @@ from search.space import Key, ParamValue, SearchSpace
 from search.strategies.common import launches_left, why_done
 from search.strategies.modelled import default_design
 from search.strategies.options import Option, read_options
+from search.strategies.time_left import TimeLeft
 from search.view import Fidelity, StudyView, TrialView
 
 
@@ -77,6 +78,7 @@ class MultiFidelityBO:
         wanted = slots if left is None else min(slots, left)
         finite = sum(_finite(trial) for trial in view.trials)
         tried = {self.along.at_target.key(self._lifted(trial.params)) for trial in view.trials}
+        time = TimeLeft(view, self.along)
         launches: list[Launch] = []
         diagnostics: Mapping[str, object] = {}
         place = sum(trial.origin == "strategy" for trial in view.trials)
@@ -86,7 +88,11 @@ class MultiFidelityBO:
         exhausted = False
         while len(launches) < wanted and not exhausted:
             at = len(tried)
-            last = left is not None and left - len(launches) == 1
+            last = ""
+            if left is not None and left - len(launches) == 1:
+                last = "nothing more can be paid for"
+            elif not time.pays_for(self.along.levels[0], [launch.params for launch in launches]):
+                last = "the time left is kept for such"
             if finite >= 2 and (at >= self.initial_trials or last):
                 break
             params = fresh(target_space, tried, points, rng)
@@ -97,7 +103,7 @@ class MultiFidelityBO:
         if missing > 0 and finite >= 2:
             from search.strategies import fidelity_bo  # importing torch takes seconds
 
-            more, diagnostics = fidelity_bo.launches(view, self.along, launches, missing, left, rng)
+            more, diagnostics = fidelity_bo.launches(view, self.along, launches, missing, left, time, rng)
             launches.extend(more)
             exhausted = len(more) < missing
         elif exhausted:
@@ -114,15 +120,18 @@ class MultiFidelityBO:
         return self.along.at(params, self.along.target)
 
     def _designed(
-        self, view: StudyView, params: Mapping[str, ParamValue], at: int, finite: int, last: bool
+        self, view: StudyView, params: Mapping[str, ParamValue], at: int, finite: int, last: str
     ) -> Launch:
-        """A point of the design, at the lowest value of the parameter that is legal with it."""
+        """A point of the design, at the lowest value of the parameter that is legal with it.
+
+        ``last``: why it is at the target instead, if it is.
+        """
         levels = (self.along.target,) if last else self.along.levels
         level = next(v for v in levels if not view.space.check(self.along.at(params, v)))
         where = f"at {self.along.name} {level}"
         why = f"Sobol design, {at + 1} of {self.initial_trials}, {where}"
         if last:
-            why = f"Sobol point {where}, which counts: nothing more can be paid for"
+            why = f"Sobol point {where}, which counts: {last}"
         elif at >= self.initial_trials:
             why = f"Sobol design goes on {where}: {finite} finite results are too few for a model"
         return Launch(self.along.at(params, level), view.fidelity.max, why)

@@ -105,14 +105,19 @@ def over(session: Session, study: StudyRow, now: datetime) -> str | None:
     return None
 
 
-def left(session: Session, study: StudyRow) -> BudgetLeft:
+def left(session: Session, study: StudyRow, now: datetime | None = None) -> BudgetLeft:
     """What a strategy may still start.
 
     Units promised to an unfinished run are taken off: all between the trial's step and the run's target.
+    Without ``now``, it says nothing of time.
     """
     limits = _limits(study)
-    if limits.trials is None and limits.fidelity is None:
-        return BudgetLeft()
+    clock = None
+    if now is not None and limits.wall_clock_seconds is not None:
+        clock = max(0.0, limits.wall_clock_seconds - elapsed_seconds(study, now))
+    gpu_hours = limits.gpu_hours if study.gpus > 0 else None
+    if limits.trials is None and limits.fidelity is None and (gpu_hours is None or now is None):
+        return BudgetLeft(clock=clock)
     spent = _spent(session, study)
     fidelity = None
     if limits.fidelity is not None:
@@ -123,7 +128,11 @@ def left(session: Session, study: StudyRow) -> BudgetLeft:
         )
         fidelity = max(0, limits.fidelity - spent.trained - sum(max(0, units) for units in promised))
     trials = None if limits.trials is None else max(0, limits.trials - spent.trials)
-    return BudgetLeft(trials=trials, fidelity=fidelity)
+    seconds = None
+    if now is not None and gpu_hours is not None:
+        hours = max(0.0, gpu_hours - _gpu_hours(session, study, spent, now))
+        seconds = hours * SECONDS_PER_HOUR / study.gpus
+    return BudgetLeft(trials=trials, fidelity=fidelity, seconds=seconds, clock=clock)
 
 
 def _limits(study: StudyRow) -> BudgetSpec:

@@ -94,7 +94,7 @@ def question(
         study_id=study_id,
         version=study.version,
         decided_version=study.decided_version,
-        view=views.build(session, study, curves),
+        view=views.build(session, study, curves, now=now),
         slots=min(slots, MAX_SLOTS),
         seed=seed(study, attempt),
         ahead=ahead,

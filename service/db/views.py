@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, and_, or_, select
@@ -37,6 +38,8 @@ class Curve:
     steps: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
     """NaN for every non-finite measurement."""
+    bests: tuple[float, ...] = ()
+    """The best value so far that keeps the study's limits, NaN before there is one."""
     seconds: float = 0.0
     """Of training up to the newest measurement, as it says; 0 if it does not."""
 
@@ -64,10 +67,13 @@ class Curves:
             del self._studies[study_id]
 
 
-def build(session: Session, study: StudyRow, curves: Curves | None = None) -> StudyView:
+def build(
+    session: Session, study: StudyRow, curves: Curves | None = None, *, now: datetime | None = None
+) -> StudyView:
     """The view of ``study`` as it stands in this transaction.
 
-    ``curves`` is what earlier calls have read; without it every curve is read.
+    ``curves`` is what earlier calls have read; without it every curve is read. What is left of budgets of
+    time is told as of ``now``; without it, not at all.
     """
     spec = StudySpec.model_validate(study.spec)
     parts = specs.view_parts(spec)
@@ -109,6 +115,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 status=row.state,
                 steps=read[row.id].steps,
                 values=read[row.id].values,
+                bests=read[row.id].bests if parts.limits else (),
                 outcomes=_finite(row.outcomes),
                 # Scripts do not time themselves; what held resources counts once nothing is under way.
                 seconds=read[row.id].seconds or (0.0 if row.state in ACTIVE else row.seconds),
@@ -126,7 +133,7 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             )
             for row in rows
         ),
-        budget=budget.left(session, study),
+        budget=budget.left(session, study, now),
         sources=sources.read(session, spec),
         pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )
@@ -173,22 +180,30 @@ def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) ->
             for key in trials
         )
     )
-    points: dict[int, tuple[list[int], list[float]]] = {}
+    points: dict[int, tuple[list[int], list[float], list[float]]] = {}
     newest: dict[int, float] = {}
-    for key, step, value, seconds in session.execute(
-        select(MeasurementRow.trial_id, MeasurementRow.step, MeasurementRow.value, MeasurementRow.seconds)
+    for key, step, value, best, seconds in session.execute(
+        select(
+            MeasurementRow.trial_id,
+            MeasurementRow.step,
+            MeasurementRow.value,
+            MeasurementRow.best,
+            MeasurementRow.seconds,
+        )
         .where(unseen)
         .order_by(MeasurementRow.trial_id, MeasurementRow.step)
     ):
-        steps, values = points.setdefault(key, ([], []))
+        steps, values, bests = points.setdefault(key, ([], [], []))
         steps.append(step)
         values.append(math.nan if value is None else value)
+        bests.append(math.nan if best is None else best)
         newest[key] = seconds or 0.0
-    for key, (steps, values) in points.items():
+    for key, (steps, values, bests) in points.items():
         known = kept.get(key, Curve())
         kept[key] = replace(
             known,
             steps=known.steps + tuple(steps),
             values=known.values + tuple(values),
+            bests=known.bests + tuple(bests),
             seconds=newest[key],
         )

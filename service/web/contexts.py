@@ -15,6 +15,7 @@ from trimtab.wire.views import (
     BestTrial,
     DecisionView,
     FrontResponse,
+    StopsReplay,
     StudyDetail,
     StudyItem,
     TrialDetail,
@@ -93,6 +94,8 @@ class StudyPage(Page):
     """The metrics beside the tuned one that objectives and limits name."""
     front: FrontResponse | None
     """Of a study with several objectives."""
+    stops: StopsReplay | None
+    """Of a study with stopping rules that have stopped a trial."""
     columns: tuple[Column, ...]
     states: tuple[str, ...]
     state: str

@@ -94,6 +94,7 @@ def study(
         )
         decisions = reads.decisions(session, key, limit=DECISIONS_SHOWN)
         front = reads.front(session, key) if detail.spec.objectives else None
+        stops = reads.stops(session, key) if detail.spec.stopping and detail.trials.stopped else None
     path = f"/studies/{key}"
     kept = {"sort": "" if order == best_first else order, "state": state}
     parameters = tuple(expanded(detail.spec.space))
@@ -112,6 +113,7 @@ def study(
         parameters=parameters,
         outcomes=outcomes,
         front=front,
+        stops=stops,
         columns=_columns(path, order, best_first, state, detail, (*outcomes, *parameters)),
         states=tuple(known.value for known in TrialState),
         state=state,

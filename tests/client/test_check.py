@@ -293,6 +293,7 @@ MISTAKES: list[tuple[str, Any, str, str, str]] = [
         "one of",
         "did you mean nadamw?",
     ),
+    ("/trainer/settings/schedule", "table", "/trainer/settings/schedule", "needs the setting", "300:1"),
     ("/trainer/settings/lr", 0.1, "/trainer/settings/lr", "fixed here and searched", "keep one"),
     (
         "/space/heads",
@@ -309,7 +310,7 @@ MISTAKES: list[tuple[str, Any, str, str, str]] = [
         "adamw",
     ),
     ("/space/dropout", {"type": "float", "low": 0, "high": 2}, "/space/dropout/high", "at most 0.9", ""),
-    ("/space/drop", {"type": "bool"}, "/space/drop", "has no setting drop", "did you mean dropout?"),
+    ("/space/dropot", {"type": "bool"}, "/space/dropot", "has no setting dropot", "did you mean dropout?"),
     ("/metric/name", "loss", "/metric/name", "does not report loss", "val_loss"),
 ]
 
@@ -572,3 +573,24 @@ def test_the_space_that_the_readme_shows_is_good() -> None:
     shown = readme.split("## What a space may say\n\n```yaml\n")[1].split("```")[0]
     document = {**GOOD, **yaml.safe_load(shown), "trainer": {"name": "external"}, "enqueue": []}
     assert len(check.study(document).constraints) == 2
+
+
+@pytest.mark.parametrize(
+    ("where", "table", "words"),
+    [
+        ("/trainer/settings/schedule_table", "0:1, 5", "'5' is no point"),
+        ("/trainer/settings/schedule_table", "9:1, 5:0", "step 5 follows step 9"),
+        ("/space/schedule_table", {"type": "categorical", "choices": ["0:1", "0:-1"]}, "not negative"),
+    ],
+)
+def test_a_table_that_cannot_be_read(where: str, table: Any, words: str) -> None:
+    searched = {"type": "categorical", "choices": ["cosine", "table"]}
+    made = changed(changed(changed(GOOD, "/enqueue", []), "/space/schedule", searched), where, table)
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(made)
+    (problem,) = caught.value.problems
+    assert problem.pointer == where
+    assert words in problem.message
+    assert "steps that grow" in problem.suggestion
+    unused = changed(made, "/space/schedule", {"type": "categorical", "choices": ["cosine", "linear"]})
+    assert check.study(unused)

@@ -470,6 +470,39 @@ def test_a_completed_study_is_not_resumed_but_extended(server: Stub) -> None:
     done = trimtab("resume", "demo", "--url", server.url)
     assert done.returncode == 1
     assert "larger budget" in done.stderr
+    assert "trimtab extend abc123" in done.stderr
+
+
+def test_a_budget_is_extended(server: Stub) -> None:
+    server.on("GET /v1/studies/demo", (404, problem(404, "no")))
+    budget = [{"name": "trials", "used": 10, "limit": 80, "fraction": 0.1}]
+    server.on("POST /v1/studies/abc123/extend", (200, study(budget=budget)))
+    done = trimtab("extend", "demo", "--trials", "80", "--url", server.url)
+    assert (done.returncode, done.stdout) == (0, "demo is running, with 80 trials\n")
+    (asked,) = server.calls("POST /v1/studies/abc123/extend")
+    assert {name: limit for name, limit in asked.body.items() if limit is not None} == {"trials": 80}
+    done = trimtab("extend", "demo", "--trials", "80", "--url", server.url, "--json")
+    assert json.loads(done.stdout)["budget"] == budget
+
+    field = {"pointer": "/trials", "message": "5 is not larger than the present limit of 10",
+             "suggestion": "name more than 10"}  # fmt: skip
+    refusal = problem(422, "The budget cannot be extended like this.", field)
+    server.on("POST /v1/studies/abc123/extend", (422, refusal))
+    done = trimtab("extend", "demo", "--trials", "5", "--url", server.url)
+    assert done.returncode == 1
+    assert "5 is not larger than the present limit of 10 (name more than 10)" in done.stderr
+
+
+def test_what_is_to_be_extended_must_be_said(server: Stub) -> None:
+    done = trimtab("extend", "abc123", "--url", server.url)
+    assert done.returncode == 1
+    assert "which limit is to be raised" in done.stderr
+    assert "demo has --trials 10" in done.stderr
+    done = trimtab("extend", "abc123", "--gpu-hours", "-1", "--url", server.url)
+    assert done.returncode == 2
+    assert "--gpu-hours" in done.stderr
+    assert "greater than 0" in done.stderr
+    assert not server.calls("POST /v1/studies/abc123/extend")
 
 
 def test_watch_ends_with_the_study(server: Stub) -> None:

@@ -97,9 +97,40 @@ def test_half_a_line_is_left_for_later(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "loss"),
+    [
+        ('{"step": 3, "loss": 0.5}', 0.5),
+        ('{"loss": -Infinity, "step": 3}', float("-inf")),
+        ('{"step": 3, "metrics": {"loss": "Infinity"}}', float("inf")),
+    ],
+)
+def test_metrics_may_stand_beside_the_step(tmp_path: Path, line: str, loss: float) -> None:
+    (tmp_path / run_folder.REPORTS_FILE).write_text(line + "\n")
+    assert run_folder.read_reports(tmp_path)[0] == [ScriptReport(3, {"loss": loss})]
+
+
+def test_the_environment_says_all_that_the_assignment_says(tmp_path: Path) -> None:
+    params: dict[str, bool | int | float | str] = {"lr": 1e-5, "mix/web": 0.25, "name": "a b", "on": True}
+    said = run_folder.environment(tmp_path, ScriptAssignment(params, 4, 30, 100, 10, 7))
+    named = ("PARAM_lr", "PARAM_mix_web", "PARAM_name", "PARAM_on")
+    assert {name: said[f"TRIMTAB_{name}"] for name in named} == {
+        "PARAM_lr": "1e-05", "PARAM_mix_web": "0.25", "PARAM_name": "a b", "PARAM_on": "true",
+    }  # fmt: skip
+    assert json.loads(said["TRIMTAB_PARAMS"]) == params
+    numbers = ("START_STEP", "TARGET_STEP", "MAX_STEP", "REPORT_EVERY", "SEED")
+    steps = [said[f"TRIMTAB_{name}"] for name in numbers]
+    assert steps == ["4", "30", "100", "10", "7"]
+    run_folder.give_verdict(tmp_path, "stop")
+    assert Path(said["TRIMTAB_VERDICT"]).read_text() == "stop\n"
+    assert Path(said["TRIMTAB_REPORTS"]) == tmp_path / run_folder.REPORTS_FILE
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "nonsense",
+        '{"step": 1}',
+        '{"step": 1, "loss": "low"}',
         "[]",
         "{}",
         "[" * 100_000,

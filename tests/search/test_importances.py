@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from search.ends import Ends
 from search.importances import METHODS, Importances, Method, TooFewTrialsError, importances
 from search.sampling import candidates
 from search.space import ParamValue, SearchSpace
-from search.view import Fidelity, StudyView, TrialView
+from search.view import Fidelity, Limit, StudyView, TrialView
 from tests.search import support
 
 FIDELITY = Fidelity(1, 9, 1)
@@ -230,3 +231,52 @@ def test_any_space_gets_an_answer(space: SearchSpace, data: st.DataObject) -> No
         for row in ranking.importances:
             assert 0 <= row.importance <= 1
             assert row.total is None or 0 <= row.total <= 1
+
+
+def limited(where: Callable[[Mapping[str, ParamValue]], bool], count: int = 60) -> StudyView:
+    """The usual study with a limit that only the configurations ``where`` keep."""
+    view = study(SearchSpace.from_json(FLOATS), live, count)
+    trials = []
+    for one in view.trials:
+        bests = tuple(np.minimum.accumulate(one.values)) if where(one.params) else (math.nan,) * 9
+        trials.append(replace(one, bests=bests))
+    return replace(view, trials=tuple(trials), limits=(Limit("ms", 20.0, True),))
+
+
+def test_what_decides_whether_a_limit_is_kept_matters() -> None:
+    """x4 makes no difference to the loss, but over a half no result counts."""
+    found = asked(limited(lambda params: float(params["x4"]) < 0.5))
+    assert found.basis.measured + found.basis.worst == 60
+    assert 20 < found.basis.worst < 40
+    for ranking in found.rankings:
+        assert "x4" in [row.parameter for row in ranking.importances[:2]], ranking
+    ends = Ends.of(limited(lambda params: float(params["x4"]) < 0.5), np.random.default_rng(0))
+    over = np.array([float(trial.params["x4"]) >= 0.5 for trial in ends.trials])
+    assert (ends.losses[over] == ends.losses.max()).all()
+
+
+def test_without_a_result_that_keeps_the_limits_nothing_is_ranked() -> None:
+    with pytest.raises(TooFewTrialsError, match=r"so far no trial has one \(12 ended over a limit of 12\)"):
+        asked(limited(lambda params: False, 12))
+
+
+def test_only_what_counts_of_a_curve_counts() -> None:
+    """A loss of 1 that broke the limit, 5 and 4 that kept it, 3 that did not."""
+    curve = {"steps": (1, 2, 3, 4), "values": (1.0, 5.0, 4.0, 3.0), "bests": (math.nan, 5.0, 4.0, 4.0)}
+    broken = {"steps": (1, 2), "values": (1.0, 2.0), "bests": (math.nan, math.nan)}
+    view = replace(
+        support.view(
+            support.trial(1, status="completed", **curve),
+            support.trial(2, status="completed", **broken),
+            support.trial(3, status="running", **broken),
+            support.trial(4, status="failed", failure="crash", **broken),
+        ),
+        limits=(Limit("ms", 20.0, True),),
+    )
+    counted = view.counted()
+    assert [trial.steps for trial in counted.trials] == [(2, 3), (2,), (), ()]
+    assert counted.trials[0].values == (5.0, 4.0)
+    assert math.isnan(counted.trials[1].values[0])
+    again = counted.counted()
+    assert [trial.steps for trial in again.trials] == [trial.steps for trial in counted.trials]
+    assert replace(view, limits=()).counted().trials == view.trials

@@ -219,6 +219,69 @@ def test_the_last_that_is_paid_for_counts() -> None:
     assert first.params["width"] == 1024
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_budget_of_time_leaves_enough_for_one_that_counts(workers: int) -> None:
+    """The design alone would take 250 seconds, one that counts takes 100."""
+    options = {"along": "width", "initial_trials": 40}
+    history = _simulate(
+        cost=lambda params: 100 * share(params),
+        budget=Budget(seconds=170.0),
+        options=options,
+        workers=workers,
+    )
+    assert history.best
+    reasons = [event.reason for event in history.events if event.kind == "launch"]
+    assert any("the time left is kept for" in reason for reason in reasons)
+
+
+def _timed(*widths: int, seconds: float = 100.0) -> tuple[TrialView, ...]:
+    """Trainings that take as long as was expected."""
+    return tuple(
+        _done(n, width, n / 9, seconds=seconds * width / 1024) for n, width in enumerate(widths, start=1)
+    )
+
+
+@pytest.mark.parametrize("initial_trials", [2, 20])
+@pytest.mark.parametrize("limit", ["seconds", "clock"])
+def test_time_is_kept_for_a_training_at_the_target(limit: str, initial_trials: int) -> None:
+    """One there takes 100 s, the smallest 6; 25 s more are kept in reserve."""
+
+    def started(left: float, *more: TrialView) -> list[ParamValue]:
+        budget = BudgetLeft(**{limit: left})
+        options = {"along": "width", "initial_trials": initial_trials}
+        view = _view(*trials, *more, options=options, budget=budget, parallelism=3)
+        launches = [d for d in decide(view, 3, 0).decisions if isinstance(d, Launch)]
+        assert len(launches) == 3
+        kept = [launch for launch in launches if "the time left is kept" in launch.reason]
+        assert all(launch.params["width"] == 1024 for launch in kept)
+        return [launch.params["width"] for launch in kept]
+
+    trials = _timed(64, 128, 256, 64, 128, 256)
+    assert started(10_000.0) == []
+    assert started(100.0) == [1024] * 3
+    assert started(10.0) == [1024] * 3, "what it measures by then counts"
+    pending = TrialView(7, {"x": 0.95, "y": 0.3, "width": 1024}, "running", first_target=1, target=1)
+    assert started(180.0, pending) == ([1024] * 3 if limit == "seconds" else []), "it pays from one purse"
+
+
+def test_half_of_the_time_at_most_is_spent_before_anything_counts() -> None:
+    """However cheap the large one is predicted to be."""
+    trials = tuple(_done(n, 64, n / 50, seconds=10.0) for n in range(1, 41))
+    options = {"along": "width", "initial_trials": 90}
+    for left, kept in ((401.0, False), (399.0, True)):
+        view = _view(*trials, options=options, budget=BudgetLeft(seconds=left))
+        (launch,) = decide(view, 1, 0).decisions
+        assert isinstance(launch, Launch)
+        assert (launch.params["width"] == 1024) is kept
+    assert decide(_view(*trials, budget=BudgetLeft(trials=9)), 1, 0).decisions
+
+
+def test_without_timings_a_budget_of_time_changes_nothing() -> None:
+    trials = [_done(n, 64, n / 6) for n in range(1, 6)]
+    timed = decide(_view(*trials, budget=BudgetLeft(seconds=1.0, clock=1.0)), 3, 0)
+    assert timed == decide(_view(*trials), 3, 0)
+
+
 @pytest.mark.parametrize(
     "values",
     [[1.0] * 6, [1e300, -1e300, 1e300, 0.0, 1.0, 2.0], [1e-300 * n for n in range(6)]],

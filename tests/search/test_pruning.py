@@ -20,7 +20,7 @@ from search.sampling import candidates
 from search.simulator import Budget, simulate
 from search.space import ParamValue, SearchSpace
 from search.strategies import names
-from search.view import BudgetLeft, Fidelity, StudyView, TrialView
+from search.view import BudgetLeft, Fidelity, Limit, StudyView, TrialView
 from tests.search import support
 
 Loss = Callable[[Mapping[str, ParamValue]], float]
@@ -278,3 +278,20 @@ def test_pruning_helps_where_little_matters_and_does_no_harm_where_all_does(
         pruned = regrets(strategy, axes, dimensions, 120, True)
         print(strategy, dimensions, np.round(plain, 4), np.round(pruned, 4))
         assert np.mean(pruned) + 0.01 <= share * (np.mean(plain) + 0.01)
+
+
+def test_what_breaks_a_limit_is_no_good_region() -> None:
+    """Half of the space, the best of it by the loss alone, breaks a limit."""
+    view = study(SearchSpace.from_json(FLOATS), steep, 60)
+    limited = tuple(
+        replace(t, bests=t.values if float(t.params["x0"]) > 0.5 else (math.nan,)) for t in view.trials
+    )
+    view = replace(view, trials=limited, limits=(Limit("ms", 20.0, True),))
+    kept = sum(float(trial.params["x0"]) > 0.5 for trial in limited)
+    made = pruning.prune(view, np.random.default_rng(0))
+    assert made.results == kept < 40
+    assert "x0" not in made.frozen
+    low, high = (float(end) for end in made.ranges["x0"])
+    assert low > 0.35
+    assert high > 0.7
+    assert not pruning.due(view), "only results that count"

@@ -18,7 +18,7 @@ from search.overlap import placed, shared
 from search.space import ParamValue, SearchSpace
 from search.strategies import create, names
 from search.transfer import FIRST, OPENERS, Informed, start
-from search.view import BudgetLeft, Fidelity, PastTrial, Source, StudyView, TrialView
+from search.view import BudgetLeft, Fidelity, Limit, PastTrial, Source, StudyView, TrialView
 from tests.search.support import CONDITIONAL, MIXED, documents
 
 FIDELITY = Fidelity(1, 27, 1)
@@ -213,6 +213,15 @@ def test_openers_that_diverge_are_not_followed() -> None:
     broken = replace(openers[1], status="failed", failure="diverged", steps=(), values=(), step=0)
     told = start(replace(view, trials=(openers[0], broken, *others(3, 2.0))), 1)
     assert told.standings == (("old", "not followed"),)
+
+
+def test_openers_that_break_a_limit_of_this_study_are_not_followed() -> None:
+    view = replace(plane_view(plane_source()), limits=(Limit("ms", 20.0, True),))
+    openers, own = opened(view, 1.0), others(3, 2.0)
+    kept = tuple(replace(trial, bests=trial.values) for trial in (*openers, *own))
+    assert start(replace(view, trials=kept), 1).standings == (("old", "followed"),)
+    broken = tuple(replace(trial, bests=(math.nan,) * len(trial.steps)) for trial in openers)
+    assert start(replace(view, trials=broken + kept[2:]), 1).standings == (("old", "not followed"),)
 
 
 @pytest.mark.parametrize("strategy", names())

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.db import budget, completion, ends, leases, runs
+from search.view import BudgetLeft
+from service.db import budget, completion, ends, leases, runs, views
 from service.db.engine import Database
 from service.db.models import AttemptRow, RunRow, StudyRow, TrialRow
 from service.db.waiting import waiting_for
@@ -116,6 +117,24 @@ def test_what_is_left_takes_promised_units_off(database: Database, make_study: A
         runs.end_trial(session, study, ended, runs.TrialState.STOPPED, reason="test", now=NOW)
         left = budget.left(session, study)
     assert (left.trials, left.fidelity) == (7, 100 - 14 - 6 - 7)
+
+
+def test_what_is_left_of_time(database: Database, make_study: Any) -> None:
+    """A wall clock's seconds, and GPU-hours over the GPUs of a run; nothing if not asked as of when."""
+    limits = {"gpu_hours": 2.0, "wall_clock_seconds": 60}
+    with database.write() as session:
+        study = make_study(session, budget=limits, resources={"gpus": 0.5})
+        add_trial(session, study, seconds=3600.0)
+        add_attempt(session, add_trial(session, study), NOW)
+        study.active_seconds = 10.0
+        later = NOW + timedelta(seconds=20)
+        left = budget.left(session, study, later)
+        assert (left.trials, left.fidelity, left.clock) == (None, None, 30.0)
+        assert left.seconds == pytest.approx(4 * 3600 - 3620)
+        assert budget.left(session, study) == BudgetLeft()
+        assert views.build(session, study, now=later).budget == left
+        over = budget.left(session, study, NOW + timedelta(days=1))
+        assert (over.seconds, over.clock) == (0.0, 0.0)
 
 
 def test_no_limit_leaves_none(database: Database, make_study: Any) -> None:

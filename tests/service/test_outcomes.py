@@ -67,6 +67,8 @@ def test_only_a_measurement_that_keeps_the_limits_counts(bench: Bench) -> None:
     ]
     assert seen.trials[0].outcomes == {"ms": 31, "loss": 0.5}
     assert seen.trials[0].values[-1] == 0.5
+    assert seen.trials[0].bests[3:] == (pytest.approx(math.nan, nan_ok=True), 0.9, 0.9)
+    assert seen.counted().trials[0].values == (0.9,)
     assert bench.report(work.token, 7, measurements=[{"step": 7, "metrics": {"loss": 0.3, "ms": 1}}]) == (
         "stop",
         "0.3 reaches the target 0.3",

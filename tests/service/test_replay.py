@@ -82,6 +82,31 @@ def test_forks_are_decided_again_as_they_were(
     assert capsys.readouterr().out.endswith("answers made again, 0 of them different\n")
 
 
+def test_the_time_that_was_left_is_kept(
+    database: Database, make_study: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {
+        "lr": {"type": "float", "low": 0.1, "high": 1.0},
+        "width": {"type": "int", "low": 1, "high": 8},
+    }
+    with database.write() as session:
+        key = make_study(
+            session,
+            space=space,
+            strategy={"name": "mf-bo", "options": {"along": "width", "initial_trials": 2}},
+            budget={"wall_clock_seconds": 60, "trials": 30},
+        ).key
+    drive(database, FakeWorker(database), Suggest(database, Inline()))
+    with database.read() as session:
+        left = [answered.view.budget for answered in answers(session, key)]
+    clocks = [budget.clock for budget in left if budget.clock is not None]
+    assert len(clocks) == len(left) >= 2
+    assert clocks == sorted(clocks, reverse=True)
+    assert clocks[-1] < clocks[0] <= 60
+    assert main([key]) == 0
+    assert capsys.readouterr().out == f"{len(left)} answers made again, 0 of them different\n"
+
+
 @pytest.mark.usefixtures("settings")
 def test_what_differs_is_said(
     database: Database, make_study: Any, capsys: pytest.CaptureFixture[str]

@@ -11,12 +11,14 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from search.decide import decide
+from search.decision import Launch
 from search.view import Fidelity
 from service import specs
 from service.db import decisions, reads, sources, studies, views
 from service.db.engine import Database
 from service.db.models import DecisionRow, StudyRow, TrialRow
 from service.errors import InvalidError
+from tests.service.bench import Bench
 from tests.service.conftest import study_spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,6 +113,24 @@ def test_of_a_large_source_the_first_and_the_best_are_read(
     with database.read() as session:
         (source,) = sources.read(session, study_spec(warm_start={"studies": [key]}))
     assert [round(float(trial.params["lr"]) * 100) for trial in source.trials] == [1, 2, *best]
+
+
+def test_what_broke_the_limits_of_a_source_is_not_tried(bench: Bench) -> None:
+    """The best loss of the source was too slow: what is tried first is the best that was not."""
+    limits = [{"metric": "ms", "at_most": 20}]
+    source = bench.study(trials=3, parallelism=3, limits=limits, strategy={"name": "random"})
+    for assignment, ms in zip(bench.lease(3), (31, 5, 6), strict=True):
+        metrics = {"loss": float(assignment.params["lr"]), "ms": ms}
+        bench.report(assignment.token, 1, measurements=[{"step": 10, "metrics": metrics}])
+        bench.end(assignment.token, "finished", 10)
+    create(bench.database, bench.get(StudyRow, id=source).key)
+    with bench.database.read() as session:
+        study = session.scalars(select(StudyRow).where(StudyRow.key == "new1")).one()
+        (told,) = views.build(session, study).sources
+        answer = decide(views.build(session, study), 2, 0)
+    assert [trial.params["lr"] for trial in told.trials] == pytest.approx([0.101, 0.102])
+    tried = [d.params["lr"] for d in answer.decisions if isinstance(d, Launch)]
+    assert tried == pytest.approx([0.101, 0.102])
 
 
 def test_a_deleted_source_teaches_nothing_more(database: Database, make_study: Any) -> None:

@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn, optim
 
-from trainers import schedules, text
+from trainers import text
 from trainers.base import InvalidConfigurationError, Job, Measured
-from trainers.batches import epoch_batch
+from trainers.digits import DigitsTrainer
 from trainers.digits_config import TRAINING_DIGITS
 from trainers.gpt import GptTrainer
 from trainers.gpt_config import GptConfig
@@ -99,47 +96,35 @@ def test_the_transformer_is_causal_and_sees_positions() -> None:
     assert not torch.allclose(before[:, -1], swapped[:, -1], atol=1e-7)
 
 
-@given(
-    total=st.integers(2, 300),
-    step=st.integers(0, 400),
-    warmup=st.floats(0, 1),
-    final=st.floats(0, 1),
-    schedule=st.sampled_from(["constant", "linear", "cosine"]),
-)
-def test_schedules_stay_in_range(total: int, step: int, warmup: float, final: float, schedule: str) -> None:
-    share = schedules.share(schedule, step, total=total, warmup_fraction=warmup, final_fraction=final)
-    assert 0 <= share <= 1 + 1e-12
-    if step >= total:
-        assert share == pytest.approx(1.0 if schedule == "constant" else final)
+def test_a_growing_batch_goes_through_the_same_digits() -> None:
+    """In the same order, each of them once in every epoch."""
+    growth = {"batch_size": 40, "batch_start": 10, "batch_warmup_fraction": 0.5}
+    grown = DigitsTrainer(Job({**growth, "device": "cpu"}, 3, 100, 100))
+    even = DigitsTrainer(Job({"batch_size": 40, "device": "cpu"}, 3, 100, 100))
+    batches = [grown._batch(step) for step in range(100)]
+    assert [len(batches[step]) for step in (0, 24, 49, 50, 99)] == [10, 25, 40, 40, 40]
+    row = np.concatenate(batches)
+    assert (row == np.concatenate([even._batch(step) for step in range(100)])[: len(row)]).all()
+    assert sorted(row[:TRAINING_DIGITS].tolist()) == list(range(TRAINING_DIGITS))
 
 
-@pytest.mark.parametrize(
-    ("schedule", "theirs"),
-    [
-        ("constant", lambda o, t: optim.lr_scheduler.ConstantLR(o, factor=1.0)),
-        ("linear", lambda o, t: optim.lr_scheduler.LinearLR(o, 1.0, 0.1, t)),
-        ("cosine", lambda o, t: optim.lr_scheduler.CosineAnnealingLR(o, t, eta_min=0.1)),
-    ],
-)
-def test_schedules_agree_with_torch(schedule: str, theirs: Any) -> None:
-    total, warmup = 50, 10
-    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    rising = optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, warmup - 1)
-    expected = []
-    for _ in range(warmup):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        rising.step()
-    falling = theirs(optimizer, total - warmup)
-    for _ in range(total - warmup):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        falling.step()
-    ours = [
-        schedules.share(schedule, step, total=total, warmup_fraction=warmup / total, final_fraction=0.1)
-        for step in range(total)
-    ]
-    np.testing.assert_allclose(ours, expected, rtol=1e-6)
+def test_the_tokens_of_a_growing_batch_are_counted() -> None:
+    growth = {"batch_size": 4, "batch_start": 1, "batch_warmup_fraction": 0.5}
+    schedule = {"schedule": "table", "schedule_table": "0:0, 7:0.5"}
+    trainer = GptTrainer(Job({**TINY, **growth, **schedule}, 1, 8, 4))
+    seen: list[int] = []
+    windows = trainer._windows
+
+    def counted(source: Any, starts: Any) -> Any:
+        seen.append(len(starts))
+        return windows(source, starts)
+
+    trainer._windows = counted  # type: ignore[method-assign]
+    points = list(trainer.train(8))
+    assert seen == [1, 2, 3, 4, 4, 4, 4, 4]
+    context = trainer.config.context
+    assert [point.tokens for point in points] == [10 * context, 26 * context]
+    assert points[-1].metrics["lr"] == pytest.approx(0.5 * trainer.config.peak_lr)
 
 
 def test_trials_validate_on_the_same_windows() -> None:
@@ -155,7 +140,8 @@ def test_measuring_more_often_changes_nothing_but_the_curve() -> None:
 
 
 def test_an_epoch_of_digits_meets_each_digit_once() -> None:
-    row = np.concatenate([epoch_batch(0, step, size=100, of=TRAINING_DIGITS) for step in range(100)])
+    trainer = DigitsTrainer(Job({"batch_size": 100, "device": "cpu"}, 0, 100, 100))
+    row = np.concatenate([trainer._batch(step) for step in range(100)])
     for epoch in range(len(row) // TRAINING_DIGITS):
         part = row[epoch * TRAINING_DIGITS : (epoch + 1) * TRAINING_DIGITS]
         assert sorted(part) == list(range(TRAINING_DIGITS))

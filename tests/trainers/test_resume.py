@@ -27,10 +27,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "gpt": {
         "width": 16, "depth": 2, "heads": 2, "context": 16, "batch_size": 4, "micro_batch": 2,
         "dropout": 0.1, "lr": 0.01, "max_bytes": 50_000, "eval_batches": 1, "device": "cpu",
+        "schedule": "wsd", "batch_start": 1, "batch_warmup_fraction": 0.8,
     },
     "digits": {
         "channels": 4, "batch_size": 100, "dropout": 0.2, "label_noise": 0.1, "optimizer": "sgd",
-        "lr": 0.05, "device": "cpu",
+        "lr": 0.05, "device": "cpu", "schedule": "restarts", "batch_start": 30,
+        "batch_warmup_fraction": 0.8,
     },
     "synthetic": {"lr": 0.02, "noise": 0.1},
     "encoder": {

@@ -137,7 +137,7 @@ def _basis(basis: ImportanceBasis) -> str:
     if basis.predicted:
         parts.append(f"{integer(basis.predicted)} whose end is predicted")
     if basis.worst:
-        parts.append(f"{integer(basis.worst)} that failed and count as the worst")
+        parts.append(f"{integer(basis.worst)} that failed or broke a limit and count as the worst")
     if basis.left_out:
         parts.append(f"{integer(basis.left_out)} without a result left out")
     return ", ".join(parts)

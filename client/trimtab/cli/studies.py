@@ -1,4 +1,4 @@
-"""Commands about studies: validate, submit, list, show, best, pause, resume, stop."""
+"""Commands about studies: validate, submit, list, show, best."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trimtab.cli.output import (
 from trimtab.client import Client
 from trimtab.errors import TrimtabError
 from trimtab.figures import duration, exact, number, parameter, percent, words
-from trimtab.wire.states import StudyState, TrialState
+from trimtab.wire.states import StudyState
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import BestTrial, StudyDetail, TrialDetail
 
@@ -230,62 +230,6 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
             f"by all of them: trimtab front {found.id}[/]",
             soft_wrap=True,
         )
-
-
-def pause(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
-    """Pause a study: its trials save their state and wait.
-
-    Example: trimtab pause gpt-lr
-    """
-    with Client(url, token) as client:
-        _print_state(client.pause(client.find(study).id), as_json)
-
-
-def resume(study: Study, url: Url = None, token: Token = None, as_json: Json = False) -> None:
-    """Let a paused study go on.
-
-    Example: trimtab resume gpt-lr
-    """
-    with Client(url, token) as client:
-        found = client.find(study)
-        if found.state == StudyState.COMPLETED:
-            raise TrimtabError(
-                f"{found.name} is completed: {found.state_reason}",
-                f"to go on, give it a larger budget: Extend at {client.url}/studies/{found.id}",
-            )
-        _print_state(client.resume(found.id), as_json)
-
-
-def stop(
-    study: Study,
-    trial: Annotated[int | None, typer.Option("--trial", "-t", min=1, help="Stop this trial only.")] = None,
-    url: Url = None,
-    token: Token = None,
-    as_json: Json = False,
-) -> None:
-    """Stop a study for good (its results stay), or one of its trials.
-
-    Example: trimtab stop gpt-lr --trial 12
-    """
-    with Client(url, token) as client:
-        found = client.find(study)
-        if trial is None:
-            _print_state(client.cancel(found.id), as_json)
-            return
-        item = client.stop_trial(found.id, trial)
-    if as_json:
-        print_json(item)
-    elif item.state == TrialState.RUNNING:
-        out.print(f"trial {item.number} of {escape(found.name)} will stop at its next report")
-    else:
-        out.print(f"trial {item.number} of {escape(found.name)} is {styled(item.state)}")
-
-
-def _print_state(study: StudyDetail, as_json: bool) -> None:
-    if as_json:
-        print_json(study)
-    else:
-        out.print(f"{escape(study.name)} is {styled(study.state)}", soft_wrap=True)
 
 
 def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:

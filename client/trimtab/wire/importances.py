@@ -47,11 +47,11 @@ class ImportanceBasis(Wire):
     """How many trials count as what."""
 
     measured: int
-    """Trained to the end: their best measurement."""
+    """Trained to the end: their best measurement that keeps the limits."""
     predicted: int
     """Stopped, paused or still under way: where a model of all curves predicts them to end."""
     worst: int
-    """Diverged or out of memory: the worst of the others."""
+    """Diverged, out of memory, or ended without keeping the limits: the worst of the others."""
     left_out: int
     """Without a result."""
 

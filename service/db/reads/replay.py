@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -59,7 +59,7 @@ def pack(view: StudyView, slots: int) -> bytes:
         "parallelism": view.parallelism,
         "prune": view.prune,
         "pruning": None if view.pruning is None else view.pruning.to_json(),
-        "budget": [view.budget.trials, view.budget.fidelity],
+        "budget": [*astuple(view.budget)],
         "points": [len(trial.steps) for trial in view.trials],
         "checkpoints": [trial.checkpoints for trial in view.trials],
         **{name: [getattr(trial, name) for trial in view.trials] for name in _KEPT},
@@ -118,6 +118,7 @@ def _unpack(now: StudyView, document: dict[str, Any]) -> StudyView:
             trial,
             steps=trial.steps[: points[place]],
             values=trial.values[: points[place]],
+            bests=trial.bests[: points[place]],
             **{name: document[name][place] for name in _KEPT},
             # Questions from before there were forks say nothing of checkpoints.
             checkpoints=tuple(document["checkpoints"][place] if "checkpoints" in document else ()),

@@ -103,9 +103,9 @@ class Seed:
             session.add(row)
         return row
 
-    def asha(self, key: str = "gptstudy", trials: int = 30) -> None:
-        """A study half done by ASHA, with trials in every state."""
-        study = self.study(key, spec())
+    def asha(self, key: str = "gptstudy", trials: int = 30, **changes: Any) -> None:
+        """A study half done by ASHA, with trials in every state; ``changes`` are to its specification."""
+        study = self.study(key, spec(**changes))
         luck = random.Random(7)
         begun = self.now - timedelta(minutes=20)
         trained, best = 0, math.inf

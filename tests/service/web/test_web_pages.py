@@ -6,6 +6,7 @@ import asyncio
 import csv
 import gzip
 import io
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -162,6 +163,23 @@ def test_what_is_pruned_is_shown_with_its_reasons(client: Any, seed: Any, make_s
     assert "warmup 0.1: frozen: 0.1%" in text
     assert "learning_rate 0.001 to 0.01: narrowed to 33%" in text
     assert "width left as it is" in text
+
+
+def test_early_stops_are_seen_again_where_rules_stop_trials(client: Any, seed: Any) -> None:
+    seed.asha("ruled", trials=90, stopping=[{"rule": "median"}])
+    seed.asha("free")
+    page = client().get("/studies/ruled").text
+    panel = page[page.index('id="stops-title"') : page.index('id="importances-title"')]
+    saved = 810 * panel.count("<tr data-key=") - sum(
+        int(step) for step in re.findall(r'</th><td class="num">(\d+)</td>', panel)
+    )
+    assert panel.count("<tr data-key=") >= 3
+    assert f"<strong>{saved:,}</strong> steps" in panel
+    assert "times as much training" in panel
+    assert "Expected number of best trials lost" in panel
+    assert re.search(r'<td class="num">\d\.\d+ to \d\.\d+</td>', panel)
+    assert panel.count("below the median at step 30") == panel.count("<tr data-key=")
+    assert 'id="stops-title"' not in client().get("/studies/free").text
 
 
 def test_what_is_missing_to_tell_what_matters(client: Any, seed: Any, make_spec: Any) -> None:

@@ -1,5 +1,7 @@
 """A training with ``transformers.Trainer`` of one's own, with the callback that brings it under Trimtab."""
 
+import time
+
 import torch
 from torch.utils.data import TensorDataset
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments, set_seed
@@ -17,6 +19,16 @@ model = BertForSequenceClassification(
 )  # fmt: skip
 tokens = torch.randint(0, 16, (32, 8))
 data = TensorDataset(tokens, (tokens[:, 0] > 7).long())
+
+
+def collate(rows):
+    time.sleep(0.02)  # so that it can be interrupted
+    return {
+        "input_ids": torch.stack([row[0] for row in rows]),
+        "labels": torch.stack([row[1] for row in rows]),
+    }
+
+
 tuning = TrimtabCallback()
 Trainer(
     model,
@@ -24,9 +36,7 @@ Trainer(
         tuning.output_dir, max_steps=50, learning_rate=config["lr"], eval_strategy="steps", eval_steps=2,
         save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True,
     ),
-    data_collator=lambda rows: {
-        "input_ids": torch.stack([row[0] for row in rows]), "labels": torch.stack([row[1] for row in rows]),
-    },
+    data_collator=collate,
     train_dataset=data,
     eval_dataset=data,
     callbacks=[tuning],

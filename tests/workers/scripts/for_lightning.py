@@ -1,5 +1,6 @@
 """A Lightning training of one's own, with the one callback that brings it under Trimtab."""
 
+import time
 import warnings
 
 import torch
@@ -29,6 +30,7 @@ class Line(LightningModule):
         self.log("val_loss", self.loss(batch))
 
     def on_train_epoch_start(self):
+        time.sleep(0.05)  # so that it can be interrupted
         self.log("rate", self.optimizers().param_groups[0]["lr"])
 
     def configure_optimizers(self):

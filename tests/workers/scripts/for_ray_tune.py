@@ -2,10 +2,13 @@
 
 import json
 import tempfile
+import time
 from pathlib import Path
 
 from ray import tune
 from ray.tune import Checkpoint, get_checkpoint
+
+PAUSE = 0.05  # a training that takes its time, so that it can be interrupted
 
 
 def train(config):
@@ -14,6 +17,7 @@ def train(config):
         with checkpoint.as_directory() as folder:
             step, x = json.loads((Path(folder) / "state.json").read_text())
     while step < 50:
+        time.sleep(PAUSE)
         step, x = step + 1, x * (1 - config["lr"])
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "state.json").write_text(json.dumps([step, x]))
@@ -26,6 +30,7 @@ class Learner(tune.Trainable):
         self.lr, self.x = config["lr"], 1.0
 
     def step(self):
+        time.sleep(PAUSE)
         self.x *= 1 - self.lr
         return {"loss": self.x, "step_seen": self.training_iteration + 1}
 

@@ -71,7 +71,8 @@ class BoostingTrainer:
 
     def load(self, folder: Path) -> None:
         """Take up the state in ``folder``; raises :class:`trainers.checkpoint.CheckpointError`."""
-        position = checkpoint.load(folder, self._identity)
+        fork = BoostingConfig if self._job.forked else None
+        position = checkpoint.load(folder, self._identity, fork=fork)
         self._outputs = checkpoint.load_state(folder, torch.device("cpu"))["outputs"].numpy()
         self._step, self._seconds = position.step, position.seconds
 
@@ -82,6 +83,8 @@ class BoostingTrainer:
         gradient = self._predicted()[rows] - self._targets[rows]
         # A copy: all trees of a step start from the same outputs.
         outputs = self._outputs.copy()
+        planned = self._job.planned_lr(self._step)
+        lr = self.config.lr if planned is None else planned
         for output in range(self._table.outputs):
             curvature = np.ones(count)
             if self._table.classes:
@@ -94,7 +97,7 @@ class BoostingTrainer:
                 random_state=int(draw.integers(2**31)),
             )
             tree.fit(self._table.inputs[rows], -gradient[:, output] / curvature, sample_weight=curvature)
-            outputs[:, output] += self.config.lr * tree.predict(self._table.inputs)
+            outputs[:, output] += lr * tree.predict(self._table.inputs)
         self._outputs = outputs
 
     def _predicted(self) -> Floats:

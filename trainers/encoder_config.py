@@ -27,22 +27,30 @@ class EncoderConfig(TrainingConfig, BatchConfig):
         "tagging: the kind of token that each byte of Python source belongs to. "
         "classification: which folder a window of text is from.",
         choices=TASKS,
+        fork=False,
     )
     data: str = setting(
         "",
         "tagging: a Python file, or a folder of them. classification: a folder with one subfolder of text "
         "files per class. Empty: Python's standard library, its packages as classes.",
+        fork=False,
     )
     max_bytes: int = setting(
-        200_000, "Bytes of text taken at most, no more than 16 KiB of a file.", low=10_000, high=10**10
+        200_000,
+        "Bytes of text taken at most, no more than 16 KiB of a file.",
+        low=10_000,
+        high=10**10,
+        fork=False,
     )
-    width: int = setting(64, "Size of the residual stream.", low=4, high=16384)
-    depth: int = setting(2, "Transformer blocks.", low=1, high=256)
-    heads: int = setting(4, "Attention heads; width must be an even multiple of them.", low=1, high=256)
-    context: int = setting(64, "Bytes the model sees at once.", low=4, high=65536)
+    width: int = setting(64, "Size of the residual stream.", low=4, high=16384, fork=False)
+    depth: int = setting(2, "Transformer blocks.", low=1, high=256, fork=False)
+    heads: int = setting(
+        4, "Attention heads; width must be an even multiple of them.", low=1, high=256, fork=False
+    )
+    context: int = setting(64, "Bytes the model sees at once.", low=4, high=65536, fork=False)
     dropout: float = setting(0.0, "Share of activations dropped in training.", low=0.0, high=0.9)
     batch_size: int = setting(16, "Windows per step.", low=1, high=65536)
-    eval_windows: int = setting(256, "Validation windows per report.", low=1, high=1_000_000)
+    eval_windows: int = setting(256, "Validation windows per report.", low=1, high=1_000_000, fork=False)
 
     def mistakes(self) -> list[str]:
         """Rules over several settings."""

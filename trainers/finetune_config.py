@@ -25,23 +25,34 @@ class FinetuneConfig(TrainingConfig, BatchConfig):
         "",
         "Folder of the model and its tokenizer, as save_pretrained writes them. It must be named; nothing "
         "is downloaded.",
+        fork=False,
     )
     task: str = setting(
         "classification",
         "classification: which folder a window of text is from. "
         "tagging: the kind of token that a piece of Python source belongs to.",
         choices=TASKS,
+        fork=False,
     )
     data: str = setting(
         "",
         "classification: a folder with one subfolder of text files per class. tagging: a Python file, or a "
         "folder of them. Empty: Python's standard library, its packages as classes.",
+        fork=False,
     )
     max_bytes: int = setting(
-        200_000, "Bytes of text taken at most, no more than 16 KiB of a file.", low=10_000, high=10**10
+        200_000,
+        "Bytes of text taken at most, no more than 16 KiB of a file.",
+        low=10_000,
+        high=10**10,
+        fork=False,
     )
     context: int = setting(
-        256, "Bytes of text the model sees at once, cut to the tokens it takes.", low=4, high=65536
+        256,
+        "Bytes of text the model sees at once, cut to the tokens it takes.",
+        low=4,
+        high=65536,
+        fork=False,
     )
     batch_size: int = setting(16, "Windows per step.", low=1, high=65536)
-    eval_windows: int = setting(128, "Validation windows per report.", low=1, high=1_000_000)
+    eval_windows: int = setting(128, "Validation windows per report.", low=1, high=1_000_000, fork=False)

@@ -31,9 +31,9 @@ NET_METRICS = {
 class TabularConfig(TrainingConfig, BatchConfig):
     """A multi-layer perceptron on one of scikit-learn's tables; trains in seconds on one core."""
 
-    data: str = setting("breast_cancer", _TABLE, choices=TABLES)
-    width: int = setting(64, "Units of each hidden layer.", low=1, high=65536)
-    depth: int = setting(2, "Hidden layers; with 0 the model is linear.", low=0, high=64)
+    data: str = setting("breast_cancer", _TABLE, choices=TABLES, fork=False)
+    width: int = setting(64, "Units of each hidden layer.", low=1, high=65536, fork=False)
+    depth: int = setting(2, "Hidden layers; with 0 the model is linear.", low=0, high=64, fork=False)
     dropout: float = setting(0.0, "Share of hidden units dropped in training.", low=0.0, high=0.9)
     batch_size: int = setting(32, "Rows per step.", low=1, high=65536)
 
@@ -43,7 +43,7 @@ class BoostingConfig(Config):
     """Gradient-boosted trees on one of scikit-learn's tables. A step is a tree (one for each class), so a
     trial that goes on adds trees to those it has."""
 
-    data: str = setting("breast_cancer", _TABLE, choices=TABLES)
+    data: str = setting("breast_cancer", _TABLE, choices=TABLES, fork=False)
     lr: float = setting(0.1, "Shrinkage: how much of each tree's prediction is added.", low=1e-6, high=10.0)
     depth: int = setting(3, "Largest depth of a tree.", low=1, high=64)
     min_leaf: int = setting(1, "Fewest training rows in a leaf.", low=1, high=10_000)

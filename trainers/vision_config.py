@@ -27,25 +27,30 @@ class VisionConfig(TrainingConfig, BatchConfig):
         "",
         "Folder with one subfolder of images per class; a fifth of each validates. Empty: scikit-learn's "
         "handwritten digits.",
+        fork=False,
     )
     size: int = setting(
         32,
         "Height and width that a folder's images are scaled to, in pixels. Digits are 8.",
         low=4,
         high=1024,
+        fork=False,
     )
-    gray: bool = setting(False, "Look at the brightness alone, not at colours. Digits are gray.")
+    gray: bool = setting(
+        False, "Look at the brightness alone, not at colours. Digits are gray.", fork=False
+    )
     model: str = setting(
-        "conv", "conv: a convolutional net. mlp: fully connected.", choices=("conv", "mlp")
+        "conv", "conv: a convolutional net. mlp: fully connected.", choices=("conv", "mlp"), fork=False
     )
     width: int = setting(
         16,
         "conv: channels of the first stage; each stage has twice as many. mlp: units of each layer.",
         low=1,
         high=16384,
+        fork=False,
     )
     depth: int = setting(
-        2, "conv: stages, each of which halves the image. mlp: hidden layers.", low=1, high=16
+        2, "conv: stages, each of which halves the image. mlp: hidden layers.", low=1, high=16, fork=False
     )
     dropout: float = setting(0.0, "Share of features dropped in training.", low=0.0, high=0.9)
     batch_size: int = setting(32, "Images per step.", low=1, high=65536)

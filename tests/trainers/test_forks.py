@@ -23,6 +23,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "digits": {"lr": 0.01, "weight_decay": 0.0, "momentum": 0.5, "schedule": "constant", "batch_size": 50},
     "synthetic": {"lr": 0.05, "dropout": 0.1},
     **{name: {"lr": 0.003, "beta1": 0.5} for name in ("encoder", "finetune", "tabular", "vision", "rl")},
+    "boosting": {"lr": 0.02, "depth": 2, "rows": 0.5},
 }
 
 
@@ -88,10 +89,12 @@ def test_the_optimizer_trains_with_the_childs_hyperparameters(tmp_path: Path) ->
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_a_checkpoint_does_not_fit_is_refused_in_words(name: str, tmp_path: Path) -> None:
     at = parent(name, tmp_path, job(name))
-    other = {"optimizer": "sgd" if SETTINGS[name].get("optimizer", "adamw") == "adamw" else "adamw"}
-    with pytest.raises(InvalidConfigurationError, match="optimizer: a fork cannot change it from"):
-        create(name, replace(job(name, **other), forked=True)).load(at)
-    assert "optimizer" in inherited(ENTRIES[name].config)
+    kept, other = "optimizer", "sgd" if SETTINGS[name].get("optimizer", "adamw") == "adamw" else "adamw"
+    if name == "boosting":  # which has none
+        kept, other = "data", "wine"
+    with pytest.raises(InvalidConfigurationError, match=f"{kept}: a fork cannot change it from"):
+        create(name, replace(job(name, **{kept: other}), forked=True)).load(at)
+    assert kept in inherited(ENTRIES[name].config)
 
 
 def test_a_state_that_does_not_fit_after_all_is_refused_in_words(
@@ -134,6 +137,12 @@ def test_a_schedule_is_straight_lines_between_its_points(step: int, rate: float)
 def test_before_its_first_point_a_schedule_holds_the_first_rate() -> None:
     assert Job({}, 0, 20, 1, schedule=((5, 0.3), (9, 0.1))).planned_lr(2) == 0.3
     assert Job({}, 0, 20, 1).planned_lr(2) is None
+
+
+def test_boosting_shrinks_its_trees_by_the_schedule() -> None:
+    still = create("boosting", replace(job("boosting"), schedule=((0, 0.0),), report_every=1))
+    first, last = (point.metrics["val_loss"] for point in still.train(2))
+    assert first == last
 
 
 def test_training_follows_its_schedule_and_resumes_with_it_alone(tmp_path: Path) -> None:

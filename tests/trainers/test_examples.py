@@ -10,6 +10,7 @@ import yaml
 from trainers.base import Job
 from trainers.registry import ENTRIES
 from trainers.settings import parse
+from trimtab import check
 from trimtab.wire.study import StudySpec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -19,7 +20,7 @@ BUILT_IN = [
 
 
 def spec_of(name: str) -> StudySpec:
-    return StudySpec.model_validate(yaml.safe_load((EXAMPLES / name).read_text()))
+    return check.study(yaml.safe_load((EXAMPLES / name).read_text()))
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -254,3 +254,18 @@ def test_pages_hold_every_trial_once_in_the_order_asked_for(
             api.post(f"/studies/{study}/import", {"trials": trials[:1]}, 201)
     assert [number for number in paged if number <= len(values)] == whole
     assert len(set(paged)) == len(paged)
+
+
+def test_a_study_that_searches_optimizers_is_stored_with_a_range_of_rates_for_each(api: Any) -> None:
+    optimizer = {"type": "categorical", "choices": ["nadamw", "sgd"]}
+    created = api.post(
+        "/studies",
+        api.document(
+            trainer={"name": "digits"}, metric={"name": "val_loss"}, space={"optimizer": optimizer}
+        ),
+        201,
+    )
+    space = api.get(f"/studies/{created['id']}")["spec"]["space"]
+    assert list(space) == ["optimizer", "lr/nadamw", "lr/sgd"]
+    assert space["lr/sgd"]["when"] == {"optimizer": "sgd"}
+    assert space["lr/sgd"]["high"] > space["lr/nadamw"]["high"]

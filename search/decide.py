@@ -13,7 +13,7 @@ from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Sc
 from search.strategies import create
 from search.strategies.base import Strategy
 from search.strategies.common import affordable, launches_left
-from search.view import StudyView
+from search.view import StudyView, TrialView, unforked
 
 
 class IllegalDecisionError(RuntimeError):
@@ -39,13 +39,14 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         verify(view, slots, answer)
         return answer
     strategy = create(view.strategy, view.options, view.space, view.fidelity)
-    told = _WarmStart((), view, {}) if not view.sources else _warm_start(view, strategy, slots)
+    seen = view if strategy.forks else unforked(view)
+    told = _WarmStart((), seen, {}) if not view.sources else _warm_start(seen, strategy, slots)
     if told.due:
         answer = Answer(told.due, told.diagnostics)
     else:
         # The number of trials is mixed in, so that a caller that gives the same seed twice does not get the
         # same draws twice.
-        rng = np.random.default_rng([seed, len(told.view.trials)])
+        rng = np.random.default_rng([seed, len(told.view.trials) + len(view.trials) - len(seen.trials)])
         answer = _pruned(told.view, slots, rng) if view.prune else strategy.decide(told.view, slots, rng)
         answer = replace(answer, diagnostics={**answer.diagnostics, **told.diagnostics})
     verify(view, slots, answer)
@@ -101,6 +102,7 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
                 if parent is None or decision.step not in parent.checkpoints:
                     _refuse(view, f"trial {decision.parent} has no checkpoint at step {decision.step}")
                 start = decision.step
+                _check_inherited(view, decision, parent)
             _check_target(view, decision, start, decision.target)
             units += decision.target - start
         elif isinstance(decision, Continue | Stop):
@@ -172,6 +174,12 @@ def _check_target(view: StudyView, decision: Decision, step: int, target: int, p
     """``promised`` is the target that a person may have given it, beyond the full fidelity."""
     if not step < target <= max(view.fidelity.max, promised):
         _refuse(view, f"target {target} is not between {step} and {view.fidelity.max}: {decision}")
+
+
+def _check_inherited(view: StudyView, fork: Fork, parent: TrialView) -> None:
+    changed = sorted(name for name in view.inherited if fork.params.get(name) != parent.params.get(name))
+    if changed:
+        _refuse(view, f"a fork of trial {parent.number} cannot change {', '.join(changed)}")
 
 
 def _check_schedule(view: StudyView, schedule: Schedule) -> None:

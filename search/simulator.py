@@ -17,18 +17,31 @@ import numpy as np
 
 from search.along import Along
 from search.decide import decide
-from search.decision import Continue, Decision, Launch, Stop
+from search.decision import Continue, Decision, Fork, Launch, Schedule, Stop
 from search.features import Features
 from search.prediction import Curves, Predictor, checks, due
 from search.prediction import Point as CurvePoint
 from search.space import Key, ParamValue, SearchSpace
 from search.stopping import GO_ON, Forecast, Judgement, Patience, Point, Predicted, Rule, improves, judge
-from search.strategies import create
+from search.strategies import create, forks
 from search.view import ACTIVE, BudgetLeft, Fidelity, StudyView, TrialStatus, TrialView
 
 Params = Mapping[str, ParamValue]
 Curve = Callable[[Params, int], float]
 """The metric of a configuration at a step; it may be non-finite, and may raise TrainingFailedError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a training: from ``start`` on, with this configuration, up to where the next part begins."""
+
+    start: int
+    params: Params
+    schedule: Schedule = ()
+
+
+LineCurve = Callable[[Sequence[Segment], int], float]
+"""The metric, at a step, of a training that was forked on its way: its parts in order, the first from 0."""
 
 
 class TrainingFailedError(Exception):
@@ -45,12 +58,17 @@ class Budget:
     """On the virtual clock."""
 
 
+EventKind = Literal[
+    "launch", "fork", "continue", "stop", "measured", "paused", "completed", "stopped", "failed"
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened, in order."""
 
     seconds: float
-    kind: Literal["launch", "continue", "stop", "measured", "paused", "completed", "stopped", "failed"]
+    kind: EventKind
     trial: int
     step: int
     value: float | None = None
@@ -116,14 +134,28 @@ def simulate(
     seconds_per_unit: Callable[[Params], float] = lambda params: 1.0,
     seed: int = 0,
     prune: bool = False,
+    line_curve: LineCurve | None = None,
+    inherited: frozenset[str] = frozenset(),
 ) -> History:
-    """Run a study until its strategy finishes or its budget of time is spent."""
+    """Run a study until its strategy finishes or its budget of time is spent.
+
+    ``line_curve`` is asked instead of ``curve`` where it matters how a training came to where it is: what
+    forked trials and schedules are about. Without it a forked trial follows the curve of its configuration.
+    """
     options = options or {}
     study = _Study(
         StudyView(
-            space, fidelity, maximize, strategy, options, parallelism=workers, seed=seed, prune=prune
+            space,
+            fidelity,
+            maximize,
+            strategy,
+            options,
+            parallelism=workers,
+            seed=seed,
+            prune=prune,
+            inherited=inherited,
         ),
-        curve,
+        line_curve or (lambda line, step: curve(line[-1].params, step)),
         budget,
         tuple(rules),
         seconds_per_unit,
@@ -154,6 +186,11 @@ class _Trial:
     """The last value that was an improvement in the eyes of the patience rule."""
     since_best: int = 0
     failure: str | None = None
+    parent: int | None = None
+    forked_at: int = 0
+    line: tuple[Segment, ...] = ()
+    checkpoints: tuple[int, ...] = ()
+    """Of the ends of its runs: of all of them if the strategy forks, else of the last."""
     view: TrialView | None = None
     """What search sees; None after a change."""
 
@@ -168,7 +205,7 @@ class _Study:
     def __init__(
         self,
         view: StudyView,
-        curve: Curve,
+        curve: LineCurve,
         budget: Budget,
         rules: tuple[Rule, ...],
         seconds_per_unit: Callable[[Params], float],
@@ -178,6 +215,7 @@ class _Study:
         self.budget = budget
         self.rules = rules
         self.seconds_per_unit = seconds_per_unit
+        self.keeps_all = forks(view.strategy)
         self.predicted = next((rule for rule in rules if isinstance(rule, Predicted)), None)
         self.features = Features.of(view.space)
         self.along = Along.read(view.options, view.space)
@@ -221,20 +259,46 @@ class _Study:
                 self.frame = replace(self.frame, pruning=answer.pruning)
             for decision in answer.decisions:
                 self._apply(decision)
-            if not any(isinstance(decision, Launch | Continue) for decision in answer.decisions):
+            if not any(isinstance(decision, Launch | Fork | Continue) for decision in answer.decisions):
                 return
 
     def launch(self, decision: Launch, origin: Literal["strategy", "enqueued"] = "strategy") -> None:
         """Create a trial; it waits for a worker."""
         trial = _Trial(
-            len(self.trials) + 1, dict(decision.params), origin, decision.target, decision.target
+            len(self.trials) + 1,
+            dict(decision.params),
+            origin,
+            decision.target,
+            decision.target,
+            line=(Segment(0, decision.params, decision.schedule),),
         )
         self.trials.append(trial)
         self._note("launch", trial, reason=decision.reason)
 
+    def fork(self, decision: Fork) -> None:
+        """Create a trial that goes on from another one's checkpoint; it waits for a worker."""
+        trial = _Trial(
+            len(self.trials) + 1,
+            dict(decision.params),
+            "strategy",
+            decision.target,
+            decision.target,
+            step=decision.step,
+            parent=decision.parent,
+            forked_at=decision.step,
+            line=(
+                *(part for part in self.trials[decision.parent - 1].line if part.start < decision.step),
+                Segment(decision.step, decision.params, decision.schedule),
+            ),
+        )
+        self.trials.append(trial)
+        self._note("fork", trial, reason=decision.reason)
+
     def _apply(self, decision: Decision) -> None:
         if isinstance(decision, Launch):
             self.launch(decision)
+        elif isinstance(decision, Fork):
+            self.fork(decision)
         elif isinstance(decision, Continue):
             trial = self.trials[decision.trial - 1]
             trial.target, trial.status = decision.target, "queued"
@@ -243,7 +307,7 @@ class _Study:
             trial = self.trials[decision.trial - 1]
             self.clock = [entry for entry in self.clock if entry[2] is not trial]
             heapq.heapify(self.clock)
-            trial.status = "stopped"
+            trial.status, trial.checkpoints = "stopped", ()
             self._note("stop", trial, reason=decision.reason)
         else:
             self.reason = decision.reason
@@ -275,28 +339,33 @@ class _Study:
         judgement = GO_ON
         if due % fidelity.report_every == 0 or due == fidelity.max:
             try:
-                value = self.curve(trial.params, due)
+                value = self.curve(trial.line, due)
             except TrainingFailedError as failure:
-                trial.status, trial.failure = "failed", str(failure)
+                trial.status, trial.failure, trial.checkpoints = "failed", str(failure), ()
                 self._note("failed", trial, reason=str(failure))
                 return True
             judgement = self._measure(trial, value)
         if judgement.action == "fail":
-            trial.status, trial.failure = "failed", "diverged"
+            trial.status, trial.failure, trial.checkpoints = "failed", "diverged", ()
             self._note("failed", trial, reason=judgement.reason)
         elif judgement.action == "stop":
-            trial.status = "stopped"
+            trial.status, trial.checkpoints = "stopped", ()
             self._note("stopped", trial, reason=judgement.reason)
         elif judgement.action == "complete" or due == fidelity.max:
+            self._save(trial)
             trial.status = "completed"
             self._note("completed", trial, reason=judgement.reason)
         elif due == trial.target:
+            self._save(trial)
             trial.status = "paused"
             self._note("paused", trial)
         else:
             self._schedule(trial)
             return False
         return True
+
+    def _save(self, trial: _Trial) -> None:
+        trial.checkpoints = (*(trial.checkpoints if self.keeps_all else ()), trial.step)
 
     def _measure(self, trial: _Trial, value: float) -> Judgement:
         """Store a value and ask the stopping rules."""
@@ -319,7 +388,9 @@ class _Study:
 
     def _forecast(self, trial: _Trial) -> Forecast | None:
         """Where the trial will end, says a model that is fitted again when there is more to learn."""
-        finished = [other for other in self.trials if other.status == "completed"]
+        if trial.parent is not None:
+            return None  # its curve is not what its configuration comes to from the start
+        finished = [o for o in self.trials if o.status == "completed" and o.parent is None]
         if self.predicted is not None and due(self.predicted, len(finished), self.learned_from):
             self.learned_from = len(finished)
             steps = checks(self.frame.fidelity, self.predicted)
@@ -356,7 +427,7 @@ class _Study:
 
     def _note(
         self,
-        kind: Literal["launch", "continue", "stop", "measured", "paused", "completed", "stopped", "failed"],
+        kind: EventKind,
         trial: _Trial,
         value: float | None = None,
         reason: str = "",
@@ -389,6 +460,10 @@ def _seen(trial: _Trial) -> TrialView:
             resumable=trial.status in ("paused", "completed", "stopped") and finite,
             failure=trial.failure,
             origin=trial.origin,
+            parent=trial.parent,
+            forked_at=trial.forked_at,
+            checkpoints=trial.checkpoints,
+            schedule=trial.line[-1].schedule,
         )
     return trial.view
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from search.space import ParamValue, SearchSpace
@@ -81,8 +81,8 @@ class TrialView:
     """The metrics that objectives and limits name, at its last measurement; NaN where not finite. Those
     that were not measured there are missing."""
     seconds: float = 0.0
-    """Time its training took so far, as the workers measured it; of a training that does not say, how long
-    its runs held their resources, once they have ended. 0: unknown."""
+    """Time its training took so far, as the workers measured it, a parent's up to the fork included; of a
+    training that does not say, how long its runs held their resources, once they have ended. 0: unknown."""
     parent: int | None = None
     """The trial it was forked from; None: it started from nothing."""
     forked_at: int = 0
@@ -159,9 +159,22 @@ class StudyView:
     """Further objectives; with any, the study looks for a Pareto front instead of one best trial."""
     limits: tuple[Limit, ...] = ()
     """On other metrics than the study's own, or on it."""
+    inherited: frozenset[str] = frozenset()
+    """Parameters that a fork cannot change, since a checkpoint would not fit any more: a width, a depth."""
 
     def loss(self, value: float) -> float:
         """``value`` as a loss (lower is better); NaN and both infinities become +infinity."""
         if not math.isfinite(value):
             return math.inf
         return -value if self.maximize else value
+
+
+def unforked(view: StudyView) -> StudyView:
+    """The study without forked trials: what its configurations come to when trained from the start.
+
+    What a forked trial reaches is owed to its parent as much as to its own configuration, and its curve
+    begins late: who knows nothing of forks would learn from it what is not so. A person may fork in any study.
+    """
+    if all(trial.parent is None for trial in view.trials):
+        return view
+    return replace(view, trials=tuple(trial for trial in view.trials if trial.parent is None))

@@ -17,6 +17,7 @@ from search.strategies.cmaes import CmaEs
 from search.strategies.freeze_thaw import CurveBO
 from search.strategies.hyperband import Hyperband
 from search.strategies.mf_bo import MultiFidelityBO
+from search.strategies.pbt import PopulationBasedTraining
 from search.strategies.quasirandom import Random, Sobol
 from search.strategies.tpe import Tpe
 from search.view import Fidelity
@@ -30,6 +31,7 @@ _ALL: tuple[type[Strategy], ...] = (
     CurveBO,
     Hyperband,
     MultiFidelityBO,
+    PopulationBasedTraining,
     Random,
     Sobol,
     Tpe,
@@ -53,6 +55,11 @@ def catalogue() -> dict[str, Any]:
         }
         for name, strategy in sorted(_STRATEGIES.items())
     }
+
+
+def forks(name: str) -> bool:
+    """Whether the strategy of this name, which exists, forks trials."""
+    return _STRATEGIES[name].forks
 
 
 def create(

@@ -30,6 +30,9 @@ class Strategy(Protocol):
     """Whether it can search parameters whose values have no order."""
     outcomes: ClassVar[bool]
     """Whether it can work for several objectives, and under limits on metrics."""
+    forks: ClassVar[bool]
+    """Whether it forks: the checkpoint that each run ends with is kept until its trial is stopped or the
+    study has ended. One that does not is not shown forked trials (:func:`search.view.unforked`)."""
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Strategy:

@@ -46,6 +46,7 @@ class BayesianOptimisation:
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
     outcomes: ClassVar[bool] = True
+    forks: ClassVar[bool] = False
 
     @classmethod
     def create(

@@ -48,6 +48,7 @@ class Bohb:
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
     outcomes: ClassVar[bool] = False
+    forks: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Bohb:

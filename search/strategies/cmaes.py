@@ -58,6 +58,7 @@ class CmaEs:
     conditional: ClassVar[bool] = False
     categorical: ClassVar[bool] = False
     outcomes: ClassVar[bool] = False
+    forks: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> CmaEs:

@@ -41,6 +41,7 @@ class Hyperband:
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
     outcomes: ClassVar[bool] = False
+    forks: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Hyperband:

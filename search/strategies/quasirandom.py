@@ -26,6 +26,7 @@ class _Drawn:
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
     outcomes: ClassVar[bool] = True
+    forks: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Self:

@@ -34,6 +34,7 @@ class Tpe:
     conditional: ClassVar[bool] = True
     categorical: ClassVar[bool] = True
     outcomes: ClassVar[bool] = False
+    forks: ClassVar[bool] = False
 
     @classmethod
     def create(cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity) -> Tpe:

@@ -16,6 +16,7 @@ from search.strategies.bohb import Bohb
 from search.strategies.cmaes import CmaEs
 from search.strategies.freeze_thaw import CurveBO
 from search.strategies.hyperband import Hyperband
+from search.strategies.lr_schedule import LrSchedule
 from search.strategies.mf_bo import MultiFidelityBO
 from search.strategies.pbt import PopulationBasedTraining
 from search.strategies.quasirandom import Random, Sobol
@@ -30,6 +31,7 @@ _ALL: tuple[type[Strategy], ...] = (
     CmaEs,
     CurveBO,
     Hyperband,
+    LrSchedule,
     MultiFidelityBO,
     PopulationBasedTraining,
     Random,

@@ -10,6 +10,7 @@ from search.domains import Choice
 from search.errors import Mistake, SearchError
 from search.space import ParamValue, SearchSpace, did_you_mean
 from search.strategies.asha import Asha
+from search.strategies.autolrs import AutoLrs
 from search.strategies.base import Strategy
 from search.strategies.bo import BayesianOptimisation
 from search.strategies.bohb import Bohb
@@ -26,6 +27,7 @@ from search.view import Fidelity
 # A new strategy enters here, and tests/search/test_contract.py holds it to the contract.
 _ALL: tuple[type[Strategy], ...] = (
     Asha,
+    AutoLrs,
     BayesianOptimisation,
     Bohb,
     CmaEs,

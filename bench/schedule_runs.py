@@ -41,7 +41,7 @@ class Lines:
         self._here: tuple[tuple[tuple[int, Schedule], ...], int] = ((), 0)
 
     def loss(self, line: Sequence[Segment], step: int) -> float:
-        """On the validation part, after ``step`` steps; states at the steps that were asked for are kept."""
+        """On the validation part after ``step`` steps; states at the steps asked for are kept."""
         key = tuple((part.start, part.schedule) for part in line)
         self._go(key, step)
         return self._training.validation()

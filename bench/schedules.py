@@ -163,7 +163,9 @@ def main(arguments: list[str], console: Console) -> int:
     names = given.tasks.split(",")
     unknown = [name for name in names if name not in every] + [e for e in engines if e not in ENGINES]
     if unknown:
-        console.print(f"there is no {unknown[0]!r}; tasks: {', '.join(every)}; engines: {'; '.join(ENGINES)}")
+        console.print(
+            f"there is no {unknown[0]!r}; tasks: {', '.join(every)}; engines: {'; '.join(ENGINES)}"
+        )
         return 2
     for name in names:
         for engine in engines:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as tables of (step, rate): making them, putting them together, handing them on."""
+"""Learning-rate schedules as tables of (step, rate): making, joining and stretching them, handing them on."""
 
 from __future__ import annotations
 

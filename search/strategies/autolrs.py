@@ -1,18 +1,18 @@
 """``autolrs``: AutoLRS as it was published.
 
 Jin et al., "AutoLRS: Automatic Learning-Rate Schedule by Bayesian Optimization on the Fly" (ICLR 2021).
-Training goes in stages of constant rate. In each, ten rates are tried one after the other from the stage's
-first checkpoint, each for a tenth of the stage; a forecaster fits ``a exp(b t) + c`` with b < 0 to the
-smoothed losses and says where the rate would end the stage; the rate with the lowest forecast trains it.
-The rates come from Bayesian optimisation on their logarithm: the first at random, the others where the lower
-confidence bound of a Gaussian process is lowest. A stage is twice as long as the one before, up to eight
-times the first. The search trains as many steps as the training itself.
+Training goes in stages of constant rate. In each, ten rates are tried one after the other from the
+stage's first checkpoint, each for a tenth of the stage; a forecaster fits ``a exp(b t) + c`` with b < 0 to
+the smoothed losses and says where the rate would end the stage; the rate with the lowest forecast trains
+it. The rates come from Bayesian optimisation on their logarithm: the first at random, the others where the
+lower confidence bound of a Gaussian process is lowest. A stage is twice as long as the one before, up to
+eight times the first. The search trains as many steps as the training itself.
 
-Details are those of the authors' program: the bound is the mean less 10^6 standard deviations, which looks where
-least is known and nowhere else; losses are smoothed by quadratic splines, with the one that is furthest off
-left out first; a diverged try counts as a loss of 10^6. Of theirs it differs in this: the loss is the study's
-metric throughout (they forecast the training loss in the doubling stages), and the first stage is a fifteenth
-of the training, so that four stages make it up, where theirs has 1,000 steps.
+Details are those of the authors' program: the bound is the mean less 10^6 standard deviations, which looks
+where least is known and nowhere else; losses are smoothed by quadratic splines, with the one that is
+furthest off left out first; a diverged try counts as a loss of 10^6. It differs from theirs in this: the
+loss is the study's metric throughout (they forecast the training loss in the doubling stages), and the
+first stage is a fifteenth of the training, so that four stages make it up, where theirs has 1,000 steps.
 
 It is here to be compared with; ``lr-schedule`` is the better choice (bench/RESULTS.md).
 """
@@ -64,7 +64,7 @@ class AutoLrs:
     lookahead: ClassVar[bool] = False
     known_options: ClassVar[tuple[Option, ...]] = (PARAMETER,)
     conditional: ClassVar[bool] = False
-    categorical: ClassVar[bool] = True
+    categorical: ClassVar[bool] = False
     outcomes: ClassVar[bool] = False
     forks: ClassVar[bool] = True
 
@@ -102,7 +102,8 @@ class AutoLrs:
             diagnostics["stages"].append({"from": start, "to": end, "rate": rate, "tries": tries})
             if loss >= _DIVERGED:
                 return f"every rate diverged in stage {number}"
-            reason = f"stage {number}, {start} to {end} {unit}: rate {rate:.3g} has the lowest forecast, {loss:.4g}"
+            where = f"stage {number}, {start} to {end} {unit}"
+            reason = f"{where}: rate {rate:.3g} has the lowest forecast, {loss:.4g}"
             (result,) = yield [Wanted(_constant(rate, start), end, reason, parent, start)]
             if not math.isfinite(result.loss):
                 return f"the training diverged in stage {number}, with rate {rate:.3g}"

@@ -1,13 +1,15 @@
-"""Strategies that are written down as a plan: which trainings, in which order, and what follows from them.
+"""Strategies that are written down as a plan: which trainings, in which order, what follows from them.
 
-A plan is a generator. It yields the trainings that it wants next, gets their results when all have ended,
-and returns why it is done. It is run from its beginning for every decision, and finds in the study what was
-trained already: so it needs no memory, and after a restart it makes the same choices and trains nothing
-twice. A training is known again by its parent, the step it was forked at, and its schedule.
+A plan is a generator. It yields what it wants next, trainings or further plans that go on side by side,
+gets their results when all have ended, and returns a result of its own. It is run from its beginning for
+every decision, and finds in the study what was trained already: so it needs no memory, and after a restart
+it makes the same choices and trains nothing twice. A training is known again by its parent, the step it
+was forked at, and its schedule.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +43,9 @@ class Result:
     """(step, loss) up to the target, of its own steps only."""
 
 
-Plan = Generator[Sequence[Wanted], Sequence[Result], str]
+Plan = Generator["Sequence[Wanted | Plan]", Sequence[Any], Any]
+"""Yields several things at once; is sent a :class:`Result` for each training, and for each plan what it
+returned. What the outermost plan returns is why the study is done, in words."""
 
 
 def carry_out(
@@ -54,33 +58,66 @@ def carry_out(
     """The next decisions of a plan. ``params`` gives the configuration of a training with a schedule.
 
     ``diagnostics``, to which the plan itself may add as it goes on, are given with the answer, and beside
-    them the steps trained so far.
+    them what the search cost so far.
     """
-    diagnostics["trained"] = sum(trial.step - trial.forked_at for trial in view.trials)
+    diagnostics["steps"] = cost = _cost(view)
     known = {(t.parent, t.forked_at, t.schedule): t for t in view.trials if t.schedule}
-    try:
-        wanted = next(plan)
-        while True:
-            found = [known.get((w.parent, w.forked_at, w.schedule)) for w in wanted]
-            results = [_result(view, trial, w) for trial, w in zip(found, wanted, strict=True)]
-            ended = [result for result in results if result is not None]
-            if len(ended) < len(wanted):
-                due = [
-                    (w, trial)
-                    for w, trial, result in zip(wanted, found, results, strict=True)
-                    if result is None and not (trial is not None and trial.active)
-                ]
-                return _start(view, slots, due, params, diagnostics)
-            wanted = plan.send(ended)
-    except StopIteration as done:
-        active = any(trial.active for trial in view.trials)
-        return Answer(() if active else (Finish(done.value),), diagnostics)
+    done, value, due = _advance(view, plan, known)
+    if not done:
+        return _start(view, slots, due, params, diagnostics)
+    if any(trial.active for trial in view.trials):
+        return Answer((), diagnostics)
+    why = (
+        f"{value}; {cost['total']} {view.fidelity.unit} trained: {cost['useful']} by the best training and "
+        f"those it was forked from, {cost['search']} by the search"
+    )
+    return Answer((Finish(why),), diagnostics)
+
+
+def _cost(view: StudyView) -> dict[str, int]:
+    """Steps trained: those of the best training so far, from its beginning, and all others."""
+    total = sum(trial.step - trial.forked_at for trial in view.trials)
+    ends = [(view.loss(trial.values[-1]), trial.step) for trial in view.trials if trial.values]
+    loss, useful = min(ends, default=(math.inf, 0))
+    useful = useful if math.isfinite(loss) else 0
+    return {"useful": useful, "search": total - useful, "total": total}
+
+
+_Due = tuple[Wanted, TrialView | None]
+"""A training that can start now, and the trial that is to go on for it."""
+
+
+def _advance(view: StudyView, plan: Plan, known: Mapping[Any, TrialView]) -> tuple[bool, Any, list[_Due]]:
+    """Run a plan as far as the study goes: whether it is done, its value, and what is due if it is not."""
+    sent: list[Any] | None = None
+    while True:
+        try:
+            items = next(plan) if sent is None else plan.send(sent)
+        except StopIteration as stop:
+            return True, stop.value, []
+        sent, due, waits = [], [], False
+        for item in items:
+            if not isinstance(item, Wanted):
+                done, value, more = _advance(view, item, known)
+                sent.append(value)
+                due += more
+                waits |= not done
+                continue
+            trial = known.get((item.parent, item.forked_at, item.schedule))
+            result = _result(view, trial, item)
+            sent.append(result)
+            if result is None:
+                waits = True
+                if trial is None or not trial.active:
+                    due.append((item, trial))
+        if waits:
+            return False, None, due
 
 
 def _start(
     view: StudyView,
     slots: int,
-    due: Sequence[tuple[Wanted, TrialView | None]],
+    due: Sequence[_Due],
     params: Callable[[Schedule], Mapping[str, ParamValue]],
     diagnostics: dict[str, Any],
 ) -> Answer:
@@ -136,7 +173,7 @@ def _result(view: StudyView, trial: TrialView | None, wanted: Wanted) -> Result 
     losses = {step: view.loss(value) for step, value in zip(trial.steps, trial.values, strict=True)}
     curve = tuple((step, loss) for step, loss in losses.items() if step <= wanted.target)
     if trial.step >= wanted.target and not trial.active:
-        return Result(trial.number, losses.get(wanted.target, float("inf")), curve)
-    if trial.active or trial.resumable and trial.status == "paused":
+        return Result(trial.number, losses.get(wanted.target, math.inf), curve)
+    if trial.active or (trial.resumable and trial.status == "paused"):
         return None
-    return Result(trial.number, float("inf"), curve)
+    return Result(trial.number, math.inf, curve)

@@ -37,7 +37,9 @@ class Rate:
         place = pointer("strategy", "options", PARAMETER.name)
         parameter = space.by_name.get(str(name))
         if parameter is None:
-            hint = did_you_mean(str(name), space.by_name) or "name the learning rate with the option parameter"
+            hint = (
+                did_you_mean(str(name), space.by_name) or "name the learning rate with the option parameter"
+            )
             raise SearchError([Mistake(place, f"the space has no parameter {name}", hint)])
         domain = parameter.domain
         if not isinstance(domain, Real) or not 0 < domain.low < domain.high:
@@ -48,7 +50,9 @@ class Rate:
         if varying or space.constrained:
             what = ", ".join(varying) or "constraints"
             hint = "fix them, or tune them first with another strategy"
-            message = f"{strategy} searches the schedule of {name} and nothing else, but the space has {what}"
+            message = (
+                f"{strategy} searches the schedule of {name} and nothing else, but the space has {what}"
+            )
             raise SearchError([Mistake("/space", message, hint)])
         fixed = {p.name: p.domain.value for p in others if isinstance(p.domain, Fixed)}
         return cls(str(name), domain.low, domain.high, fixed)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as tables of (step, rate): making, joining and stretching them, handing them on."""
+"""Learning-rate schedules as tables of (step, rate): made, joined, stretched, handed on."""
 
 from __future__ import annotations
 

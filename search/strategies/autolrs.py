@@ -20,14 +20,17 @@ It is here to be compared with; ``lr-schedule`` is the better choice (bench/RESU
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import UnivariateSpline
 from scipy.optimize import minimize_scalar
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -87,11 +90,10 @@ class AutoLrs:
         parent: int | None = None
         start = 0
         for number, end in enumerate(stages(fidelity), start=1):
-            rng = np.random.default_rng([view.seed, number])
             tried_until = _measured(fidelity, start + _TRIED_FOR * (end - start), start, end)
             tries: list[tuple[float, float]] = []
             while len(tries) < _CANDIDATES:
-                rate = self._next(tries, rng)
+                rate = _next(self.rate, tuple(tries), view.seed, number)
                 reason = (
                     f"stage {number}, {start} to {end} {unit}: rate {rate:.3g}, try {len(tries) + 1} of "
                     f"{_CANDIDATES}, to {tried_until}"
@@ -110,22 +112,28 @@ class AutoLrs:
             parent, start = result.trial, end
         return f"all {number} stages are trained"
 
-    def _next(self, tries: Sequence[tuple[float, float]], rng: np.random.Generator) -> float:
-        """The rate to try next."""
-        low, high = math.log(self.rate.low), math.log(self.rate.high)
-        if not tries:
-            return math.exp(rng.uniform(low, high))
-        grid = np.linspace(0, 1, _RATES)
-        known = (np.log([rate for rate, _ in tries]) - low) / (high - low)
-        kernel = ConstantKernel(1.0, (0.01, 1000.0)) * Matern(0.3, (0.01, 100.0), nu=2.5)
-        model = GaussianProcessRegressor(
-            kernel + WhiteKernel(1e-3, (1e-8, 1.0)), normalize_y=True, random_state=0
-        )
+
+# A plan is run from its beginning for every decision: what it computed before is kept.
+@lru_cache(maxsize=1024)
+def _next(rate: Rate, tries: tuple[tuple[float, float], ...], seed: int, stage: int) -> float:
+    """The rate to try next."""
+    low, high = math.log(rate.low), math.log(rate.high)
+    if not tries:
+        return math.exp(np.random.default_rng([seed, stage]).uniform(low, high))
+    grid = np.linspace(0, 1, _RATES)
+    known = (np.log([rate for rate, _ in tries]) - low) / (high - low)
+    kernel = ConstantKernel(1.0, (0.01, 1000.0)) * Matern(0.3, (0.01, 100.0), nu=2.5)
+    model = GaussianProcessRegressor(
+        kernel + WhiteKernel(1e-3, (1e-8, 1.0)), normalize_y=True, random_state=0
+    )
+    with warnings.catch_warnings():
+        # With so few points a parameter of the kernel often ends at its bound.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(known[:, None], [loss for _, loss in tries])
-        mean, sd = model.predict(grid[:, None], return_std=True)
-        untried = np.abs(grid[:, None] - known).min(axis=1) > 1 / _RATES
-        bound = np.where(untried, mean - _KAPPA * sd, np.inf)
-        return math.exp(low + float(grid[int(np.argmin(bound))]) * (high - low))
+    mean, sd = model.predict(grid[:, None], return_std=True)
+    untried = np.abs(grid[:, None] - known).min(axis=1) > 1 / _RATES
+    bound = np.where(untried, mean - _KAPPA * sd, np.inf)
+    return math.exp(low + float(grid[int(np.argmin(bound))]) * (high - low))
 
 
 def stages(fidelity: Fidelity) -> list[int]:
@@ -142,6 +150,7 @@ def stages(fidelity: Fidelity) -> list[int]:
     return ends
 
 
+@lru_cache(maxsize=1024)
 def forecast(result: Result, end: int) -> float:
     """The loss that a rate is expected to have at the end of the stage, from those of its try."""
     losses = np.array([loss for _, loss in result.curve], dtype=np.float64)

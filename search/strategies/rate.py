@@ -24,7 +24,8 @@ class Rate:
     name: str
     low: float
     high: float
-    fixed: Mapping[str, ParamValue]
+    fixed: tuple[tuple[str, ParamValue], ...] = ()
+    """Names and values of the others."""
 
     @classmethod
     def read(cls, strategy: str, options: Mapping[str, ParamValue], space: SearchSpace) -> Rate:
@@ -54,12 +55,12 @@ class Rate:
                 f"{strategy} searches the schedule of {name} and nothing else, but the space has {what}"
             )
             raise SearchError([Mistake("/space", message, hint)])
-        fixed = {p.name: p.domain.value for p in others if isinstance(p.domain, Fixed)}
+        fixed = tuple((p.name, p.domain.value) for p in others if isinstance(p.domain, Fixed))
         return cls(str(name), domain.low, domain.high, fixed)
 
     def params(self, schedule: Schedule) -> dict[str, ParamValue]:
         """The configuration of a training with a schedule: the rate is its highest."""
-        return {self.name: self.clipped(max(rate for _, rate in schedule)), **self.fixed}
+        return {self.name: self.clipped(max(rate for _, rate in schedule)), **dict(self.fixed)}
 
     def clipped(self, rate: float) -> float:
         """The nearest rate within the range."""

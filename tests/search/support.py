@@ -33,7 +33,7 @@ CONDITIONAL: dict[str, Any] = {
 }
 
 SCHEDULES = ("autolrs", "lr-schedule")
-"""Strategies that search the schedule of one learning rate: test_lr_schedule.py holds them to the contract."""
+"""Strategies that search the schedule of one learning rate; test_lr_schedule.py is about them."""
 GENERAL = tuple(name for name in strategies.names() if name not in SCHEDULES)
 """Strategies that search a space."""
 

@@ -33,7 +33,7 @@ Curve = Callable[[Params, int], float]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a training: from ``start`` on, with this configuration, up to where the next part begins."""
+    """A part of a training: from ``start`` on, up to where the next part begins."""
 
     start: int
     params: Params

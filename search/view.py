@@ -173,7 +173,8 @@ def unforked(view: StudyView) -> StudyView:
     """The study without forked trials: what its configurations come to when trained from the start.
 
     What a forked trial reaches is owed to its parent as much as to its own configuration, and its curve
-    begins late: who knows nothing of forks would learn from it what is not so. A person may fork in any study.
+    begins late: who knows nothing of forks would learn from it what is not so. A person may fork in any
+    study.
     """
     if all(trial.parent is None for trial in view.trials):
         return view

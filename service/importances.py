@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from search.importances import Method, TooFewTrialsError, importances
-from search.view import StudyView
+from search.view import StudyView, unforked
 from service.db import views
 from service.db.engine import Database
 from service.errors import NotFoundError
@@ -36,7 +36,8 @@ def answer(key: str, view: StudyView, methods: list[Method], now: datetime) -> I
     Raises :class:`TooFewTrialsError`.
     """
     # The same study with the same history gives the same answer.
-    found = importances(view, methods, np.random.default_rng([view.seed, len(view.trials)]))
+    seen = unforked(view)
+    found = importances(seen, methods, np.random.default_rng([view.seed, len(seen.trials)]))
     return ImportancesResponse(
         study=key,
         basis=ImportanceBasis(**asdict(found.basis)),

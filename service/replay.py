@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 
 from search.decide import decide
-from search.decision import Answer, Continue, Finish, Launch, Stop
+from search.decision import Answer, Continue, Finish, Fork, Launch, Stop
 from service.db.engine import Database
-from service.db.reads.replay import Answered, answers
+from service.db.reads.replay import Answered, Started, answers
 from service.errors import NotFoundError
 from service.settings import Settings
 
@@ -22,9 +22,9 @@ def differences(answered: Answered, again: Answer) -> list[str]:
     Of an answer that came when slots had been used otherwise everything or nothing was carried out, but a
     Finish takes effect only once nothing is active.
     """
-    launched = iter(answered.launched)
+    started = iter(answered.started)
     before = [
-        (kind, next(launched) if kind == "launch" else trial, target, reason)
+        (kind, next(started) if kind in ("launch", "fork") else trial, target, reason)
         for kind, trial, target, reason in answered.decisions
     ]
     after: list[tuple[str, object, int | None, str]] = []
@@ -32,7 +32,11 @@ def differences(answered: Answered, again: Answer) -> list[str]:
         kind = type(decision).__name__.lower()
         match decision:
             case Launch():
-                after.append((kind, dict(decision.params), decision.target, decision.reason))
+                made = Started(dict(decision.params), None, 0, decision.schedule)
+                after.append((kind, made, decision.target, decision.reason))
+            case Fork():
+                made = Started(dict(decision.params), decision.parent, decision.step, decision.schedule)
+                after.append((kind, made, decision.target, decision.reason))
             case Continue():
                 after.append((kind, decision.trial, decision.target, decision.reason))
             case Stop():

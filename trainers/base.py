@@ -6,12 +6,19 @@ trained on, it gives bit for bit the curve and weights of the uninterrupted run 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 ParamValue = bool | int | float | str
+Schedule = tuple[tuple[int, float], ...]
+"""A learning rate over a training: (step, rate) points, steps strictly increasing.
+
+Step number k (from 0) is made with the rate on the straight lines between the points at k; before the first
+point the first rate holds, beyond the last the last.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,7 @@ class Measured:
     step: int
     metrics: Mapping[str, float]
     seconds: float
-    """Training seconds since the trial's start, over all its runs."""
+    """Training seconds since the trial's start, over all its runs; a parent's up to a fork included."""
     tokens: int | None = None
 
 
@@ -39,6 +46,22 @@ class Job:
     target_step: int | None = None
     """The last step of this run, which may lie beyond ``max_step``. It is no part of what the training is:
     a checkpoint of a run to one target is gone on from to any other."""
+
+    schedule: Schedule = ()
+    """The learning rate at every step, whatever the configuration says; empty: as that says."""
+    forked: bool = False
+    """It is to go on from a checkpoint of another trial: what a fork may change (see
+    :func:`trainers.settings.setting`), the schedule and the seed may differ from what was saved."""
+
+    def planned_lr(self, step: int) -> float | None:
+        """The learning rate of step number ``step`` (from 0) by the job's schedule; None if it has none."""
+        if not self.schedule:
+            return None
+        later = bisect_right(self.schedule, step, key=lambda point: point[0])
+        if later in (0, len(self.schedule)):
+            return self.schedule[max(0, later - 1)][1]
+        (start, low), (end, high) = self.schedule[later - 1], self.schedule[later]
+        return low + (high - low) * (step - start) / (end - start)
 
     def measured_at(self, step: int) -> bool:
         """Whether a measurement is made after ``step`` steps."""
@@ -69,5 +92,8 @@ class Trainer(Protocol):
         ...
 
     def load(self, folder: Path) -> None:
-        """Take up the state that :meth:`save` wrote, for the same job."""
+        """Take up the state that :meth:`save` wrote, for the same job; if this one is forked, for another.
+
+        Raises :class:`InvalidConfigurationError` if the job is forked and the state does not fit it.
+        """
         ...

@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainers.base import Job, ParamValue
+from trainers.base import InvalidConfigurationError, Job, ParamValue
+from trainers.settings import Config, inherited
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ def identity(trainer: str, job: Job, config: Mapping[str, ParamValue], *, data: 
     :param config: all settings, defaults included
     :param data: digest of the training data, for trainers that read some
     """
-    return {
+    identity = {
         "trainer": trainer,
         "config": dict(config),
         "seed": job.seed,
@@ -55,6 +56,9 @@ def identity(trainer: str, job: Job, config: Mapping[str, ParamValue], *, data: 
         "report_every": job.report_every,
         "data": data,
     }
+    if job.schedule:
+        identity["schedule"] = [list(point) for point in job.schedule]
+    return identity
 
 
 def save(
@@ -77,20 +81,51 @@ def save(
     _commit(temporary, folder / META)
 
 
-def load(folder: Path, identity: Mapping[str, Any]) -> Position:
+def load(folder: Path, identity: Mapping[str, Any], *, fork: type[Config] | None = None) -> Position:
     """Check that the folder holds a checkpoint of this very job, and say how far it had come.
 
+    :param fork: the job goes on from another trial's checkpoint: what a fork may change of this
+        configuration class, the seed and the schedule may differ
     :raises CheckpointError: none there, damaged, of another version or of another job
+    :raises InvalidConfigurationError: of a fork, that it changes what it cannot
     """
     meta = _meta(folder)
     if meta["version"] != VERSION:
         raise CheckpointError(
             f"{folder}: checkpoint version {meta['version']}, but this program reads {VERSION}"
         )
+    if fork is not None:
+        _check_fork(meta["identity"], identity, fork)
+        identity = {
+            **identity,
+            **{name: meta["identity"].get(name) for name in ("config", "seed", "schedule")},
+        }
     differences = _differences(meta["identity"], identity)
     if differences:
         raise CheckpointError(f"{folder}: checkpoint of another training: " + "; ".join(differences))
     return Position(step=int(meta["position"]["step"]), seconds=float(meta["position"]["seconds"]))
+
+
+def saved_config(folder: Path) -> dict[str, ParamValue]:
+    """The configuration that the checkpoint was trained with. Call :func:`load` first."""
+    config: dict[str, ParamValue] = _meta(folder)["identity"]["config"]
+    return config
+
+
+def _check_fork(saved: Mapping[str, Any], wanted: Mapping[str, Any], config: type[Config]) -> None:
+    changed = [
+        name
+        for name in inherited(config)
+        if saved["trainer"] == wanted["trainer"] and saved["config"].get(name) != wanted["config"].get(name)
+    ]
+    if changed:
+        raise InvalidConfigurationError(
+            "\n".join(
+                f"{name}: a fork cannot change it from {saved['config'].get(name)!r} to "
+                f"{wanted['config'].get(name)!r}: the checkpoint does not fit"
+                for name in changed
+            )
+        )
 
 
 def load_state(folder: Path, device: torch.device) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class DigitsConfig(TrainingConfig):
     """A small convolutional net on scikit-learn's 8x8 handwritten digits; trains in seconds on one core."""
 
     channels: int = setting(
-        16, "Channels of the first convolution; the second has twice as many.", low=1, high=1024
+        16, "Channels of the first convolution; the second has twice as many.", low=1, high=1024, fork=False
     )
     dropout: float = setting(0.0, "Share of features dropped in training.", low=0.0, high=0.9)
     batch_size: int = setting(32, "Digits per step.", low=1, high=TRAINING_DIGITS)

@@ -20,10 +20,12 @@ METRICS = {
 class GptConfig(TrainingConfig):
     """A decoder-only transformer on bytes, trained on text found on this machine."""
 
-    width: int = setting(128, "Size of the residual stream.", low=4, high=16384)
-    depth: int = setting(4, "Transformer blocks.", low=1, high=256)
-    heads: int = setting(4, "Attention heads; width must be an even multiple of them.", low=1, high=256)
-    context: int = setting(128, "Bytes the model sees at once.", low=4, high=65536)
+    width: int = setting(128, "Size of the residual stream.", low=4, high=16384, fork=False)
+    depth: int = setting(4, "Transformer blocks.", low=1, high=256, fork=False)
+    heads: int = setting(
+        4, "Attention heads; width must be an even multiple of them.", low=1, high=256, fork=False
+    )
+    context: int = setting(128, "Bytes the model sees at once.", low=4, high=65536, fork=False)
     dropout: float = setting(0.0, "Share of activations dropped in training.", low=0.0, high=0.9)
     batch_size: int = setting(32, "Windows per optimizer step.", low=1, high=65536)
     micro_batch: int = setting(
@@ -33,10 +35,14 @@ class GptConfig(TrainingConfig):
         high=65536,
     )
     data: str = setting(
-        "", "Text file, or folder of them, to train on. Empty: the source of Python's standard library."
+        "",
+        "Text file, or folder of them, to train on. Empty: the source of Python's standard library.",
+        fork=False,
     )
-    max_bytes: int = setting(16_000_000, "Bytes of text loaded at most.", low=1000, high=10**11)
-    eval_batches: int = setting(4, "Validation batches of 16 windows per report.", low=1, high=100_000)
+    max_bytes: int = setting(16_000_000, "Bytes of text loaded at most.", low=1000, high=10**11, fork=False)
+    eval_batches: int = setting(
+        4, "Validation batches of 16 windows per report.", low=1, high=100_000, fork=False
+    )
     precision: str = setting(
         "auto",
         "Arithmetic of the forward pass. auto: bfloat16 on CUDA, float32 on CPU.",

@@ -40,16 +40,27 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: Sequence[str] | None = None,
+    fork: bool = True,
 ) -> Any:
-    """A field of a configuration class. ``low`` and ``high`` are allowed values themselves."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+    """A field of a configuration class. ``low`` and ``high`` are allowed values themselves.
+
+    ``fork``: whether a fork may change it. It may not where a checkpoint would not fit any more (a width),
+    or where the curve would mean something else (the validation data).
+    """
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "fork": fork}
+    return field(default=default, metadata=metadata)
+
+
+def inherited(config: type[Config]) -> list[str]:
+    """The settings that a fork cannot change."""
+    return [item.name for item in fields(config) if not item.metadata["fork"]]
 
 
 def describe(config: type[Config]) -> list[dict[str, Any]]:
     """The settings of a configuration class as JSON values, in order.
 
     ``kind`` is ``float``, ``int``, ``bool``, ``choice`` or ``text``; ``low``, ``high`` and ``choices`` are
-    None where they say nothing.
+    None where they say nothing; ``fork`` says whether a fork may change it.
     """
     types = get_type_hints(config)
     return [
@@ -60,6 +71,7 @@ def describe(config: type[Config]) -> list[dict[str, Any]]:
             "low": item.metadata["low"],
             "high": item.metadata["high"],
             "choices": list(item.metadata["choices"]) if item.metadata["choices"] else None,
+            "fork": item.metadata["fork"],
             "doc": item.metadata["doc"],
         }
         for item in fields(config)

@@ -19,7 +19,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,9 @@ START = 5.0
 DIVERGES_AFTER = 5
 """Steps that a training with a far too large learning rate survives."""
 
+_LOWEST_LR = 1e-12
+"""What a schedule's rate of 0 counts as: the formula takes its logarithm."""
+
 METRICS = {
     "loss": "Mean loss by the formula plus noise.",
     "accuracy": "exp(-loss): a metric to be maximized.",
@@ -44,9 +47,11 @@ class SyntheticConfig(Config):
     """Noisy power-law learning curves with a known optimum; trains nothing."""
 
     lr: float = setting(0.001, "Best at 0.01 for width 64; above 1 it diverges.", low=1e-12, high=1e6)
-    width: int = setting(32, "Best at 64; a wider net wants a smaller lr.", low=1, high=1_000_000)
+    width: int = setting(
+        32, "Best at 64; a wider net wants a smaller lr.", low=1, high=1_000_000, fork=False
+    )
     dropout: float = setting(0.0, "Best at 0.1.", low=0.0, high=1.0)
-    optimizer: str = setting("adamw", "sgd ends 0.1 higher.", choices=("adamw", "sgd"))
+    optimizer: str = setting("adamw", "sgd ends 0.1 higher.", choices=("adamw", "sgd"), fork=False)
     momentum: float = setting(0.9, "Matters with sgd only; best at 0.9.", low=0.0, high=1.0)
     floor: float = setting(1.0, "Asymptote of the best configuration.", low=-4.0, high=4.0)
     decay: float = setting(0.7, "Exponent of the power law.", low=0.01, high=10.0)
@@ -79,7 +84,11 @@ def mean_loss(config: SyntheticConfig, step: int) -> float:
 
 
 class SyntheticTrainer:
-    """Walks along the formula's curve. Its whole state is the step (and the seconds spent)."""
+    """Walks along the formula's curve. Its whole state is the step (and the seconds spent).
+
+    What a fork or a schedule changes holds at once for the whole formula: the curve jumps to that of the
+    configuration.
+    """
 
     def __init__(
         self,
@@ -125,12 +134,15 @@ class SyntheticTrainer:
 
     def load(self, folder: Path) -> None:
         """Take up the state in ``folder``; raises :class:`trainers.checkpoint.CheckpointError`."""
-        position = checkpoint.load(folder, self._identity)
+        fork = SyntheticConfig if self._job.forked else None
+        position = checkpoint.load(folder, self._identity, fork=fork)
         self._step, self._seconds = position.step, position.seconds
 
     def _loss(self) -> float:
         noise = np.random.default_rng([self._job.seed, self._noise_key, self._step]).standard_normal()
-        return mean_loss(self.config, self._step) + self.config.noise * float(noise)
+        lr = self._job.planned_lr(self._step - 1)
+        config = self.config if lr is None else replace(self.config, lr=max(lr, _LOWEST_LR))
+        return mean_loss(config, self._step) + self.config.noise * float(noise)
 
     def _fail_if_planted(self, step: int) -> None:
         if step != self.config.fail_at:

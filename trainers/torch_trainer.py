@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainers import checkpoint, optimizers, schedules
 from trainers.base import InvalidConfigurationError, Job, Measured
 from trainers.randomness import Purpose, seed_torch
+from trainers.settings import parse
 from trainers.training_config import TrainingConfig
 
 
@@ -107,16 +108,44 @@ class TorchTrainer(ABC):
 
     def load(self, folder: Path) -> None:
         """Take up the state in ``folder``; raises :class:`trainers.checkpoint.CheckpointError`."""
-        position = checkpoint.load(folder, self._identity)
+        fork = type(self._training) if self.job.forked else None
+        position = checkpoint.load(folder, self._identity, fork=fork)
         state: dict[str, Any] = checkpoint.load_state(folder, self.device)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        own = self._changed_groups(folder) if self.job.forked else []
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            if not self.job.forked:
+                raise
+            raise InvalidConfigurationError(
+                f"the parent's checkpoint does not fit the changed configuration: {error}"
+            ) from error
+        for group, changed in zip(self.optimizer.param_groups, own, strict=False):
+            group.update(changed)
         self._loss_sum = state["loss_sum"]
         self._loss_count = state["loss_count"]
         self._step, self._seconds = position.step, position.seconds
 
+    def _changed_groups(self, folder: Path) -> list[dict[str, Any]]:
+        """What this configuration sets in each parameter group otherwise than the saved one did.
+
+        Loading an optimizer's state overwrites its hyperparameters with those saved. The rest of a group
+        may be state (some optimizers keep theirs there): only what the configurations differ in is put
+        back.
+        """
+        saved = parse(type(self._training), checkpoint.saved_config(folder))
+        before = optimizers.build(self.model, saved)
+        return [
+            {name: new[name] for name in new if name != "params" and new[name] != old.get(name)}
+            for new, old in zip(self.optimizer.param_groups, before.param_groups, strict=True)
+        ]
+
     def _lr(self, step: int) -> float:
         """Learning rate of step number ``step`` (from 0)."""
+        planned = self.job.planned_lr(step)
+        if planned is not None:
+            return planned
         config = self._training
         return config.lr * schedules.share(
             config.schedule,

@@ -11,7 +11,7 @@ from trainers.settings import Config, setting
 class TrainingConfig(Config):
     """Optimizer, learning-rate schedule, gradient clipping, device."""
 
-    optimizer: str = setting("adamw", "Optimizer.", choices=("adamw", "sgd"))
+    optimizer: str = setting("adamw", "Optimizer.", choices=("adamw", "sgd"), fork=False)
     lr: float = setting(1e-3, "Peak learning rate.", low=0.0, high=1000.0)
     weight_decay: float = setting(
         0.1, "Decay of the weight matrices (decoupled for AdamW, L2 for SGD).", low=0.0, high=100.0

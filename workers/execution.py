@@ -20,7 +20,8 @@ def train(assignment: Assignment, store: CheckpointStore, channel: Channel) -> E
     """Train to the target, or until an order to end; measurements and checkpoints go to ``channel``.
 
     A damaged checkpoint is not loaded: training starts from nothing and repeats the steps up to it, which
-    gives the same curve at the cost of time. Raises whatever the trainer raises.
+    gives the same curve at the cost of time. A forked trial cannot, since its start is its parent's: it
+    fails. Raises whatever the trainer raises.
     """
     trainer = _prepare(assignment, store, channel)
     every = assignment.checkpoint_every or assignment.target_step
@@ -54,20 +55,28 @@ def train(assignment: Assignment, store: CheckpointStore, channel: Channel) -> E
 
 def _prepare(assignment: Assignment, store: CheckpointStore, channel: Channel) -> Trainer:
     """A trainer that stands where the run starts."""
+    checkpoint = assignment.checkpoint
     job = Job(
         config={**assignment.trainer.settings, **assignment.params},
         seed=assignment.training_seed,
         max_step=assignment.max_step,
         report_every=assignment.report_every,
         target_step=assignment.target_step,
+        schedule=tuple(assignment.schedule),
+        # Its own checkpoints lie behind the fork.
+        forked=assignment.parent is not None
+        and checkpoint is not None
+        and checkpoint.step == assignment.forked_at,
     )
     assert assignment.trainer.name is not None
     trainer = registry.create(assignment.trainer.name, job)
-    if assignment.checkpoint is not None:
+    if checkpoint is not None:
         with tempfile.TemporaryDirectory(prefix="trimtab-") as scratch:
             try:
-                store.load(assignment.checkpoint.uri, Path(scratch))
+                store.load(checkpoint.uri, Path(scratch))
             except DamagedCheckpointError as error:
+                if assignment.parent is not None:
+                    raise
                 channel.output.write(f"{error}; training starts from nothing\n")
             else:
                 trainer.load(Path(scratch))

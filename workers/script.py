@@ -63,6 +63,9 @@ def train(
                 max_step=assignment.max_step,
                 report_every=assignment.report_every,
                 seed=assignment.training_seed,
+                schedule=assignment.schedule,
+                parent=assignment.parent,
+                forked_at=assignment.forked_at,
             ),
         )
         before = _contents(run / run_folder.CHECKPOINT_FOLDER)
@@ -100,6 +103,8 @@ def _restore(assignment: Assignment, store: CheckpointStore, channel: Channel, f
     try:
         store.load(assignment.checkpoint.uri, folder)
     except DamagedCheckpointError as error:
+        if assignment.parent is not None:
+            raise  # what a forked trial went through before cannot be repeated from nothing
         channel.output.write(f"{error}; training starts from nothing\n")
         for path in sorted(folder.rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()

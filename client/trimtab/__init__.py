@@ -11,11 +11,12 @@ A training script needs three calls::
         save(folder)
         break
 
-They use the standard library only. To talk to the service, use :class:`trimtab.client.Client`.
+A fourth, ``trimtab.lr(step, default)``, is the learning rate of a step where the study plans one. They
+use the standard library only. To talk to the service, use :class:`trimtab.client.Client`.
 """
 
-from trimtab.script import checkpoint_dir, params, report
+from trimtab.script import checkpoint_dir, lr, params, report
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "checkpoint_dir", "params", "report"]
+__all__ = ["__version__", "checkpoint_dir", "lr", "params", "report"]

@@ -30,6 +30,8 @@ class Setting(BaseModel):
     """The smallest value allowed; None: no bound."""
     high: float | None = None
     choices: tuple[str, ...] | None = None
+    fork: bool = True
+    """Whether a fork may change it: a checkpoint still fits."""
     doc: str = ""
 
 

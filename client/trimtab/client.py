@@ -277,6 +277,10 @@ class Client:
         body = views.ContinueRequest(target_step=target_step)
         return self._post(f"/v1/studies/{study}/trials/{number}/continue", views.TrialItem, body=body)
 
+    def fork_trial(self, study: str, number: int, request: views.ForkRequest) -> views.TrialItem:
+        """Start a new trial from a checkpoint of this one, with a changed configuration."""
+        return self._post(f"/v1/studies/{study}/trials/{number}/fork", views.TrialItem, body=request)
+
     def import_trials(self, study: str, request: work.ImportRequest) -> work.ImportResponse:
         return self._post(f"/v1/studies/{study}/import", work.ImportResponse, body=request)
 

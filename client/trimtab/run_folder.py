@@ -4,10 +4,12 @@ The worker makes the folder, names it to the script in the environment variable 
 writes ``assignment.json``::
 
     {"params": {"lr": 0.003, "width": 64}, "start_step": 200, "target_step": 600, "max_step": 1800,
-     "report_every": 20, "seed": 7}
+     "report_every": 20, "seed": 7, "schedule": [[0, 0.0], [100, 0.003]], "parent": 4, "forked_at": 200}
 
-``checkpoint/`` is the script's: at the start it holds what the trial's last run left there (or nothing),
-at the end whatever is in it is kept. The script appends one JSON object per line to ``reports.jsonl``::
+``schedule`` (empty unless the study plans one) is the learning rate at every step. ``checkpoint/`` is the
+script's: at the start it holds what the trial's last run left there, in a forked trial what its parent left
+(or nothing), at the end whatever is in it is kept. The script appends one JSON object per line to
+``reports.jsonl``::
 
     {"step": 220, "metrics": {"val_loss": 2.31, "grad_norm": "NaN"}}
 
@@ -23,10 +25,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 RUN_DIR_VARIABLE = "TRIMTAB_RUN_DIR"
 ASSIGNMENT_FILE = "assignment.json"
@@ -54,6 +56,13 @@ class ScriptAssignment:
     """A full training: lay schedules out over this many steps. The target may lie beyond."""
     report_every: int
     seed: int
+    schedule: Sequence[tuple[int, float]] = ()
+    """The learning rate at every step, whatever the parameters say: (step, rate) points with straight lines
+    between them. Empty: as the parameters say."""
+    parent: Optional[int] = None  # noqa: UP045 - evaluated on Python 3.10 as well
+    """The trial that this one was forked from: at its start the checkpoint is that trial's."""
+    forked_at: int = 0
+    """The step of the parent's checkpoint."""
 
 
 @dataclass(frozen=True)

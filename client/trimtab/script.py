@@ -1,4 +1,4 @@
-"""The three calls of a training script. Without a worker they work too, so the script also runs alone.
+"""The calls of a training script. Without a worker they work too, so the script also runs alone.
 
 Standard library only: importing this costs a training script nothing.
 """
@@ -42,6 +42,23 @@ def report(step: int, **metrics: float) -> bool:
         return False
     run_folder.append_report(folder, made)
     return made.step >= _assignment(folder).target_step or run_folder.has_verdict(folder)
+
+
+def lr(step: int, default: float) -> float:
+    """The learning rate to make step number ``step`` (from 0) with.
+
+    That of the trial's schedule, if the study gives it one (a fork, a strategy that searches schedules), on
+    the straight lines between its points; else ``default``, what the script would have taken.
+    """
+    folder = _folder()
+    points = [] if folder is None else list(_assignment(folder).schedule)
+    if not points:
+        return default
+    later = next((place for place, (at, _) in enumerate(points) if at > step), len(points))
+    if later in (0, len(points)):
+        return points[max(0, later - 1)][1]
+    (start, low), (end, high) = points[later - 1], points[later]
+    return low + (high - low) * (step - start) / (end - start)
 
 
 def checkpoint_dir() -> Path:

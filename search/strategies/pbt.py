@@ -2,14 +2,15 @@
 
 Jaderberg et al., "Population Based Training of Neural Networks" (2017), asynchronous as there. So many
 trials train side by side and pause after every interval. One that is then among the worst of all that came
-to its step is stopped, and a fork of one of the best takes its place: it goes on from that trial's checkpoint
-(*exploit*) with a configuration near that trial's (*explore*). What is found is a schedule of
+to its step is stopped, and a fork of one of the best takes its place: it goes on from that trial's
+checkpoint (*exploit*) with a configuration near that trial's (*explore*). What is found is a schedule of
 hyperparameters rather than one configuration: the line of parents of the best trial.
 
-Trials are compared at the same step, with all that were ever measured there. The trial that is furthest
-behind is taken up first, so that workers fewer than the population compare as many as they can. A trial that
-ends makes room for a new one with a configuration of its own, as long as the budget pays for its whole
-training. Every fork counts as a trial of the budget: a budget of fidelity suits better.
+Trials are compared at the same step, with all that were ever measured there; the best that still have
+their checkpoint of that step are forked. The trial that is furthest behind is taken up first, so that
+workers fewer than the population compare as many as they can. A trial that ends makes room for a new one
+with a configuration of its own, as long as the budget pays for its whole training. Every fork counts as a
+trial of the budget: a budget of fidelity suits better.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ _DRAWS = 32
 class PopulationBasedTraining:
     """See the module."""
 
-    population: int = 8
-    interval: int | None = None
+    population: int
+    interval: int | None
     """Steps between two comparisons; None: a tenth of a full training."""
-    quantile: float = 0.25
+    quantile: float
     """The share that is replaced, and the share whose trials are forked."""
-    perturb: float = 0.1
+    perturb: float
     """Standard deviation of a step away from the parent's configuration, as a share of the range."""
-    resample: float = 0.25
+    resample: float
     """Chance that a parameter is drawn anew from its whole range instead."""
 
     name: ClassVar[str] = "pbt"
@@ -71,8 +72,13 @@ class PopulationBasedTraining:
         cls, options: Mapping[str, ParamValue], space: SearchSpace, fidelity: Fidelity
     ) -> PopulationBasedTraining:
         read = read_options(cls.name, options, cls.known_options)
-        whole = {name: int(read.pop(name)) for name in ("population", "interval") if name in read}
-        return cls(**whole, **read)
+        return cls(
+            population=int(read.get("population", 8)),
+            interval=int(read["interval"]) if "interval" in read else None,
+            quantile=read.get("quantile", 0.25),
+            perturb=read.get("perturb", 0.1),
+            resample=read.get("resample", 0.25),
+        )
 
     def first_target(self, fidelity: Fidelity) -> int:
         return self.boundary(fidelity, 0)
@@ -157,41 +163,43 @@ class _Round:
         many = int(self.strategy.quantile * len(ranked))
         unit = self.view.fidelity.unit
         if place is None:
-            self._start(Continue(trial.number, target, f"on to {target} {unit}"), target - trial.step)
+            self._continue(trial, target, f"nothing was measured up to {trial.step} {unit}")
             return
         loss = ranked[place - 1][0]
         standing = f"{ordinal(place)} of {len(ranked)} at {trial.step} {unit}"
         if place <= len(ranked) - many and math.isfinite(loss):
-            reason = f"{standing}, not among the worst {many}" if many else f"{standing}, too few to compare"
-            self._start(Continue(trial.number, target, f"{reason}: on to {target}"), target - trial.step)
+            why = f"not among the worst {many}" if many else "too few to compare"
+            self._continue(trial, target, f"{standing}, {why}")
             return
-        best = [
+        better = [
             (rank, other)
-            for rank, (other_loss, other) in enumerate(ranked[: max(1, many)], start=1)
-            if trial.step in other.checkpoints and math.isfinite(other_loss) and other is not trial
+            for rank, (other_loss, other) in enumerate(ranked, start=1)
+            if trial.step in other.checkpoints and other_loss < loss
         ]
+        best = better[: max(1, many)]
         if not best or self.trials_left < 1:
-            why = "no trial is left in the budget for a fork" if best else "none of the best can be forked"
-            self._start(
-                Continue(trial.number, target, f"{standing}, but {why}: on to {target}"), target - trial.step
-            )
+            why = "no trial is left in the budget for a fork" if best else "no better one can be forked"
+            self._continue(trial, target, f"{standing}, but {why}")
             return
         rank, parent = best[int(self.rng.integers(len(best)))]
         params = self._explored(parent)
-        better = f"trial {parent.number}, {ordinal(rank)} of {len(ranked)} at {trial.step} {unit}"
-        self.decisions.append(Stop(trial.number, f"{standing}: a fork of {better}, takes its place"))
+        source = f"trial {parent.number}, {ordinal(rank)} of {len(ranked)} at {trial.step} {unit}"
+        self.decisions.append(Stop(trial.number, f"{standing}: a fork of {source}, takes its place"))
         self._start(
             Fork(
                 parent.number,
                 trial.step,
                 params,
                 target,
-                f"takes the place of trial {trial.number}, {standing}: a fork of {better}, with "
+                f"takes the place of trial {trial.number}, {standing}: a fork of {source}, with "
                 f"{_changes(parent.params, params)}",
             ),
             target - trial.step,
         )
         self.trials_left -= 1
+
+    def _continue(self, trial: TrialView, target: int, reason: str) -> None:
+        self._start(Continue(trial.number, target, f"{reason}: on to {target}"), target - trial.step)
 
     def _start(self, decision: Decision, units: int) -> None:
         self.decisions.append(decision)
@@ -199,7 +207,7 @@ class _Round:
         self.units -= units
 
     def _standings(self, step: int) -> list[tuple[float, TrialView]]:
-        """All trials that came to ``step`` by training of their own, with their losses there, best first."""
+        """All trials that trained to ``step`` themselves, with their losses there, best first."""
         found = [
             (self.view.loss(trial.values[bisect_right(trial.steps, step) - 1]), trial)
             for trial in self.view.trials
@@ -235,8 +243,8 @@ class _Round:
     def _why_done(self, waiting: list[TrialView]) -> str:
         if waiting:
             needed = min(self.strategy.boundary(self.view.fidelity, t.step) - t.step for t in waiting)
-            unit = self.view.fidelity.unit
-            return f"{self.view.budget.fidelity} {unit} are left of the budget, the next interval needs {needed}"
+            left = f"{self.view.budget.fidelity} {self.view.fidelity.unit} are left of the budget"
+            return f"{left}, the next interval needs {needed}"
         return why_done(self.view, self.strategy.first_target(self.view.fidelity), self.exhausted)
 
 

@@ -36,6 +36,7 @@ class Attempt(Curve):
     number: int
     trained: int
     to_end: bool
+    parent: int | None
     study_key: str
     study_best: float | None
     external: bool
@@ -68,6 +69,7 @@ _READ = (
         TrialRow.points,
         TrialRow.trained,
         TrialRow.to_end,
+        TrialRow.parent,
         StudyRow.id.label("study_id"),
         StudyRow.key.label("study_key"),
         StudyRow.best_value.label("study_best"),

@@ -15,11 +15,11 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
+from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Stop
 from search.pruning import Pruning
 from search.view import StudyView
 from service import specs
-from service.db import budget, completion, events, runs, views
+from service.db import budget, checkpoints, completion, events, runs, views
 from service.db.models import DecisionRow, StudyRow, TrialRow
 from service.db.reads import replay
 from service.errors import ConflictError
@@ -175,30 +175,50 @@ def _ahead(spec: StudySpec, load: float) -> int:
 def _still_sound(session: Session, study: StudyRow, question: Question, answer: Answer) -> bool:
     """Whether the answer may be carried out in the study as it is now.
 
-    It may when nothing has happened. Launches may, too, when trials have ended meanwhile, so that a slow
-    strategy is not overtaken for ever by quick trials: unless another scheduler has decided, or a person
-    has used up the slots or the budget.
+    A checkpoint that it forks must still be there. Then it may when nothing has happened. Launches and
+    forks may, too, when trials have ended meanwhile, so that a slow strategy is not overtaken for ever by
+    quick trials: unless another scheduler has decided, or a person has used up the slots or the budget.
     """
+    if not all(_start(session, study, d) for d in answer.decisions if isinstance(d, Fork)):
+        return False
     if study.version == question.version:
         return True
     if study.decided_version != question.decided_version:
         return False
-    if not answer.decisions or not all(isinstance(decision, Launch) for decision in answer.decisions):
+    launches = [decision for decision in answer.decisions if isinstance(decision, Launch | Fork)]
+    if not launches or len(launches) < len(answer.decisions):
         return False
-    launches = [decision for decision in answer.decisions if isinstance(decision, Launch)]
+    units = sum(d.target - (d.step if isinstance(d, Fork) else 0) for d in launches)
     active = completion.count_active(session, study)
     left = budget.left(session, study)
     return (
         active + len(launches) <= StudySpec.model_validate(study.spec).parallelism + question.ahead
         and (left.trials is None or len(launches) <= left.trials)
-        and (left.fidelity is None or sum(launch.target for launch in launches) <= left.fidelity)
+        and (left.fidelity is None or units <= left.fidelity)
     )
 
 
+def _start(session: Session, study: StudyRow, fork: Fork) -> runs.Start | None:
+    """Where a fork starts from; None if that is gone. It stays until the transaction ends."""
+    parent = _trial(session, study, fork.parent)
+    checkpoint = None if parent is None else checkpoints.at(session, parent, fork.step)
+    return None if parent is None or checkpoint is None else runs.Start(parent, checkpoint)
+
+
+def _trial(session: Session, study: StudyRow, number: int) -> TrialRow | None:
+    return session.scalar(select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number))
+
+
 def _carry_out(
-    session: Session, study: StudyRow, decision: Launch | Continue | Stop, now: datetime
+    session: Session, study: StudyRow, decision: Launch | Fork | Continue | Stop, now: datetime
 ) -> TrialRow:
-    if isinstance(decision, Launch):
+    if isinstance(decision, Launch | Fork):
+        start = _start(session, study, decision) if isinstance(decision, Fork) else None
+        if isinstance(decision, Fork) and start is None:
+            raise ConflictError(
+                f"the strategy {study.strategy} forks trial {decision.parent} at step {decision.step}: "
+                "there is no checkpoint any more"
+            )
         return runs.create_trial(
             session,
             study,
@@ -207,10 +227,10 @@ def _carry_out(
             origin="strategy",
             reason=decision.reason,
             now=now,
+            fork=start,
+            schedule=decision.schedule,
         )
-    trial = session.scalar(
-        select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == decision.trial)
-    )
+    trial = _trial(session, study, decision.trial)
     if trial is None:
         raise ConflictError(f"the strategy {study.strategy} names trial {decision.trial}: there is none")
     if isinstance(decision, Stop):
@@ -242,7 +262,7 @@ def _record(
     now: datetime,
 ) -> None:
     kind = type(decision).__name__.lower()
-    target = decision.target if isinstance(decision, Launch | Continue) else None
+    target = decision.target if isinstance(decision, Launch | Fork | Continue) else None
     session.add(
         DecisionRow(
             study_id=study.id,

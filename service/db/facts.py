@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from search import prediction, stopping
+from search import prediction, stopping, strategies
 from search.along import Along
 from search.features import Features
 from search.view import Limit
@@ -52,6 +52,8 @@ class Facts:
     """The steps at which a predicted rule judges; empty if there is no such rule."""
     features: Features | None = None
     """How configurations are encoded for a predicted rule; None if there is no such rule."""
+    forks: bool = False
+    """Whether the strategy forks trials, so that checkpoints are kept for it."""
     along: Along | None = None
     """The parameter that is the study's fidelity, if one is: only trials at its target can be the best."""
 
@@ -127,5 +129,6 @@ def parse(document: dict[str, object]) -> Facts:
         watched=tuple(spec.watched),
         checks=frozenset(prediction.judged(specs.fidelity(spec), predicts)) if predicts else frozenset(),
         features=Features.of(specs.space(spec)) if predicts else None,
+        forks=strategies.forks(spec.strategy.name),
         along=Along.read(spec.strategy.options, specs.space(spec)),
     )

@@ -119,6 +119,7 @@ class TrialRow(Base):
         UniqueConstraint("study_id", "number"),
         Index("ix_trials_study_id_state", "study_id", "state"),
         Index("ix_trials_study_id_best_value", "study_id", "best_value"),
+        Index("ix_trials_study_id_parent", "study_id", "parent"),
         {"sqlite_autoincrement": True},
     )
 
@@ -134,8 +135,17 @@ class TrialRow(Base):
     """The target of its first run: it tells a bracket of Hyperband from another."""
     to_end: Mapped[bool] = mapped_column(default=False)
     """Trained to the end whatever the strategy and all rules but divergence and target say."""
+    parent: Mapped[int | None]
+    """Number of the trial that it was forked from; NULL: it started from nothing."""
+    forked_at: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The step of its parent's checkpoint that it started from; its own curve lies behind it."""
+    schedule: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))
+    """The learning rate at every step, as :data:`search.decision.Schedule`; NULL: as its parameters say."""
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    """What it is trained with, if not with the study's seed: a fork's own, and its descendants'."""
     target_step: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
+    """How far it has come; a fork begins at ``forked_at``."""
     value: Mapped[float | None]
     outcomes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The metrics that objectives and limits name, at its last measurement; NULL where none are named."""
@@ -262,7 +272,7 @@ class CheckpointRow(Base):
     bytes: Mapped[int | None] = mapped_column(BigInteger)
     state: Mapped[str] = mapped_column(String(16))
     refs: Mapped[int] = mapped_column(default=0)
-    """Unfinished runs that start from it, plus one while it is its trial's newest and kept for that."""
+    """Unfinished runs that start from it, forks that wait for it, plus one while its trial keeps it."""
     at: Mapped[datetime]
 
 

@@ -182,6 +182,7 @@ def _is_finished(session: Session, study: StudyRow) -> tuple[Any, ...]:
     full = facts.of(session, study.key).spec.fidelity.max
     return (
         TrialRow.study_id == study.id,
+        TrialRow.parent.is_(None),  # a fork's curve is not what its configuration comes to from the start
         TrialRow.state == TrialState.COMPLETED.value,
         TrialRow.step >= full,
     )

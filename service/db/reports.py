@@ -188,11 +188,11 @@ def _places(
 
 
 def _at_checks(session: Session, active: Mapping[int, Attempt], reports: Sequence[Report]) -> list[Attempt]:
-    """The attempts with new points at steps at which a predicted rule judges."""
+    """The attempts with new points at steps at which a predicted rule judges. It judges no forks."""
     found: list[Attempt] = []
     for report in reports:
         attempt = active.get(report.token)
-        if attempt is not None and not attempt.to_end:
+        if attempt is not None and not attempt.to_end and attempt.parent is None:
             checks = facts.of(session, attempt.study_key).checks
             if checks and any(m.step in checks and m.step > attempt.step for m in report.measurements):
                 found.append(attempt)

@@ -7,12 +7,14 @@ one order everywhere: attempts (by token), studies (by id), then runs, trials an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from search.decision import Schedule
 from service.db import checkpoints, events
 from service.db.engine import is_postgresql
 from service.db.models import CheckpointRow, RunRow, StudyRow, TrialRow
@@ -36,6 +38,17 @@ STRENGTH = {
 """What a run can be wished, the stronger wish winning. The last two mean that the trial has failed so."""
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a forked trial starts from."""
+
+    parent: TrialRow
+    checkpoint: CheckpointRow
+    """Of the parent, as :func:`service.db.checkpoints.at` gives it."""
+    seed: int | None = None
+    """What the fork is trained with; None: as its parent, so that both see the same data."""
+
+
 def lock(session: Session, study: StudyRow) -> None:
     """Hold ``study`` until the transaction ends, and see its newest state. SQLite holds everything.
 
@@ -57,11 +70,14 @@ def create_trial(
     to_end: bool = False,
     reason: str,
     now: datetime,
+    fork: Start | None = None,
+    schedule: Schedule = (),
 ) -> TrialRow:
     """A new trial with its first run queued, to be trained to step ``target``.
 
     ``origin`` is ``strategy``, ``enqueued`` or ``imported``; ``reason`` says why it is tried. With
     ``to_end`` neither the strategy nor a rule that compares trials or waits for progress stops it.
+    ``fork``: where it starts from; None: from nothing.
     """
     lock(session, study)
     trial = TrialRow(
@@ -79,20 +95,25 @@ def create_trial(
         runs=0,
         step=0,
         failures={},
+        schedule=[list(point) for point in schedule] or None,
     )
+    data = {"origin": origin, "run": 1, "target_step": target, "reason": reason}
+    if fork is not None:
+        trial.parent, trial.forked_at, trial.step = (
+            fork.parent.number,
+            fork.checkpoint.step,
+            fork.checkpoint.step,
+        )
+        trial.seed = fork.parent.seed if fork.seed is None else fork.seed
+        data |= {"parent": trial.parent, "start_step": trial.forked_at}
     study.next_trial += 1
     study.version += 1
     session.add(trial)
     session.flush()
-    _add_run(session, trial, start=None, target=target, reason=reason, now=now)
-    events.append(
-        session,
-        study,
-        "trial.queued",
-        trial=trial.number,
-        data={"origin": origin, "run": trial.runs, "target_step": target, "reason": reason},
-        now=now,
-    )
+    start = None if fork is None else fork.checkpoint
+    _add_run(session, trial, start=start, target=target, reason=reason, now=now)
+    checkpoints.recount(session, trial)
+    events.append(session, study, "trial.queued", trial=trial.number, data=data, now=now)
     return trial
 
 
@@ -107,7 +128,12 @@ def queue_run(
     session.refresh(trial)
     if trial.state in (TrialState.QUEUED, TrialState.RUNNING):
         raise ConflictError(f"trial {trial.number} is {trial.state}: wait for its run, or stop it first")
-    start = checkpoints.newest(session, trial.id)
+    start = checkpoints.start_of(session, trial)
+    if start is None and trial.parent is not None:
+        raise ConflictError(
+            f"trial {trial.number} was forked from step {trial.forked_at} of trial {trial.parent}, and no "
+            "checkpoint is left to go on from: fork it anew"
+        )
     if start is not None and target <= start.step:
         raise ConflictError(
             f"trial {trial.number} has been trained to step {start.step}: name a target beyond it"
@@ -132,7 +158,7 @@ def split_run(
 ) -> None:
     """Queue what a paused run has left to train. The trial must be running and the run finished."""
     move(trial, TrialState.QUEUED, reason)
-    start = checkpoints.newest(session, trial.id, at_most=run.target_step)
+    start = checkpoints.start_of(session, trial, at_most=run.target_step)
     rest = _add_run(session, trial, start=start, target=run.target_step, reason=run.reason, now=now)
     checkpoints.recount(session, trial)
     _queued_event(session, study, trial, rest, reason, now)
@@ -141,10 +167,11 @@ def split_run(
 def requeue(
     session: Session, study: StudyRow, trial: TrialRow, run: RunRow, *, reason: str, now: datetime
 ) -> None:
-    """Put a running run back into the queue, to start again from its trial's newest checkpoint."""
+    """Put a running run back into the queue, to start again from its trial's newest checkpoint, or from the
+    one that it was forked from."""
     move(run, RunState.QUEUED)
     move(trial, TrialState.QUEUED, reason)
-    start = checkpoints.newest(session, trial.id, at_most=run.target_step)
+    start = checkpoints.start_of(session, trial, at_most=run.target_step)
     run.checkpoint_id = start.id if start is not None else None
     run.start_step = start.step if start is not None else 0
     run.wish, run.wish_reason = None, ""

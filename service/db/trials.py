@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from service import specs
+from service import forks, specs
 from service.db import budget, checkpoints, runs, studies
 from service.db.models import StudyRow, TrialRow
 from service.db.reads.trials import find_trial
@@ -14,7 +15,7 @@ from service.errors import ConflictError, InvalidError
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.states import StudyState, TrialState, Verdict
 from trimtab.wire.study import StudySpec
-from trimtab.wire.views import ContinueRequest, EnqueueRequest
+from trimtab.wire.views import ContinueRequest, EnqueueRequest, ForkRequest
 
 
 def enqueue(session: Session, key: str, request: EnqueueRequest, now: datetime) -> TrialRow:
@@ -51,6 +52,54 @@ def enqueue(session: Session, key: str, request: EnqueueRequest, now: datetime) 
     return trial
 
 
+def fork(session: Session, key: str, number: int, request: ForkRequest, now: datetime) -> TrialRow:
+    """Queue a new trial that goes on from a checkpoint of trial ``number`` with a changed configuration.
+
+    Raises:
+        NotFoundError: there is no such study or trial.
+        ConflictError: it has no checkpoint, or none at this step, or the study may train no more.
+        InvalidError: the configuration, the target or the schedule cannot be.
+    """
+    study = studies.locked_study(session, key)
+    parent = find_trial(session, study, number)
+    spec = StudySpec.model_validate(study.spec)
+    steps = checkpoints.steps_of(session, parent)
+    if not steps:
+        raise ConflictError(
+            f"Trial {number} has no checkpoint to fork: none was saved, or its files were deleted because "
+            "nothing needed them."
+        )
+    step = steps[-1] if request.step is None else request.step
+    checkpoint = checkpoints.at(session, parent, step)
+    if checkpoint is None:
+        raise ConflictError(
+            f"Trial {number} has no checkpoint at step {step}; it has checkpoints at {_words(steps)}."
+        )
+    target = spec.fidelity.max if request.target_step is None else request.target_step
+    params = forks.configuration(specs.space(spec), parent.params, request.params)
+    problems = [
+        *forks.mistakes(spec, parent.params, params, request),
+        *forks.late(request, step, target),
+    ]
+    if problems:
+        raise InvalidError(f"Trial {number} cannot be forked so.", problems)
+    _require_open(session, study, now)
+    trial = runs.create_trial(
+        session,
+        study,
+        params,
+        target=target,
+        origin="enqueued",
+        label=request.label,
+        reason=f"a person forked trial {number} at step {step}",
+        now=now,
+        fork=runs.Start(parent, checkpoint, request.seed),
+        schedule=tuple(request.schedule),
+    )
+    _run_again(session, study, f"trial {trial.number} was forked from trial {number}", now)
+    return trial
+
+
 def stop(session: Session, key: str, number: int, now: datetime) -> TrialRow:
     """End a trial early: at once if it is queued or paused, at its next report if it is trained.
 
@@ -79,7 +128,7 @@ def retry(session: Session, key: str, number: int, now: datetime) -> TrialRow:
         )
     if trial.origin == "imported":
         raise ConflictError(f"Trial {number} was imported; enqueue its configuration to train it here.")
-    newest = checkpoints.newest(session, trial.id)
+    newest = checkpoints.start_of(session, trial)
     target = trial.target_step
     if newest is not None and newest.step >= target:
         target = StudySpec.model_validate(study.spec).fidelity.max
@@ -101,7 +150,7 @@ def train_on(session: Session, key: str, number: int, request: ContinueRequest, 
     trial = find_trial(session, study, number)
     if trial.state in (TrialState.QUEUED, TrialState.RUNNING):
         raise ConflictError(f"Trial {number} is {trial.state}: it can be continued when its run has ended.")
-    newest = checkpoints.newest(session, trial.id)
+    newest = checkpoints.start_of(session, trial)
     if newest is None:
         raise ConflictError(
             f"Trial {number} has no checkpoint to go on from: none was saved, or its files were deleted "
@@ -135,3 +184,9 @@ def _run_again(session: Session, study: StudyRow, reason: str, now: datetime) ->
     """A person's wish for one trial opens a study that had ended; a paused one stays paused."""
     if study.state in (StudyState.COMPLETED, StudyState.FAILED):
         studies.reopen(session, study, reason, now)
+
+
+def _words(steps: Sequence[int], most: int = 10) -> str:
+    """Steps in words, the newest ones if they are many."""
+    shown = ", ".join(str(step) for step in steps[-most:])
+    return shown if len(steps) <= most else f"{shown} and {len(steps) - most} earlier steps"

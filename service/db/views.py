@@ -8,7 +8,7 @@ same :class:`Curves` in: it keeps what it has read and asks for new points alone
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,24 +85,20 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
             TrialRow.points,
             TrialRow.outcomes,
             TrialRow.seconds,
+            TrialRow.parent,
+            TrialRow.forked_at,
+            TrialRow.schedule,
         )
         .where(TrialRow.study_id == study.id)
         .order_by(TrialRow.number)
     ).all()
-    resumable = set(
-        session.scalars(
-            select(CheckpointRow.trial_id)
-            .join(
-                TrialRow,
-                and_(
-                    TrialRow.id == CheckpointRow.trial_id,
-                    # Interrupted, it goes on from wherever its checkpoint stands.
-                    or_(TrialRow.step == CheckpointRow.step, TrialRow.step < TrialRow.target_step),
-                ),
-            )
-            .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY)
-        )
-    )
+    saved: dict[int, set[int]] = {row.number: set() for row in rows}
+    for number, step in session.execute(
+        select(TrialRow.number, CheckpointRow.step)
+        .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
+        .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY)
+    ):
+        saved[number].add(step)
     read = (curves or Curves()).read(session, study.id, rows)
     return replace(
         parts,
@@ -120,9 +116,13 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
                 first_target=row.first_target,
                 target=row.target_step,
                 # The user's own loop may keep states that the service knows nothing of, or start anew.
-                resumable=study.external or row.id in resumable or row.step == 0,
+                resumable=study.external or _resumable(row, saved),
                 failure=row.failure_kind,
                 origin=row.origin,
+                parent=row.parent,
+                forked_at=row.forked_at,
+                checkpoints=tuple(sorted(saved[row.number])),
+                schedule=tuple((int(step), rate) for step, rate in row.schedule or ()),
             )
             for row in rows
         ),
@@ -130,6 +130,20 @@ def build(session: Session, study: StudyRow, curves: Curves | None = None) -> St
         sources=sources.read(session, spec),
         pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
     )
+
+
+def _resumable(trial: Row[Any], saved: Mapping[int, Collection[int]]) -> bool:
+    """Whether a run of the trial can start where the trial stands; ``saved``: checkpoints' steps by trial.
+
+    An interrupted one goes on from wherever its newest checkpoint stands.
+    """
+    own = saved[trial.number]
+    if own:
+        return trial.step in own or trial.step < trial.target_step
+    if trial.parent is None:
+        return bool(trial.step == 0)
+    start_left = trial.forked_at in saved[trial.parent]
+    return start_left and (trial.step == trial.forked_at or trial.step < trial.target_step)
 
 
 def _finite(outcomes: dict[str, Any] | None) -> dict[str, float]:

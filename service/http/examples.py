@@ -59,6 +59,9 @@ ENQUEUE = _examples(
     )
 )
 CONTINUE = _examples(further=("Train up to step 18", {"target_step": 18}))
+FORK = _examples(
+    slower=("Go on from step 6 with a smaller learning rate", {"step": 6, "params": {"lr": 0.001}}),
+)
 IMPORT = _examples(
     trials=(
         "One finished trial and one that diverged",

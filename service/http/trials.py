@@ -14,7 +14,14 @@ from service.http.context import Context
 from service.http.parameters import Cursor, Limit, StudyKey, TrialNumber
 from service.http.problems import responses
 from trimtab.wire.states import TrialState
-from trimtab.wire.views import ContinueRequest, EnqueueRequest, TrialDetail, TrialItem, TrialPage
+from trimtab.wire.views import (
+    ContinueRequest,
+    EnqueueRequest,
+    ForkRequest,
+    TrialDetail,
+    TrialItem,
+    TrialPage,
+)
 from trimtab.wire.work import AskRequest, AskResponse, ImportRequest, ImportResponse
 
 
@@ -97,6 +104,23 @@ def router(context: Context) -> APIRouter:
             return reads.trial_item(
                 session, study, trials.train_on(session, study, number, request, clock())
             )
+
+    @routes.post(
+        "/trials/{number}/fork",
+        operation_id="forkTrial",
+        summary="Start a new trial from a checkpoint of this one",
+        status_code=201,
+        responses=responses(400, 404, 409, 413, 415),
+    )
+    def fork(
+        study: StudyKey,
+        number: TrialNumber,
+        request: Annotated[ForkRequest, Body(openapi_examples=examples.FORK)],
+    ) -> TrialItem:
+        """With a changed configuration. What a checkpoint does not fit, such as another width, is refused;
+        `can_fork` of the trial has the steps to start from. A study that was over runs again."""
+        with database.write() as session:
+            return reads.trial_item(session, study, trials.fork(session, study, number, request, clock()))
 
     @routes.post(
         "/import",

@@ -197,6 +197,63 @@ def test_list_show_and_best(server: Stub) -> None:
     assert json.loads(best.stdout)["params"] == {"lr": 0.1}
 
 
+def test_a_trial_is_forked_and_its_line_is_shown(server: Stub) -> None:
+    made = trial(number=5, state="queued", parent=2, forked_at=40, step=40, target_step=90)
+    call = "POST /v1/studies/abc123/trials/2/fork"
+    server.on(call, (201, made))
+    arguments = ["fork", "demo", "--trial", "2", "--url", server.url]
+    plan = "--schedule=40:0.1,90:0.001"
+    done = trimtab(
+        *arguments,
+        "--step",
+        "40",
+        "--set",
+        "lr=0.001",
+        "-s",
+        "name=a b",
+        plan,
+        "--target",
+        "90",
+        "--seed",
+        "7",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trial 5 of demo goes on from trial 2 at step 40, to 90" in done.stdout
+    assert server.calls(call)[0].body == {
+        "params": {"lr": 0.001, "name": "a b"},
+        "step": 40,
+        "target_step": 90,
+        "schedule": [[40, 0.1], [90, 0.001]],
+        "seed": 7,
+        "label": None,
+    }
+    assert json.loads(trimtab(*arguments, "--json").stdout)["parent"] == 2
+    for wrong, words in (
+        (["--set", "lr"], "--set lr is no parameter with a value"),
+        (["--schedule", "1:x"], "'1:x' is no step with a rate"),
+        (["--schedule", "1:-2"], "schedule"),
+        (["--step", "0"], "step"),
+    ):
+        refused = trimtab(*arguments, *wrong)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+    server.on(call, (409, problem(409, "Trial 2 has no checkpoint at step 3; it has checkpoints at 40.")))
+    refused = trimtab(*arguments, "--step", "3")
+    assert (refused.returncode, "checkpoints at 40" in refused.stderr) == (1, True)
+
+    child = {"number": 9, "forked_at": 80, "state": "running", "best_value": None}
+    line = made | {"schedule": [[0, 0.5], [9, 0.25]], "seed": 3, "children": [child], "can_fork": [80]}
+    server.on("GET /v1/studies/abc123/trials/5", (200, detail() | line))
+    shown = " ".join(trimtab("show", "demo", "--trial", "5", "--url", server.url).stdout.split())
+    assert "forked from trial 2 at 40 steps" in shown
+    assert "forks of it trial 9 at 80" in shown
+    assert "schedule 0: 0.5, 9: 0.25" in shown
+    item = made | {"schedule": line["schedule"], "seed": 3}
+    server.on("GET /v1/studies/abc123/trials", (200, {"items": [item], "next_cursor": None}))
+    (row,) = csv.DictReader(io.StringIO(trimtab("export", "demo", "--url", server.url).stdout))
+    assert (row["parent"], row["forked_at"], row["schedule"]) == ("2", "40", "[[0, 0.5], [9, 0.25]]")
+
+
 FRONT = {
     "study": "abc123",
     "objectives": [{"name": "loss"}, {"name": "speed", "direction": "maximize"}],

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_alone_the_defaults_are_used_and_nothing_stops_it(tmp_path: Path) -> Non
     assert (tmp_path / "checkpoints").is_dir()
     assert len(lines) == 5
     assert lines[0] == "step 10  loss 1"
+
+
+def test_it_asks_for_the_learning_rate_of_a_step(tmp_path: Path) -> None:
+    script = "import trimtab; print([trimtab.lr(step, 0.5) for step in (0, 3, 4, 6, 8, 99)])"
+    assert json.loads(run(tmp_path, script)) == [0.5] * 6
+    run_folder.write_assignment(tmp_path, ASSIGNMENT)
+    assert json.loads(run(tmp_path, script, TRIMTAB_RUN_DIR=str(tmp_path))) == [0.5] * 6
+    run_folder.write_assignment(tmp_path, replace(ASSIGNMENT, schedule=((4, 0.4), (8, 0.2)), parent=3))
+    found = json.loads(run(tmp_path, script, TRIMTAB_RUN_DIR=str(tmp_path)))
+    assert found == pytest.approx([0.4, 0.4, 0.4, 0.3, 0.2, 0.2])
 
 
 def test_under_a_worker_it_gets_its_parameters_and_stops_at_the_target(tmp_path: Path) -> None:

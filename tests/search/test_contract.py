@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from search.decision import Continue, Finish, Launch
 from search.errors import SearchError
 from search.simulator import Budget, History, Params, TrainingFailedError, simulate
 from search.space import ParamValue
-from search.strategies import create, names
+from search.strategies import create, forks, names
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
 from tests.search.support import CONDITIONAL, MIXED, space, valley
 
@@ -37,6 +38,7 @@ OPTIONS: Mapping[str, Mapping[str, ParamValue]] = {
     "cmaes": {"population": 4},
     "curve-bo": {"initial_trials": 4},
     "mf-bo": {"along": "depth", "initial_trials": 4},
+    "pbt": {"population": 4, "interval": 3},
     "tpe": {"initial_trials": 3},
 }
 TO_THE_END = ("bo", "cmaes", "mf-bo", "random", "sobol", "tpe")
@@ -129,8 +131,11 @@ def test_no_configuration_is_tried_twice(strategy: str) -> None:
     history = _simulate(
         strategy, {"depth": {"type": "int", "low": 1, "high": 12}}, curve=lambda p, s: float(p["depth"])
     )
-    depths = [trial.params["depth"] for trial in history.trials]
+    depths = [trial.params["depth"] for trial in history.trials if trial.parent is None]
     assert len(set(depths)) == len(depths)
+    if forks(strategy):  # its further trials go on from others
+        assert len(history.trials) == 14
+        return
     # To mf-bo a configuration is what stands beside the depth, here nothing: one proxy, one at the target.
     assert len(depths) == (2 if strategy == "mf-bo" else min(12, MANY.get(strategy, 12)))
 
@@ -185,7 +190,7 @@ def test_the_same_view_and_seed_give_the_same_decisions(strategy: str) -> None:
     first = decide(view, slots, 11).decisions
     assert len(first) == slots
     assert decide(view, slots, 11).decisions == first
-    if strategy not in ("sobol", "bo"):
+    if strategy not in ("sobol", "bo", "pbt"):  # nothing is drawn here
         assert decide(view, 5, 12).decisions != decide(view, 5, 11).decisions
 
 
@@ -204,6 +209,25 @@ def test_a_fresh_process_decides_the_same() -> None:
         timeout=120,
     )
     assert pickle.loads(done.stdout) == [decide(view, 1, 11).decisions for view in views]
+
+
+@every_strategy
+def test_what_a_forked_trial_comes_to_is_not_taken_for_its_configuration(strategy: str) -> None:
+    """A person may fork in any study: such a curve begins late, and is owed to the parent, too."""
+    studied, slots = _studied(strategy), SLOTS.get(strategy, 2)
+    answers = []
+    for losses in ((0.01, 0.001), (9.0, math.nan)):
+        forked = TrialView(
+            8, {"lr": 0.02, "depth": 3}, "completed", (7, 9), losses, 9, 9, 9, parent=1, forked_at=6
+        )
+        active = TrialView(
+            9, {"lr": 0.02, "depth": 2}, "running", step=6, first_target=9, target=9, parent=1, forked_at=6
+        )
+        paused = replace(active, number=10, status="paused", resumable=True, step=7, target=7)
+        study = replace(studied, trials=(*studied.trials, forked, active, paused))
+        answers.append(decide(study, slots, 11).decisions)
+        assert answers[-1]
+    assert answers[0] == answers[1] or forks(strategy)
 
 
 @every_strategy
@@ -279,7 +303,7 @@ def test_it_takes_every_kind_of_parameter(strategy: str) -> None:
         with pytest.raises(SearchError, match="cannot model categorical parameters") as caught:
             create(strategy, {}, space(document), FIDELITY)
         assert caught.value.mistakes[0].pointer == "/strategy/name"
-        assert "hyperband, mf-bo, random, sobol or tpe" in caught.value.mistakes[0].suggestion
+        assert "hyperband, mf-bo, pbt, random, sobol or tpe" in caught.value.mistakes[0].suggestion
         del document["activation"]
     history = _simulate(strategy, document)
     assert all(trial.params["seed"] == 7 for trial in history.trials)
@@ -291,7 +315,7 @@ def test_conditional_spaces_work_or_are_refused_at_submission(strategy: str) -> 
     if strategy == "cmaes":
         with pytest.raises(SearchError, match="cannot model conditional parameters") as caught:
             create(strategy, {}, found, FIDELITY)
-        others = "asha, bo, bohb, curve-bo, hyperband, mf-bo, random, sobol or tpe"
+        others = "asha, bo, bohb, curve-bo, hyperband, mf-bo, pbt, random, sobol or tpe"
         assert others in caught.value.mistakes[0].suggestion
     else:
         optimizers = {trial.params["optimizer"] for trial in _simulate(strategy, CONDITIONAL).trials}

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from search.decide import IllegalDecisionError, decide, verify
-from search.decision import Answer, Continue, Decision, Finish, Launch, Stop
+from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Stop
 from search.view import BudgetLeft, StudyView
 from tests.search.support import trial, view
 
 PAUSED = trial(1, steps=(1,), values=(0.5,))
 RUNNING = trial(2, status="running", target=3)
 DONE = trial(3, steps=(9,), values=(0.5,), status="completed")
-STUDY = view(PAUSED, RUNNING, DONE, budget=BudgetLeft(trials=1, fidelity=8))
+SAVED = trial(6, steps=(3, 5), values=(0.5, 0.4), checkpoints=(3, 5))
+STUDY = view(PAUSED, RUNNING, DONE, SAVED, budget=BudgetLeft(trials=1, fidelity=8))
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,26 @@ STUDY = view(PAUSED, RUNNING, DONE, budget=BudgetLeft(trials=1, fidelity=8))
         ([Stop(3, "x")], "cannot be stopped"),
         ([Launch({"lr": 0.5}, 1, "x"), Finish("x")], "finishes in one answer"),
         ([Launch({"lr": n / 10}, 1, "x") for n in range(4)], "4 trials started for 3 slots"),
+        ([Fork(6, 5, {"lr": 2.0}, 9, "x")], "illegal configuration"),
+        ([Fork(6, 4, {"lr": 0.5}, 9, "x")], "trial 6 has no checkpoint at step 4"),
+        ([Fork(7, 5, {"lr": 0.5}, 9, "x")], "trial 7 has no checkpoint"),
+        ([Fork(6, 5, {"lr": 0.5}, 5, "x")], "target 5"),
+        ([Fork(6, 3, {"lr": 0.5}, 9, "x"), Continue(1, 9, "x")], "14 steps promised"),
+        ([Fork(6, 5, {"lr": 0.5}, 6, "x"), Launch({"lr": 0.5}, 1, "x")], "2 launches, but 1 trials"),
+        ([Fork(6, 5, {"lr": 0.5}, 6, "x", ((3, 0.1), (3, 0.2)))], "steps of a schedule must grow"),
+        ([Fork(6, 5, {"lr": 0.5}, 6, "x", ((3, -0.1),))], "not negative"),
     ],
 )
 def test_an_illegal_answer_is_refused(decisions: list[Decision], words: str) -> None:
     with pytest.raises(IllegalDecisionError, match=words):
         verify(STUDY, 3, Answer(tuple(decisions)))
+
+
+def test_a_fork_inherits_what_a_checkpoint_does_not_fit_otherwise() -> None:
+    fork = Fork(6, 5, {"lr": 0.5}, 6, "x")
+    verify(STUDY, 3, Answer((fork,)))
+    with pytest.raises(IllegalDecisionError, match="a fork of trial 6 cannot change lr"):
+        verify(replace(STUDY, inherited=frozenset({"lr"})), 3, Answer((fork,)))
 
 
 def test_waiting_for_nothing_is_refused() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, PrimaryKeyConstraint, UniqueConstraint, event
 
 import service.db
 from search.decide import decide
-from search.decision import Answer, Continue, Finish, Stop
+from search.decision import Answer, Continue, Finish, Fork, Stop
 from service.db import (
     checkpoints,
     decisions,
@@ -43,7 +43,7 @@ from service.db.reads.trials import TrialSort
 from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 from tests.service.conftest import study_spec
 from trimtab.wire.states import StudyState, TrialState
-from trimtab.wire.views import ContinueRequest, EnqueueRequest, ExtendRequest
+from trimtab.wire.views import ContinueRequest, EnqueueRequest, ExtendRequest, ForkRequest
 from trimtab.wire.work import (
     AskRequest,
     Assignment,
@@ -211,6 +211,7 @@ class Life:
             strategy={"name": "mf-bo", "options": {"along": "width"}},
             enqueue=[{"params": {"lr": 0.1, "width": 1}}],
         )
+        self.create("population", strategy={"name": "pbt"}, enqueue=lrs[:1])
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
         limits = {"strategy": {"name": "random"}, "limits": goals["limits"]}
@@ -230,14 +231,14 @@ class Life:
         self.write(leases.ask, "asked", AskRequest(), self.now)
         self.report([self.write(leases.ask, "sized", AskRequest(), self.now).assignment], 1)
         work: dict[str, list[Assignment]] = {}
-        for each in self.lease(17):
+        for each in self.lease(18):
             work.setdefault(each.study, []).append(each)
         for each in (*work["hopeless"], *work["failing"]):
             self.end(each, "failed", 0)
         self.decide("failing", Answer((Finish("nothing is left"),)))
         main = work["main"]
         for step in range(1, 6):
-            self.report([*main[:5], *work["spent"], *work["goals"]], step)
+            self.report([*main[:5], *work["spent"], *work["goals"], *work["population"]], step)
         self.report(main[5:], 1, value=math.nan)
         Complete(self.database).tick(self.now)
         self.end(main[0], "finished", 9)
@@ -257,6 +258,7 @@ class Life:
         paused = self.read(reads.list_trials, "main", state=TrialState.PAUSED).items
         first, second = (trial.number for trial in paused[:2])
         self.decide("main", Answer((Continue(first, 9, "good"),)), Answer((Stop(second, "bad"),)))
+        self.decide("main", Answer((Fork(1, 5, {"lr": 0.4}, 9, "better"),)))
         self.decide("warm", None)
 
     def command(self) -> None:
@@ -264,6 +266,7 @@ class Life:
         self.write(trials.stop, "main", queued, self.now)
         self.write(trials.retry, "main", queued, self.now)
         self.write(trials.train_on, "main", 1, ContinueRequest(target_step=20), self.now)
+        self.write(trials.fork, "main", 1, ForkRequest(target_step=30), self.now)
         self.write(studies.extend, "spent", ExtendRequest(fidelity=500), self.now)
         self.write(studies.prune, "spent", self.now)
         self.write(studies.unprune, "spent", self.now)
@@ -304,7 +307,7 @@ class Life:
         self.write(leases.register, RegisterRequest(worker="w", incarnation="2"), self.now)
         self.lease_again()
         Reap(self.database).tick(self.now)
-        for key in ("main", "spent", "goals"):
+        for key in ("main", "spent", "goals", "population"):
             self.write(studies.cancel, key, self.now)
             self.write(studies.delete, key)
         garbage = self.write(checkpoints.garbage)

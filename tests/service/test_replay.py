@@ -11,8 +11,8 @@ from sqlalchemy import select
 from search.decision import Answer, Launch
 from service.db import studies
 from service.db.engine import Database
-from service.db.models import DecisionRow, StudyRow
-from service.db.reads.replay import Answered, answers, pack
+from service.db.models import CheckpointRow, DecisionRow, StudyRow, TrialRow
+from service.db.reads.replay import Answered, Started, answers, pack
 from service.db.views import build
 from service.loops.suggest import Suggest
 from service.replay import differences, main
@@ -60,6 +60,29 @@ def test_a_finished_study_is_decided_again_as_it_was(
 
 
 @pytest.mark.usefixtures("settings")
+def test_forks_are_decided_again_as_they_were(
+    database: Database, make_study: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"population": 4, "interval": 2}
+    with database.write() as session:
+        key = make_study(
+            session, strategy={"name": "pbt", "options": options}, budget={"fidelity": 40}, parallelism=3
+        ).key
+    drive(database, FakeWorker(database), Suggest(database, Inline()))
+    with database.read() as session:
+        kinds = set(session.scalars(select(DecisionRow.kind)))
+        ready = select(CheckpointRow.step).where(CheckpointRow.state == "ready")
+        kept = set(session.scalars(ready))
+        rows = session.execute(select(TrialRow.trained, TrialRow.step, TrialRow.forked_at)).all()
+    assert {"launch", "fork", "stop", "continue"} <= kinds
+    assert kept == {10}, "the study has ended: nobody forks what lies before"
+    assert all(row.trained == row.step - row.forked_at for row in rows)
+    assert sum(row.trained for row in rows) == 40
+    assert main([key]) == 0
+    assert capsys.readouterr().out.endswith("answers made again, 0 of them different\n")
+
+
+@pytest.mark.usefixtures("settings")
 def test_what_differs_is_said(
     database: Database, make_study: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,10 +94,11 @@ def test_what_differs_is_said(
         assert row is not None
         row.reason = "a guess"
     assert main([key]) == 1
-    assert "was ('launch', {'lr': " in capsys.readouterr().out
+    assert "was ('launch', Started(params={'lr': " in capsys.readouterr().out
     assert main(["nowhere"]) == 2
     assert main([]) == 2
-    answered = Answered(None, 1, 0, (("launch", 1, 3, "x"),), ({"lr": 1.0},))  # type: ignore[arg-type]
+    started = Started({"lr": 1.0}, None, 0, ())
+    answered = Answered(None, 1, 0, (("launch", 1, 3, "x"),), (started,))  # type: ignore[arg-type]
     assert differences(answered, Answer((Launch({"lr": 1.0}, 3, "x"),))) == []
     assert differences(answered, Answer(())) == ["1 decisions were made, now 0"]
 

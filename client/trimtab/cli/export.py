@@ -85,7 +85,7 @@ def _rows(trials: list[TrialItem]) -> list[dict[str, Any]]:
     """One flat row per trial; each parameter is a column ``params.NAME``, empty where inactive.
 
     What the trainer got instead of a tied parameter's value is a column ``scaled.NAME``; the last value of
-    each metric that an objective or a limit names, ``outcomes.NAME``.
+    each metric that an objective or a limit names, ``outcomes.NAME``. A schedule is a column of JSON text.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     tied = list(dict.fromkeys(name for trial in trials for name in trial.scaled))
@@ -94,6 +94,7 @@ def _rows(trials: list[TrialItem]) -> list[dict[str, Any]]:
     for trial in trials:
         fields = trial.model_dump(exclude=set(_SPREAD))
         fields["over_limits"] = "; ".join(trial.over_limits) or None
+        fields["schedule"] = None if trial.schedule is None else json.dumps(trial.schedule)
         row = {name: str(value) if isinstance(value, StrEnum) else value for name, value in fields.items()}
         row |= {f"params.{name}": trial.params.get(name) for name in names}
         row |= {f"scaled.{name}": trial.scaled.get(name) for name in tied}

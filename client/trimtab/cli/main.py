@@ -8,7 +8,7 @@ import sys
 import typer
 
 from trimtab import __version__
-from trimtab.cli import export, front, importances, server, stops, studies, watch
+from trimtab.cli import export, fork, front, importances, server, stops, studies, watch
 from trimtab.cli.output import Json, err, out, print_error, print_json
 from trimtab.errors import ConnectionFailedError, TrimtabError
 
@@ -39,6 +39,7 @@ app.command("stops")(stops.stops)
 app.command("pause")(studies.pause)
 app.command("resume")(studies.resume)
 app.command("stop")(studies.stop)
+app.command("fork")(fork.fork)
 app.command("export")(export.export)
 
 

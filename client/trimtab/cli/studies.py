@@ -218,6 +218,12 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
     )
     for name, value in found.best.params.items():
         out.print(f"  {name}: {escape(exact(value))}{_trained_with(found.best, name)}", soft_wrap=True)
+    if found.best.parent is not None:
+        out.print(
+            f"[dim]from step {number(found.best.forked_at)} on: it was forked from trial "
+            f"{found.best.parent}; see trimtab show {found.id} --trial {found.best.parent}[/]",
+            soft_wrap=True,
+        )
     if found.best.front is not None:
         out.print(
             f"[dim]by {escape(found.metric)} alone, the first of {len(found.spec.goals)} objectives; "
@@ -358,6 +364,18 @@ def _print_trial(trial: TrialDetail, study: StudyDetail) -> None:
         grid.add_row("over limit", f"[yellow]{escape(', '.join(trial.over_limits))}[/]")
     steps = f"{number(trial.step)} of {number(trial.target_step)} {unit}"
     grid.add_row("trained", f"{steps} in {duration(trial.seconds)}")
+    if trial.parent is not None:
+        grid.add_row("forked", f"from trial {trial.parent} at {number(trial.forked_at)} {unit}")
+    if trial.children:
+        forks = ", ".join(f"trial {child.number} at {number(child.forked_at)}" for child in trial.children)
+        grid.add_row("forks of it", forks)
+    if trial.can_fork:
+        grid.add_row("checkpoints", f"at {', '.join(number(step) for step in trial.can_fork)} {unit}")
+    if trial.schedule:
+        points = [f"{number(step)}: {exact(rate)}" for step, rate in trial.schedule]
+        grid.add_row("schedule", ", ".join(points))
+    if trial.seed is not None:
+        grid.add_row("seed", str(trial.seed))
     for name, value in trial.params.items():
         grid.add_row(name, f"{escape(exact(value))}{_trained_with(trial, name)}")
     out.print(grid)

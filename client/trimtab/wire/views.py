@@ -43,6 +43,9 @@ class BestTrial(Wire):
     scaled: dict[str, ParamValue] = Field(default_factory=dict)
     """What the trainer was handed instead, for the parameters that are tied to another one."""
     label: str | None = None
+    parent: int | None = None
+    """The trial that it was forked from, whose configuration it was trained with up to ``forked_at``."""
+    forked_at: Step = 0
     front: str | None = None
     """Of a study with several objectives, of which this is the best by the first: the path of its Pareto
     front."""
@@ -161,8 +164,16 @@ class TrialItem(Wire):
     """What the trainer is handed instead, for the parameters that are tied to another one."""
     label: str | None
     origin: Literal["strategy", "enqueued", "imported"]
+    parent: int | None = None
+    """The trial that it was forked from; None: it started from nothing."""
+    forked_at: Step = 0
+    """The step of the parent's checkpoint that it started from: its own curve lies behind it."""
+    schedule: list[tuple[Step, float]] | None = None
+    """The learning rate that it was given for every step; None: as its parameters say."""
+    seed: int | None = None
+    """What it is trained with, if not with the study's seed."""
     step: Step
-    """The last step measured."""
+    """The last step measured; of a fork without a measurement, where it starts."""
     target_step: Step
     value: MetricValue | None
     """The metric's latest value."""
@@ -215,7 +226,7 @@ class RunView(Wire):
 
 class DecisionView(Wire):
     id: int
-    kind: Literal["launch", "continue", "stop", "finish"]
+    kind: Literal["launch", "fork", "continue", "stop", "finish"]
     trial: int | None
     target_step: Step | None
     reason: str
@@ -240,6 +251,15 @@ class CheckpointView(Wire):
     at: datetime
 
 
+class Child(Wire):
+    """A trial that was forked from another."""
+
+    number: int
+    forked_at: Step
+    state: TrialState
+    best_value: MetricValue | None
+
+
 class TrialDetail(TrialItem):
     """A trial, whole."""
 
@@ -251,6 +271,10 @@ class TrialDetail(TrialItem):
     failure: FailureView | None
     can_continue: bool
     """Whether it has a checkpoint from which more steps can be trained."""
+    can_fork: list[Step] = Field(default_factory=list)
+    """The steps of its checkpoints that a fork can start from, increasing."""
+    children: list[Child] = Field(default_factory=list)
+    """The trials that were forked from it."""
 
 
 class FrontTrial(Wire):
@@ -359,6 +383,12 @@ class EventPage(Wire):
     next_cursor: str | None
 
 
+SchedulePoint = tuple[
+    Annotated[int, Field(ge=0, le=limits.MAX_STEP)], Annotated[float, Field(ge=0, allow_inf_nan=False)]
+]
+"""A step and the learning rate there."""
+
+
 class EnqueueRequest(Wire):
     params: Params
     label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
@@ -370,6 +400,24 @@ class ContinueRequest(Wire):
     """Train a finished or paused trial on."""
 
     target_step: Annotated[int, Field(ge=1, le=limits.MAX_STEP)]
+
+
+class ForkRequest(Wire):
+    """Start a new trial from a checkpoint of another one, with a changed configuration."""
+
+    params: Params = Field(default_factory=dict)
+    """What differs from the parent's configuration."""
+    step: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] | None = None
+    """Of the checkpoint; None: the newest."""
+    target_step: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] | None = None
+    """Train it to this step, counted from the beginning of the parent's training; None: a full training."""
+    schedule: list[SchedulePoint] = Field(default_factory=list, max_length=limits.MAX_CURVE_POINTS)
+    """The learning rate at every step, whatever the parameters say: (step, rate) points, steps growing and
+    counted from the beginning of the parent's training, with straight lines between them. Empty: as the
+    parameters say."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """For data order and dropout; None: as the parent, so that both see the same data."""
+    label: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARS)
 
 
 class ExtendRequest(Wire):

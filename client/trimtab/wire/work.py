@@ -74,6 +74,14 @@ class Assignment(Wire):
     params: dict[str, ParamValue]
     trainer: TrainerSpec
     training_seed: int
+    """Of the study, or a forked trial's own."""
+    schedule: list[tuple[Step, float]] = Field(default_factory=list)
+    """The learning rate at every step, whatever the parameters say: (step, rate) points with straight lines
+    between them; before the first and beyond the last the rate stays. Empty: as the parameters say."""
+    parent: int | None = None
+    """The trial that this one was forked from; None: it started from nothing."""
+    forked_at: Step = 0
+    """The step of the parent's checkpoint that it started from."""
     start_step: Step
     target_step: Step
     max_step: Step

@@ -10,21 +10,33 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, undefer
 
+from search.decision import Schedule
 from search.pruning import Pruning
-from search.view import BudgetLeft, StudyView
+from search.space import ParamValue
+from search.view import BudgetLeft, StudyView, TrialView
 from service.db import views
 from service.db.models import DecisionRow, TrialRow
 from service.db.reads.studies import find_study
 
 _KEPT = ("status", "step", "first_target", "target", "resumable", "failure", "outcomes", "seconds")
-"""What of a trial changes, beside its curve, which only grows."""
+"""What of a trial changes, beside its checkpoints and its curve, which only grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A trial that an answer has made."""
+
+    params: Mapping[str, ParamValue]
+    parent: int | None
+    forked_at: int
+    schedule: Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +47,9 @@ class Answered:
     slots: int
     seed: int
     decisions: tuple[tuple[str, int | None, int | None, str], ...]
-    """Kind, trial, target and reason of each; a launch has the number that its trial was given."""
-    launched: tuple[dict[str, Any], ...]
-    """Parameters of each launch, in order."""
+    """Kind, trial, target and reason of each; a launch or fork has the number that its trial was given."""
+    started: tuple[Started, ...]
+    """Of each launch and fork, in order."""
 
 
 def pack(view: StudyView, slots: int) -> bytes:
@@ -49,6 +61,7 @@ def pack(view: StudyView, slots: int) -> bytes:
         "pruning": None if view.pruning is None else view.pruning.to_json(),
         "budget": [view.budget.trials, view.budget.fidelity],
         "points": [len(trial.steps) for trial in view.trials],
+        "checkpoints": [trial.checkpoints for trial in view.trials],
         **{name: [getattr(trial, name) for trial in view.trials] for name in _KEPT},
     }
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 6)
@@ -85,12 +98,16 @@ def answers(session: Session, key: str) -> Iterator[Answered]:
                 (row.kind, trial, row.target_step, row.reason)
                 for row, trial in zip(answer, trials, strict=True)
             ),
-            launched=tuple(
-                dict(now.trials[trial - 1].params)
+            started=tuple(
+                _started(now.trials[trial - 1])
                 for row, trial in zip(answer, trials, strict=True)
-                if row.kind == "launch" and trial is not None
+                if row.kind in ("launch", "fork") and trial is not None
             ),
         )
+
+
+def _started(trial: TrialView) -> Started:
+    return Started(dict(trial.params), trial.parent, trial.forked_at, trial.schedule)
 
 
 def _unpack(now: StudyView, document: dict[str, Any]) -> StudyView:
@@ -102,6 +119,8 @@ def _unpack(now: StudyView, document: dict[str, Any]) -> StudyView:
             steps=trial.steps[: points[place]],
             values=trial.values[: points[place]],
             **{name: document[name][place] for name in _KEPT},
+            # Questions from before there were forks say nothing of checkpoints.
+            checkpoints=tuple(document["checkpoints"][place] if "checkpoints" in document else ()),
         )
         for place, trial in enumerate(now.trials[: len(points)])
     )

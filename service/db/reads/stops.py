@@ -36,6 +36,7 @@ def stops(session: Session, key: str) -> StopsReplay:
             TrialRow.step,
             TrialRow.best_value,
             TrialRow.state_reason,
+            TrialRow.parent,
         )
         .where(
             TrialRow.study_id == study.id,
@@ -53,7 +54,10 @@ def stops(session: Session, key: str) -> StopsReplay:
     forecasts: list[Forecast | None] = [None] * len(rows)
     if model is not None and study.best_value is not None:
         curves = predictors.read_curves(session, study, rule, rows)
-        forecasts = [_forecast(model, curves, at, study.best_value) for at in range(len(rows))]
+        forecasts = [
+            None if row.parent is not None else _forecast(model, curves, at, study.best_value)
+            for at, row in enumerate(rows)
+        ]
     items = [
         Stop(
             trial=row.number,

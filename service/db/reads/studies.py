@@ -175,6 +175,8 @@ def _as_best(session: Session, study: StudyRow, trial: TrialRow) -> BestTrial | 
         params=trial.params,
         scaled=scaled(spec.space, trial.params),
         label=trial.label,
+        parent=trial.parent,
+        forked_at=trial.forked_at,
         front=f"/v1/studies/{study.key}/front" if spec.objectives else None,
     )
 
@@ -237,12 +239,12 @@ def _tightest(limits: Iterable[BudgetUse]) -> float:
 
 def _savings(session: Session, study: StudyRow, spec: StudySpec) -> Savings:
     """Imported trials were trained elsewhere: they cost nothing here and save nothing."""
-    started, trained = session.execute(
-        select(func.count(), func.sum(TrialRow.trained)).where(
+    started, trained, inherited = session.execute(
+        select(func.count(), func.sum(TrialRow.trained), func.sum(TrialRow.forked_at)).where(
             TrialRow.study_id == study.id, TrialRow.origin != "imported", TrialRow.trained > 0
         )
     ).one()
-    units, full = int(trained or 0), started * spec.fidelity.max
+    units, full = int(trained or 0), started * spec.fidelity.max - int(inherited or 0)
     return Savings(trained=units, full=full, fraction_saved=max(0.0, 1.0 - units / full) if full else 0.0)
 
 

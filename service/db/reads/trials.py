@@ -26,6 +26,7 @@ from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (
     AttemptView,
     CheckpointView,
+    Child,
     CurvePoint,
     DecisionPage,
     DecisionView,
@@ -133,6 +134,11 @@ def trial_detail(session: Session, key: str, number: int) -> TrialDetail:
         .where(CheckpointRow.trial_id == trial.id)
         .order_by(CheckpointRow.step, CheckpointRow.id)
     ).all()
+    children = session.execute(
+        select(TrialRow.number, TrialRow.forked_at, TrialRow.state, TrialRow.best_value)
+        .where(TrialRow.study_id == study.id, TrialRow.parent == number)
+        .order_by(TrialRow.number)
+    ).all()
     ready = any(checkpoint.state == CheckpointState.READY for checkpoint in saved)
     return TrialDetail(
         **_item(trial, facts.of(session, key).spec),
@@ -151,6 +157,18 @@ def trial_detail(session: Session, key: str, number: int) -> TrialDetail:
         ],
         failure=_failure(trial),
         can_continue=ready and trial.state not in UNFINISHED,
+        can_fork=sorted(
+            {checkpoint.step for checkpoint in saved if checkpoint.state == CheckpointState.READY}
+        ),
+        children=[
+            Child(
+                number=row.number,
+                forked_at=row.forked_at,
+                state=TrialState(row.state),
+                best_value=row.best_value,
+            )
+            for row in children
+        ],
     )
 
 
@@ -219,6 +237,12 @@ def _item(trial: TrialRow, spec: StudySpec) -> dict[str, Any]:
         "scaled": scaled(spec.space, trial.params),
         "label": trial.label,
         "origin": trial.origin,
+        "parent": trial.parent,
+        "forked_at": trial.forked_at,
+        "schedule": None
+        if trial.schedule is None
+        else [(int(step), rate) for step, rate in trial.schedule],
+        "seed": trial.seed,
         "step": trial.step,
         "target_step": trial.target_step,
         "value": trial.value,

@@ -100,6 +100,41 @@ def test_a_finished_trial_is_continued_from_its_checkpoint(api: Any) -> None:
     assert assignment["checkpoint"]["uri"] == "file:///1"
 
 
+def test_a_trial_is_forked_from_its_checkpoint(api: Any) -> None:
+    study = api.study(enqueue=[{"params": {"lr": 0.1, "optimizer": "sgd", "momentum": 0.5}}])
+    path = f"/studies/{study}/trials"
+    token = api.ask(study)["token"]
+    assert "no checkpoint to fork" in api.post(f"{path}/1/fork", {}, 409)["detail"]
+    api.end(token, 6, seq=1, measurements=[{"step": 6, "metrics": {"loss": 1}}],
+            checkpoint={"step": 6, "uri": "file:///1"})  # fmt: skip
+    assert api.get(f"{path}/1")["can_fork"] == [6]
+    answer = api.post(f"{path}/1/fork", {"step": 5}, 409)
+    assert answer["detail"] == "Trial 1 has no checkpoint at step 5; it has checkpoints at 6."
+    wrong = {"params": {"lr": 7, "nothing": 1}, "target_step": 6, "schedule": [[9, 0.1], [8, 0.1]]}
+    assert pointers(api.post(f"{path}/1/fork", wrong, 422)) == {
+        "/params/lr",
+        "/params/nothing",
+        "/target_step",
+        "/schedule/1/0",
+    }
+    for bad in ({"steps": 6}, {"schedule": [[1, -0.1]]}, {"schedule": [[1, "NaN"]]}, {"seed": -1}):
+        api.post(f"{path}/1/fork", bad, 422)
+    api.post(f"{path}/9/fork", {}, 404)
+    made = api.post(
+        f"{path}/1/fork",
+        {"params": {"optimizer": "adamw"}, "target_step": 8, "schedule": [[6, 0.1], [8, 0.01]], "seed": 4},
+        201,
+    )
+    # What the change makes inactive is left out.
+    assert made["params"] == {"lr": 0.1, "optimizer": "adamw"}
+    assert (made["parent"], made["forked_at"], made["step"], made["target_step"]) == (1, 6, 6, 8)
+    assert (made["schedule"], made["seed"], made["origin"]) == ([[6, 0.1], [8, 0.01]], 4, "enqueued")
+    (child,) = api.get(f"{path}/1")["children"]
+    assert child == {"number": made["number"], "forked_at": 6, "state": "queued", "best_value": None}
+    api.post(f"/studies/{study}/cancel")
+    api.post(f"{path}/1/fork", {}, 409)
+
+
 def test_nothing_is_added_to_a_study_whose_budget_is_spent_until_it_is_extended(api: Any) -> None:
     study = api.study(enqueue=enqueued(), budget={"fidelity": 10}, retries={"crash": 0})
     token = api.ask(study)["token"]
@@ -164,6 +199,8 @@ def test_imports_are_all_or_nothing(api: Any) -> None:
         "params": ADAMW,
         "scaled": {},
         "label": None,
+        "parent": None,
+        "forked_at": 0,
         "front": None,
     }
     assert detail["best"] == best

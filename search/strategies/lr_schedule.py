@@ -7,7 +7,7 @@ cools each one down and keeps the best:
 
 1. Six rates, even on the log scale over the whole range, start from nothing.
 2. The three best go on.
-3. The best goes on, and so do two forks of it, at 0.6 and at 1.67 times its rate. What was best over a
+3. The best goes on, and so do two forks of it, at 0.6 and at 1.3 times its rate. What was best over a
    few steps is seldom the best for many; here the rate is corrected where the horizon is longer, for the
    price of a stretch and without a start from nothing.
 4. The best of these goes on.
@@ -56,7 +56,7 @@ class _Round:
 
 _ROUNDS = (
     _Round(0.05, 0.0167, kept=3),
-    _Round(0.1, 0.035, kept=1, factors=(0.6, 1.67)),
+    _Round(0.1, 0.035, kept=1, factors=(0.6, 1.3)),
     _Round(0.2, 0.05, kept=1),
     _Round(0.4, 0.08, kept=1),
 )

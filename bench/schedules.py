@@ -134,19 +134,19 @@ def read(path: Path) -> list[Row]:
 
 
 def table(rows: list[Row], task: str) -> Table:
-    """Test losses of one task, by engine and seed."""
-    own = [row for row in rows if row.task == task]
-    seeds = sorted({row.seed for row in own})
-    out = Table(title=f"{task}: test loss", title_justify="left")
-    for column in ("engine", "steps", *(f"seed {seed}" for seed in seeds), "mean"):
-        out.add_column(column, justify="left" if column == "engine" else "right")
-    for engine in ENGINES:
-        found = {row.seed: row for row in own if row.engine == engine}
-        if not found:
-            continue
-        tests = [f"{found[seed].test:.4f}" if seed in found else "-" for seed in seeds]
-        mean = f"{fmean(row.test for row in found.values()):.4f}" if len(found) == len(seeds) else "-"
-        out.add_row(engine, f"{fmean(row.cost for row in found.values()):.2f} T", *tests, mean)
+    """Test losses of one task: a row for each seed, a column for each engine, with what it cost."""
+    own = {(row.engine, row.seed): row for row in rows if row.task == task}
+    seeds = sorted({seed for _, seed in own})
+    out = Table("seed", title=f"{task}: test loss (steps in trainings)", title_justify="left")
+    engines = [engine for engine in ENGINES if any(known == engine for known, _ in own)]
+    for engine in engines:
+        cost = fmean(row.cost for (known, _), row in own.items() if known == engine)
+        out.add_column(f"{engine} ({cost:.2f})", justify="right")
+    for seed in seeds:
+        found = [own.get((engine, seed)) for engine in engines]
+        out.add_row(str(seed), *(f"{row.test:.4f}" if row else "-" for row in found))
+    means = [[own[engine, seed].test for seed in seeds if (engine, seed) in own] for engine in engines]
+    out.add_row("mean", *(f"{fmean(m):.4f}" if len(m) == len(seeds) else "-" for m in means))
     return out
 
 

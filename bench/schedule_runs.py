@@ -76,9 +76,12 @@ def search(
     *,
     reports: int = 60,
     slots: int = 1,
-    budget: float | None = None,
+    to_the_end: bool = False,
 ) -> Found:
-    """Let a strategy find the schedule. ``budget`` in full trainings; ``reports``: measurements in each."""
+    """Let a strategy find the schedule: that of the training which ends with the lowest validation loss.
+
+    ``reports``: measurements in a full training; ``to_the_end``: only full trainings count.
+    """
     space = SearchSpace.from_json(
         {PARAMETER: {"type": "float", "low": task.low, "high": task.high, "log": True}}
     )
@@ -88,7 +91,7 @@ def search(
         space,
         Fidelity(every, task.steps, every),
         lambda params, step: math.nan,
-        Budget(fidelity=None if budget is None else round(budget * task.steps)),
+        Budget(),
         strategy=strategy,
         options=options,
         workers=slots,
@@ -98,7 +101,7 @@ def search(
     ended = [
         (trial.values[-1], trial.number)
         for trial in history.trials
-        if trial.values and math.isfinite(trial.values[-1])
+        if trial.values and math.isfinite(trial.values[-1]) and (trial.step == task.steps or not to_the_end)
     ]
     if not ended:
         return Found(math.inf, math.inf, history.units, (), history)

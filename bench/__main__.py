@@ -27,6 +27,7 @@ from bench import (  # noqa: E402
     mixtures,
     overhead,
     reports,
+    schedules,
     seconds,
     stopping,
     surrogates,
@@ -58,6 +59,8 @@ def main(names: list[str]) -> int:
         return thinning.main(names[1:], console)
     if names[:1] == ["mixtures"]:
         return mixtures.main(names[1:], Console(width=max(console.width, 150)))
+    if names[:1] == ["schedules"]:
+        return schedules.main(names[1:], Console(width=max(console.width, 110)))
     if names[:1] == ["seconds"]:
         return seconds.main(names[1:], Console(width=max(console.width, 150)))
     unknown = [name for name in names if name not in BENCHMARKS]
@@ -67,6 +70,7 @@ def main(names: list[str]) -> int:
             "analytic",
             "calibration",
             "mixtures",
+            "schedules",
             "seconds",
             "stopping",
             "surrogates",

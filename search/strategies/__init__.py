@@ -10,12 +10,14 @@ from search.domains import Choice
 from search.errors import Mistake, SearchError
 from search.space import ParamValue, SearchSpace, did_you_mean
 from search.strategies.asha import Asha
+from search.strategies.autolrs import AutoLrs
 from search.strategies.base import Strategy
 from search.strategies.bo import BayesianOptimisation
 from search.strategies.bohb import Bohb
 from search.strategies.cmaes import CmaEs
 from search.strategies.freeze_thaw import CurveBO
 from search.strategies.hyperband import Hyperband
+from search.strategies.lr_schedule import LrSchedule
 from search.strategies.mf_bo import MultiFidelityBO
 from search.strategies.pbt import PopulationBasedTraining
 from search.strategies.quasirandom import Random, Sobol
@@ -25,11 +27,13 @@ from search.view import Fidelity
 # A new strategy enters here, and tests/search/test_contract.py holds it to the contract.
 _ALL: tuple[type[Strategy], ...] = (
     Asha,
+    AutoLrs,
     BayesianOptimisation,
     Bohb,
     CmaEs,
     CurveBO,
     Hyperband,
+    LrSchedule,
     MultiFidelityBO,
     PopulationBasedTraining,
     Random,

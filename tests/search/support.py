@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from search import strategies
 from search.space import Choice, ParamValue, Real, RealGrid, SearchSpace, Whole
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
 
@@ -30,6 +31,11 @@ CONDITIONAL: dict[str, Any] = {
     "nesterov": {"type": "bool", "when": {"optimizer": "sgd"}},
     "damping": {"type": "int", "low": 0, "high": 9, "when": {"nesterov": False}},
 }
+
+SCHEDULES = ("autolrs", "lr-schedule")
+"""Strategies that search the schedule of one learning rate; test_lr_schedule.py is about them."""
+GENERAL = tuple(name for name in strategies.names() if name not in SCHEDULES)
+"""Strategies that search a space."""
 
 
 def space(document: Mapping[str, Any] | None = None) -> SearchSpace:

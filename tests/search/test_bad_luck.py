@@ -12,13 +12,12 @@ from search.decide import decide
 from search.decision import Continue, Launch
 from search.simulator import Budget, Params, simulate
 from search.space import SearchSpace
-from search.strategies import names
 from search.view import Fidelity, TrialView
-from tests.search.support import space, valley
+from tests.search.support import GENERAL, space, valley
 from tests.search.test_contract import FIDELITY, MANY, OPTIONS, PLANE, _simulate, _view
 from tests.search.test_space_rules import linear
 
-every_strategy = pytest.mark.parametrize("strategy", names())
+every_strategy = pytest.mark.parametrize("strategy", GENERAL)
 
 
 @every_strategy

@@ -24,9 +24,9 @@ from search.decision import Continue, Finish, Launch
 from search.errors import SearchError
 from search.simulator import Budget, History, Params, TrainingFailedError, simulate
 from search.space import ParamValue
-from search.strategies import create, forks, names
+from search.strategies import create, forks
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
-from tests.search.support import CONDITIONAL, MIXED, space, valley
+from tests.search.support import CONDITIONAL, GENERAL, MIXED, space, valley
 
 FIDELITY = Fidelity(1, 9, 1)
 PLANE: dict[str, Any] = {
@@ -49,7 +49,7 @@ SLOTS: Mapping[str, int] = {"bo": 1}
 SIZED: Mapping[str, dict[str, Any]] = {"mf-bo": {"depth": {"type": "int", "low": 1, "high": 2}}}
 """What a strategy needs in a space beside what is tuned."""
 
-every_strategy = pytest.mark.parametrize("strategy", names())
+every_strategy = pytest.mark.parametrize("strategy", GENERAL)
 
 
 def _simulate(strategy: str, document: dict[str, Any] = PLANE, **wanted: Any) -> History:
@@ -195,7 +195,7 @@ def test_the_same_view_and_seed_give_the_same_decisions(strategy: str) -> None:
 
 
 def test_a_fresh_process_decides_the_same() -> None:
-    views = [_studied(name) for name in names()]
+    views = [_studied(name) for name in GENERAL]
     code = (
         "import pickle, sys; from search.decide import decide; "
         "views = pickle.load(sys.stdin.buffer); "
@@ -369,7 +369,7 @@ def test_an_unknown_strategy_is_refused_with_a_suggestion() -> None:
     assert caught.value.mistakes[0].suggestion == "did you mean asha?"
 
 
-@pytest.mark.parametrize("strategy", [name for name in names() if name != "bo"])
+@pytest.mark.parametrize("strategy", [name for name in GENERAL if name != "bo"])
 @pytest.mark.parametrize("seed", range(8))
 def test_studies_of_all_sorts_end_well(strategy: str, seed: int) -> None:
     """Random fidelities, budgets, workers and curves: legal throughout, and over when they should be."""

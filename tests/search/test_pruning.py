@@ -19,9 +19,9 @@ from search.pruning import Pruning
 from search.sampling import candidates
 from search.simulator import Budget, simulate
 from search.space import ParamValue, SearchSpace
-from search.strategies import names
 from search.view import BudgetLeft, Fidelity, Limit, StudyView, TrialView
 from tests.search import support
+from tests.search.support import GENERAL
 
 Loss = Callable[[Mapping[str, ParamValue]], float]
 FLOATS = {f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(6)}
@@ -147,7 +147,7 @@ def test_what_others_depend_on_is_left_as_it_is() -> None:
 OPTIONS: Mapping[str, Mapping[str, ParamValue]] = {"mf-bo": {"along": "depth"}}
 
 
-@pytest.mark.parametrize("strategy", names())
+@pytest.mark.parametrize("strategy", GENERAL)
 def test_every_strategy_searches_what_is_left(strategy: str) -> None:
     document = {
         "lr": {"type": "float", "low": 1e-5, "high": 1.0, "log": True},

@@ -13,8 +13,8 @@ from search.decision import Launch
 from search.sampling import candidates
 from search.simulator import Budget, History, simulate
 from search.space import ParamValue, SearchSpace
-from search.strategies import names
 from search.view import Fidelity, StudyView, TrialView
+from tests.search.support import GENERAL
 from tests.search.test_space_rules import linear
 
 FIDELITY = Fidelity(1, 9, 1)
@@ -68,7 +68,7 @@ def _simulate(found: SearchSpace, strategy: str, trials: int) -> History:
     )
 
 
-@pytest.mark.parametrize("strategy", [name for name in names() if name not in ("bo", "cmaes")])
+@pytest.mark.parametrize("strategy", [name for name in GENERAL if name not in ("bo", "cmaes")])
 def test_what_starts_in_a_wide_space_is_legal(strategy: str) -> None:
     found = SearchSpace.from_json(WIDE, **WIDE_RULES)
     count = 12 if strategy == "mf-bo" else 25  # its model takes a tenth of a second for each

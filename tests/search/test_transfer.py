@@ -16,10 +16,10 @@ from search.decision import Launch
 from search.features import Features
 from search.overlap import placed, shared
 from search.space import ParamValue, SearchSpace
-from search.strategies import create, names
+from search.strategies import create
 from search.transfer import FIRST, OPENERS, Informed, start
 from search.view import BudgetLeft, Fidelity, Limit, PastTrial, Source, StudyView, TrialView
-from tests.search.support import CONDITIONAL, MIXED, documents
+from tests.search.support import CONDITIONAL, GENERAL, MIXED, documents
 
 FIDELITY = Fidelity(1, 27, 1)
 OTHER_FIDELITY = Fidelity(10, 900, 10, "epochs")
@@ -224,7 +224,7 @@ def test_openers_that_break_a_limit_of_this_study_are_not_followed() -> None:
     assert start(replace(view, trials=broken + kept[2:]), 1).standings == (("old", "not followed"),)
 
 
-@pytest.mark.parametrize("strategy", names())
+@pytest.mark.parametrize("strategy", GENERAL)
 def test_every_strategy_starts_with_the_best_of_the_sources(strategy: str) -> None:
     options = {"along": "lr"} if strategy == "mf-bo" else {}
     view = plane_view(plane_source(), strategy=strategy, options=options)

@@ -15,6 +15,8 @@ from workers.checkpoints import CheckpointStore, DamagedCheckpointError
 from workers.messages import Channel, Ended, Order
 from workers.output import OutputTail
 
+LEARNED = {"loss", "val_loss", "train_loss", "accuracy", "lr"}
+"""Metrics that no clock has a share in."""
 DIGITS = {"name": "digits", "settings": {"channels": 4, "device": "cpu", "batch_size": 50}}
 SCRIPT = """
 import json, trimtab
@@ -57,7 +59,7 @@ def train(work: Assignment, store: CheckpointStore) -> tuple[Ended, dict[int, di
     try:
         for message in channel.receive(timeout=0.01):
             if isinstance(message, Measurement):
-                curve[message.step] = dict(message.metrics)
+                curve[message.step] = {n: v for n, v in message.metrics.items() if n in LEARNED}
     except queue.Empty:
         pass
     return ended, curve

@@ -28,8 +28,8 @@ class TrainerSpec(Wire):
     name: Identifier | None = None
     """A built-in trainer (``gpt``, ``digits``, ...; all are in ``catalogue.json``) or ``external``."""
     script: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
-    """Path of the user's own training script. One that is no ``.py`` file runs by itself, as its ``#!`` line
-    says, unless ``python`` names an interpreter."""
+    """Path of the user's own training script. One that is no ``.py`` file runs by itself, as its ``#!``
+    line says, unless ``python`` names an interpreter."""
     module: str | None = Field(default=None, max_length=largest.MAX_NAME_CHARS)
     """The user's own module, run as ``python -m MODULE``."""
     settings: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=largest.MAX_PARAMETERS)

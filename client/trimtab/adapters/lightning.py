@@ -5,7 +5,8 @@
     trainer.fit(model, ckpt_path=tuning.ckpt_path)
 
 A step of the study is an epoch. What was logged by its end is reported, under the names that it was logged
-by. For a training of one process.
+by. The callback saves what the trial goes on from; ``enable_checkpointing=False`` spares the files that
+Lightning itself would write beside the script. For a training of one process.
 """
 
 from __future__ import annotations

@@ -45,5 +45,5 @@ data = DataLoader(TensorDataset(x, x.sum(1)), batch_size=8)
 tuning = TrimtabCallback()
 Trainer(
     max_epochs=50, callbacks=[tuning], logger=False, enable_progress_bar=False, accelerator="cpu",
-    enable_model_summary=False,
+    enable_model_summary=False, enable_checkpointing=False,
 ).fit(Line(config["lr"]), data, data, ckpt_path=tuning.ckpt_path)  # fmt: skip

@@ -190,7 +190,7 @@ LISTED: Mapping[str, Facts] = {
     ),
     "dadaptadagrad": _po("dadaptadagrad", 1.0, 0.1, 10.0, SGD_EPS, decay=0.0),
     "dadaptadam": _po("dadaptadam", 1.0, 0.1, 10.0, ADAM, decay=0.0),
-    "dadaptadan": _po("dadaptadan", 1.0, 0.1, 10.0, ADAM, decay=0.0),
+    "dadaptadan": _po("dadaptadan", 0.1, 0.01, 10.0, ADAM, decay=0.0),
     "dadaptlion": _po("dadaptlion", 1.0, 0.1, 10.0, LION, decay=0.0),
     "dadaptsgd": _po("dadaptsgd", 1.0, 0.1, 10.0, SGD, decay=0.0),
     "diffgrad": _po("diffgrad", 0.001, 0.0001, 0.1, ADAM),

@@ -62,7 +62,7 @@ _ROUNDS = (
 )
 _RATES = 6
 """In the first round."""
-_WARMUP = 0.05
+_WARMUP = 0.03
 _LAST_DECAY = 0.8
 _LEAST_MEASUREMENTS = 20
 """In a full training: rounds and cool-downs begin and end at measurements."""

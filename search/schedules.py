@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from search.decision import Schedule
-from search.view import TrialView
 
 _POINTS = 24
 """Of a bent decay; between them the rate is on straight lines."""
@@ -61,7 +61,20 @@ def _between(schedule: Schedule, first: int, until: int) -> Schedule:
     return tuple(sorted(inside.items()))
 
 
-def lineage(trials: Sequence[TrialView], number: int) -> Schedule:
+class Link(Protocol):
+    """What :func:`lineage` reads of a trial; a :class:`~search.view.TrialView` is one."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def parent(self) -> int | None: ...
+    @property
+    def forked_at(self) -> int: ...
+    @property
+    def schedule(self) -> Schedule: ...
+
+
+def lineage(trials: Sequence[Link], number: int) -> Schedule:
     """The whole schedule of a trial: its ancestors' up to where each was forked, then its own.
 
     Raises ValueError if the trial, or one of its ancestors, was trained without a schedule.
@@ -73,6 +86,14 @@ def lineage(trials: Sequence[TrialView], number: int) -> Schedule:
     if trial.parent is None:
         return trial.schedule
     return joined(lineage(trials, trial.parent), trial.forked_at, trial.schedule)
+
+
+def warmup(schedule: Schedule) -> int:
+    """How many steps pass before the rate has risen to its first peak; 0 if it does not rise at first."""
+    peak = 0
+    while peak + 1 < len(schedule) and schedule[peak + 1][1] > schedule[peak][1]:
+        peak += 1
+    return schedule[peak][0] + 1 if peak else 0
 
 
 def stretched(schedule: Schedule, steps: int, horizon: int, warmup: int = 0) -> Schedule:

@@ -230,6 +230,16 @@ class Client:
             wait_seconds=100.0,
         )
 
+    def schedule(
+        self, study: str, *, trial: int | None = None, horizon: int | None = None
+    ) -> views.ScheduleView:
+        """The learning-rate schedule of a trial (None: the best), laid out over ``horizon`` steps if given.
+
+        Raises :class:`~trimtab.errors.ConflictError` if the trial follows its own settings.
+        """
+        query = {"trial": trial, "horizon": horizon}
+        return self._get(f"/v1/studies/{study}/schedule", views.ScheduleView, **query)
+
     def stops(self, study: str) -> views.StopsReplay:
         """Every early stop: why, what it saved, and what it would have cost with all that is known now."""
         return self._get(f"/v1/studies/{study}/stops", views.StopsReplay)

@@ -17,6 +17,7 @@ from service.http.context import Context
 from service.http.parameters import Cursor, EventId, Limit, StudyKey, Text
 from service.http.problems import responses
 from trimtab import check
+from trimtab.wire import limits as largest
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.states import StudyState
 from trimtab.wire.study import StudySpec
@@ -27,6 +28,7 @@ from trimtab.wire.views import (
     EventPage,
     ExtendRequest,
     FrontResponse,
+    ScheduleView,
     StopsReplay,
     StudyDetail,
     StudyPage,
@@ -259,6 +261,24 @@ def router(context: Context) -> APIRouter:
         end by now: no prediction with fewer than `min_trials` of the `predicted` rule (10 without it)."""
         with database.read() as session:
             return reads.stops(session, study)
+
+    @routes.get(
+        "/{study}/schedule",
+        operation_id="readSchedule",
+        summary="The learning-rate schedule of a trial, over the whole line of its forks",
+        responses=responses(404, 409, 422),
+    )
+    def schedule(
+        study: StudyKey,
+        trial: Annotated[int | None, Query(ge=1, description="Without it: the best one.")] = None,
+        horizon: Annotated[
+            int | None, Query(ge=1, le=largest.MAX_STEP, description="Lay it out over so many steps.")
+        ] = None,
+    ) -> ScheduleView:
+        """What `lr-schedule`, `autolrs` or a person's forks have trained with, as a table of steps and
+        rates and as a Python file that makes a torch scheduler of it."""
+        with database.read() as session:
+            return reads.schedule(session, study, number=trial, horizon=horizon)
 
     @routes.get(
         "/{study}/decisions",

@@ -269,6 +269,27 @@ FRONT = {
 }  # fmt: skip
 
 
+def test_a_schedule_is_shown_and_written_as_python(server: Stub) -> None:
+    answer = {
+        "trial": 7,
+        "line": [2, 7],
+        "value": 1.5,
+        "steps": 100,
+        "points": [[0, 0.001], [9, 0.01], [80, 0.01], [100, 0.0]],
+        "useful": 100,
+        "search": 90,
+        "torch": "TABLE = []\n",
+    }
+    call = "GET /v1/studies/abc123/schedule"
+    server.on(call, (200, answer))
+    shown = trimtab("schedule", "demo", "--trial", "7", "--horizon", "100", "--url", server.url).stdout
+    assert "trial 2 → 7, 1.500" in shown
+    assert "search, 190 in all" in shown
+    assert "▁▃▄▅▆█████" in shown
+    assert server.calls(call)[0].query == "trial=7&horizon=100"
+    assert trimtab("schedule", "demo", "--python", "--url", server.url).stdout == "TABLE = []\n"
+
+
 def test_the_front_of_a_study_with_several_objectives(server: Stub) -> None:
     spec = study()["spec"] | {name: FRONT[name] for name in ("objectives", "limits")}
     best = study()["best"] | {"front": "/v1/studies/abc123/front"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.decision import Schedule
-from search.schedules import constant, decay, joined, lineage, rates, stretched, torch_source
+from search.schedules import constant, decay, joined, lineage, rates, stretched, torch_source, warmup
 from search.view import TrialView
 
 
@@ -69,6 +69,12 @@ def test_a_lineage_is_the_schedule_of_all_ancestors() -> None:
     assert lineage(trials, 1) == trials[0].schedule
     with pytest.raises(ValueError, match="trial 4 was trained without a schedule"):
         lineage([*trials, _trial(4, ())], 4)
+
+
+def test_the_warm_up_is_the_rise_to_the_first_peak() -> None:
+    assert warmup(constant(0.1, 18)) == 18
+    assert warmup(((0, 0.1),)) == warmup(decay(0.1, 0, 10)) == 0
+    assert warmup(((0, 0.1), (9, 0.2), (20, 0.2), (30, 0.3))) == 10
 
 
 def test_a_longer_horizon_stretches_what_follows_the_warm_up() -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from search.decision import Answer, Continue, Fork, Launch, Stop
 from service import specs
@@ -19,6 +19,7 @@ from service.db import (
     completion,
     decisions,
     leases,
+    reads,
     reports,
     runs,
     studies,
@@ -26,11 +27,11 @@ from service.db import (
     views,
 )
 from service.db.models import CheckpointRow, DecisionRow, RunRow, StudyRow, TrialRow
-from service.errors import ConflictError, InvalidError
+from service.errors import ConflictError, InvalidError, NotFoundError
 from tests.service.bench import Bench, saved
 from tests.service.conftest import study_spec
 from trimtab.wire.states import Verdict
-from trimtab.wire.views import ForkRequest
+from trimtab.wire.views import ForkRequest, ScheduleView
 from trimtab.wire.work import Assignment, ReportsRequest
 
 PBT = {"strategy": {"name": "pbt", "options": {"population": 2, "interval": 2}}}
@@ -80,6 +81,40 @@ def test_a_fork_starts_from_its_parents_checkpoint(bench: Bench) -> None:
     assert (child.schedule, child.checkpoints) == (((0, 0.1), (9, 0.2)), (8,))
     assert (parent.parent, parent.checkpoints) == (None, (4,))
     assert bench.get(TrialRow, number=2).trained == 4
+
+
+def test_a_schedule_is_read_over_the_whole_line_of_forks(bench: Bench) -> None:
+    bench.study(target=4)
+    run(bench, 2, 4)
+    number = fork(bench, 1, target_step=8, schedule=[[4, 0.2], [8, 0.0]])
+    run(bench, 6, 8)
+
+    def read(**asked: Any) -> ScheduleView:
+        with bench.database.read() as session:
+            return reads.schedule(session, session.scalars(select(StudyRow.key)).one(), **asked)
+
+    with pytest.raises(
+        ConflictError, match="Trial 1 was trained by the schedule that its own settings say"
+    ):
+        read()
+    with bench.database.write() as session:
+        session.execute(update(TrialRow).where(TrialRow.number == 1).values(schedule=[[0, 0.05], [1, 0.1]]))
+    found = read()
+    assert (found.trial, found.line, found.steps, found.useful, found.search) == (
+        number,
+        [1, number],
+        8,
+        8,
+        0,
+    )
+    assert found.points == [(0, 0.05), (1, 0.1), (3, 0.1), (4, 0.2), (8, 0.0)]
+    assert (read(number=1).steps, read(number=1).points) == (4, [(0, 0.05), (1, 0.1)])
+    assert read(horizon=14).points[-1] == (14, 0.0)
+    with pytest.raises(InvalidError) as refused:
+        read(horizon=1)
+    assert [error.pointer for error in refused.value.errors] == ["/horizon"]
+    with pytest.raises(NotFoundError, match="no trial 9"):
+        read(number=9)
 
 
 def test_a_checkpoint_that_a_fork_waits_for_is_kept_until_the_fork_has_its_own(bench: Bench) -> None:

@@ -40,6 +40,7 @@ from service.db.engine import Database
 from service.db.models import Base
 from service.db.reads import replay
 from service.db.reads.trials import TrialSort
+from service.errors import ConflictError
 from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 from tests.service.conftest import study_spec
 from trimtab.wire.states import StudyState, TrialState
@@ -281,6 +282,8 @@ class Life:
         self.read(reads.version, "main")
         self.read(views.of_study, "main")
         self.read(reads.stops, "main")
+        with pytest.raises(ConflictError):
+            self.read(reads.schedule, "main", number=1)
         self.read(reads.front, "goals", others=5)
         self.read(lambda session: list(replay.answers(session, "main")))
         self.read(reads.curves, "main", max_points=10)

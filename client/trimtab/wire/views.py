@@ -353,6 +353,26 @@ class StopsReplay(Wire):
     """Stops of which nothing can be said, left out of ``expected_loss``."""
 
 
+class ScheduleView(Wire):
+    """The learning-rate schedule of a trial, with those of the trials that it was forked from."""
+
+    trial: int
+    line: list[int]
+    """The trial and its ancestors, the first one first."""
+    value: MetricValue | None
+    """The trial's best value."""
+    steps: int
+    """How far the trial has been trained, or the horizon that was asked for."""
+    points: list[tuple[int, float]]
+    """(step, rate): straight lines between them; beyond the last the last rate holds."""
+    useful: int
+    """Units of fidelity in the line of trials."""
+    search: int
+    """Units of fidelity that the study has trained beside."""
+    torch: str
+    """A Python file that makes a torch scheduler of it."""
+
+
 class CurveLine(Wire):
     """The tuned metric of one trial, thin enough to draw a thousand of."""
 

@@ -2,6 +2,7 @@
 
 from service.db.reads.curves import curves
 from service.db.reads.fronts import front
+from service.db.reads.schedules import schedule
 from service.db.reads.stops import stops
 from service.db.reads.studies import best, find_study, list_studies, study_detail, summary, version
 from service.db.reads.trials import decisions, find_trial, list_trials, trial_detail, trial_item
@@ -15,6 +16,7 @@ __all__ = [
     "front",
     "list_studies",
     "list_trials",
+    "schedule",
     "stops",
     "study_detail",
     "summary",

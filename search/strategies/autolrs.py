@@ -20,26 +20,17 @@ It is here to be compared with; ``lr-schedule`` is the better choice (bench/RESU
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
-from scipy.interpolate import UnivariateSpline
-from scipy.optimize import minimize_scalar
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from search.decision import Answer, Schedule
 from search.space import ParamValue, SearchSpace
 from search.strategies.options import Option, read_options
-from search.strategies.plans import Plan, Result, Wanted, carry_out
+from search.strategies.plans import Plan, Wanted, carry_out
 from search.strategies.rate import PARAMETER, Rate
-from search.threads import one_thread
 from search.view import Fidelity, StudyView
 
 _CANDIDATES = 10
@@ -49,12 +40,6 @@ _FIRST_STAGE = 15
 """So many of them make the training: 1 + 2 + 4 + 8."""
 _LONGEST = 8
 """Stages of the first one's length."""
-_KAPPA = 1e6
-_DIVERGED = 1e6
-_RATES = 500
-"""Rates among which the bound is lowest."""
-_LEAST_POINTS = 4
-"""Losses that the forecaster needs; with fewer the last one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +65,16 @@ class AutoLrs:
         return fidelity.max
 
     def decide(self, view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
+        from search.threads import one_thread  # imports torch
+
         diagnostics: dict[str, Any] = {"stages": []}
         with one_thread():
             return carry_out(view, slots, self._plan(view, diagnostics), self.rate.params, diagnostics)
 
     def _plan(self, view: StudyView, diagnostics: dict[str, Any]) -> Plan:
+        # Importing its models takes a second.
+        from search.strategies.autolrs_model import DIVERGED, forecast, next_rate
+
         fidelity = view.fidelity
         unit = fidelity.unit
         parent: int | None = None
@@ -93,7 +83,7 @@ class AutoLrs:
             tried_until = _measured(fidelity, start + _TRIED_FOR * (end - start), start, end)
             tries: list[tuple[float, float]] = []
             while len(tries) < _CANDIDATES:
-                rate = _next(self.rate, tuple(tries), view.seed, number)
+                rate = next_rate(self.rate, tuple(tries), view.seed, number)
                 reason = (
                     f"stage {number}, {start} to {end} {unit}: rate {rate:.3g}, try {len(tries) + 1} of "
                     f"{_CANDIDATES}, to {tried_until}"
@@ -102,7 +92,7 @@ class AutoLrs:
                 tries.append((rate, forecast(result, end)))
             rate, loss = min(tries, key=lambda t: t[1])
             diagnostics["stages"].append({"from": start, "to": end, "rate": rate, "tries": tries})
-            if loss >= _DIVERGED:
+            if loss >= DIVERGED:
                 return f"every rate diverged in stage {number}"
             where = f"stage {number}, {start} to {end} {unit}"
             reason = f"{where}: rate {rate:.3g} has the lowest forecast, {loss:.4g}"
@@ -111,29 +101,6 @@ class AutoLrs:
                 return f"the training diverged in stage {number}, with rate {rate:.3g}"
             parent, start = result.trial, end
         return f"all {number} stages are trained"
-
-
-# A plan is run from its beginning for every decision: what it computed before is kept.
-@lru_cache(maxsize=1024)
-def _next(rate: Rate, tries: tuple[tuple[float, float], ...], seed: int, stage: int) -> float:
-    """The rate to try next."""
-    low, high = math.log(rate.low), math.log(rate.high)
-    if not tries:
-        return math.exp(np.random.default_rng([seed, stage]).uniform(low, high))
-    grid = np.linspace(0, 1, _RATES)
-    known = (np.log([rate for rate, _ in tries]) - low) / (high - low)
-    kernel = ConstantKernel(1.0, (0.01, 1000.0)) * Matern(0.3, (0.01, 100.0), nu=2.5)
-    model = GaussianProcessRegressor(
-        kernel + WhiteKernel(1e-3, (1e-8, 1.0)), normalize_y=True, random_state=0
-    )
-    with warnings.catch_warnings():
-        # With so few points a parameter of the kernel often ends at its bound.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(known[:, None], [loss for _, loss in tries])
-    mean, sd = model.predict(grid[:, None], return_std=True)
-    untried = np.abs(grid[:, None] - known).min(axis=1) > 1 / _RATES
-    bound = np.where(untried, mean - _KAPPA * sd, np.inf)
-    return math.exp(low + float(grid[int(np.argmin(bound))]) * (high - low))
 
 
 def stages(fidelity: Fidelity) -> list[int]:
@@ -148,36 +115,6 @@ def stages(fidelity: Fidelity) -> list[int]:
         ends.append(fidelity.max if share > 1 - 1 / (2 * _FIRST_STAGE) else end)
         length = min(_LONGEST, 2 * length)
     return ends
-
-
-@lru_cache(maxsize=1024)
-def forecast(result: Result, end: int) -> float:
-    """The loss that a rate is expected to have at the end of the stage, from those of its try."""
-    losses = np.array([loss for _, loss in result.curve], dtype=np.float64)
-    if not math.isfinite(result.loss) or not np.isfinite(losses).all():
-        return _DIVERGED
-    if len(losses) < _LEAST_POINTS:
-        return result.loss
-    steps = np.array([step for step, _ in result.curve], dtype=np.float64)
-    first, length = steps[0], steps[-1] - steps[0]
-    x = (steps - first) / length
-    off = np.abs(losses - _smooth(x, losses, x))
-    off[len(off) // 2 :] = 0.0  # of the later half none is left out
-    kept = np.arange(len(x)) != int(np.argmax(off))
-    smooth = _smooth(x[kept], losses[kept], x) if kept.sum() >= _LEAST_POINTS else _smooth(x, losses, x)
-
-    def fitted(log_speed: float) -> tuple[npt.NDArray[np.float64], float]:
-        basis = np.stack([np.exp(-math.exp(log_speed) * x), np.ones_like(x)], axis=1)
-        found = np.linalg.lstsq(basis, smooth, rcond=None)[0]
-        return found, float(((basis @ found - smooth) ** 2).sum())
-
-    best = minimize_scalar(lambda b: fitted(b)[1], bounds=(-5.0, 5.0), method="bounded")
-    (a, c), _ = fitted(float(best.x))
-    return float(a * math.exp(-math.exp(float(best.x)) * (end - first) / length) + c)
-
-
-def _smooth(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], at: npt.NDArray[np.float64]) -> Any:
-    return UnivariateSpline(x, y, k=2)(at)
 
 
 def _constant(rate: float, start: int) -> Schedule:

@@ -20,7 +20,8 @@ from search.simulator import Budget, History, Segment, simulate
 from search.space import ParamValue
 from search.stopping import Divergence
 from search.strategies import create
-from search.strategies.autolrs import forecast, stages
+from search.strategies.autolrs import stages
+from search.strategies.autolrs_model import forecast
 from search.strategies.plans import Result
 from search.view import Fidelity, StudyView, TrialView
 from tests.search.support import SCHEDULES, space

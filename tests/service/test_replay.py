@@ -82,6 +82,7 @@ def test_forks_are_decided_again_as_they_were(
     assert capsys.readouterr().out.endswith("answers made again, 0 of them different\n")
 
 
+@pytest.mark.usefixtures("settings")
 def test_the_time_that_was_left_is_kept(
     database: Database, make_study: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,11 +14,12 @@ demo: $(VENV)/.run
 serve: $(VENV)/.run
 	@$(BIN)/trimtab serve
 
+# Two at a time, each file in one process: tests of servers wait more than they work.
 test: $(VENV)/.dev lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev lint
-	@$(BIN)/python -m pytest -m ""
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check -q .

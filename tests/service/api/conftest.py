@@ -79,11 +79,14 @@ class Api:
         return response.json() if response.content else None
 
 
+_NUMBERS = itertools.count(1)
+"""Of public ids: what is kept of a study in this process goes by its id, whichever server it is of."""
+
+
 @contextmanager
 def serving(settings: Settings, database: Database) -> Iterator[Server]:
     """A server on a free port of loopback, in a thread."""
-    numbers = itertools.count(1)
-    app = create_app(settings, database, clock=now, new_key=lambda: f"s{next(numbers)}")
+    app = create_app(settings, database, clock=now, new_key=lambda: f"s{next(_NUMBERS)}")
     server = Server(app, host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run)
     thread.start()

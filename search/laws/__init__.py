@@ -1,0 +1,1 @@
+"""Scaling laws: what small runs say of the learning rate, the batch size and the loss of a larger one."""

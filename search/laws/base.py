@@ -18,8 +18,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-type Array = NDArray[np.float64]
-type Progress = Callable[[float], None]
+Array = NDArray[np.float64]
+Progress = Callable[[float], None]
 """Told the share of a fit that is done, 0 to 1."""
 
 
@@ -153,6 +153,4 @@ class Family(Protocol):
     if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs diverged.
     """
 
-    def __call__(
-        self, runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
-    ) -> Fitted: ...
+    def __call__(self, runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> Fitted: ...

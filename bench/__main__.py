@@ -1,8 +1,7 @@
 """``python -m bench [overhead|reports|big_study|latency|idle ...]``: run benchmarks and print their tables.
 
-``python -m bench search``, ``analytic``, ``calibration``, ``mixtures``, ``seconds``, ``stopping``,
-``surrogates``, ``thinning`` and ``transfer`` take long and have options of their own (``--help``): they run
-only if they are named.
+The others (``search``, ``analytic``, ...) take long or have options of their own (``--help``): they run
+only if they are named, one at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 # Before any numerical library is imported: peers and we get one thread per process alike.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -22,6 +23,7 @@ from bench import (  # noqa: E402
     analytic,
     big_study,
     calibration,
+    forking,
     idle,
     latency,
     mixtures,
@@ -36,63 +38,47 @@ from bench import (  # noqa: E402
 )
 from bench.search import command as search  # noqa: E402
 
-BENCHMARKS = ("overhead", "reports", "big_study", "latency", "idle")
+PLAIN: Mapping[str, Callable[[], Sequence[Any]]] = {
+    "overhead": overhead.run,
+    "reports": lambda: reports.run()[:1],
+    "big_study": big_study.run,
+    "latency": lambda: [latency.run()],
+    "idle": lambda: [idle.run()],
+    "forking": lambda: [forking.run()],
+}
+"""By name: the tables of one run."""
+DEFAULT = ("overhead", "reports", "big_study", "latency", "idle")
+"""What runs when none is named."""
+OWN: Mapping[str, tuple[Callable[[list[str], Console], int], int]] = {
+    "search": (search.main, 150),
+    "analytic": (analytic.main, 150),
+    "calibration": (calibration.main, 130),
+    "mixtures": (mixtures.main, 150),
+    "schedules": (schedules.main, 110),
+    "seconds": (seconds.main, 150),
+    "stopping": (stopping.main, 80),
+    "surrogates": (surrogates.main, 110),
+    "thinning": (thinning.main, 80),
+    "transfer": (transfer.main, 150),
+}
+"""By name: a command that reads its own options, and the least width of its tables."""
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks, or all."""
+    """Run the named benchmarks, or those that run when none is named."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
     console = Console()
-    if names[:1] == ["search"]:
-        return search.main(names[1:], Console(width=max(console.width, 150)))
-    if names[:1] == ["analytic"]:
-        return analytic.main(names[1:], Console(width=max(console.width, 150)))
-    if names[:1] == ["stopping"]:
-        return stopping.main(names[1:], console)
-    if names[:1] == ["surrogates"]:
-        return surrogates.main(names[1:], Console(width=max(console.width, 110)))
-    if names[:1] == ["transfer"]:
-        return transfer.main(names[1:], Console(width=max(console.width, 150)))
-    if names[:1] == ["calibration"]:
-        return calibration.main(names[1:], Console(width=max(console.width, 130)))
-    if names[:1] == ["thinning"]:
-        return thinning.main(names[1:], console)
-    if names[:1] == ["mixtures"]:
-        return mixtures.main(names[1:], Console(width=max(console.width, 150)))
-    if names[:1] == ["schedules"]:
-        return schedules.main(names[1:], Console(width=max(console.width, 110)))
-    if names[:1] == ["seconds"]:
-        return seconds.main(names[1:], Console(width=max(console.width, 150)))
-    unknown = [name for name in names if name not in BENCHMARKS]
-    if unknown:
-        own = (
-            "search",
-            "analytic",
-            "calibration",
-            "mixtures",
-            "schedules",
-            "seconds",
-            "stopping",
-            "surrogates",
-            "thinning",
-            "transfer",
-        )
-        named = (*BENCHMARKS, *own)
-        console.print(f"no benchmark {unknown[0]!r}; there are: {', '.join(named)}")
-        return 2
+    if names and names[0] in OWN:
+        command, width = OWN[names[0]]
+        return command(names[1:], Console(width=max(console.width, width)))
+    for name in names:
+        if name not in PLAIN:
+            console.print(f"no benchmark {name!r}; there are: {', '.join((*PLAIN, *OWN))}")
+            return 2
     console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    for name in names or BENCHMARKS:
+    for name in names or DEFAULT:
         console.print(f"running {name} ...", style="dim")
-        if name == "overhead":
-            console.print(*overhead.run(), sep="\n")
-        elif name == "reports":
-            console.print(reports.run()[0])
-        elif name == "latency":
-            console.print(latency.run())
-        elif name == "idle":
-            console.print(idle.run())
-        else:
-            console.print(*big_study.run(), sep="\n")
+        console.print(*PLAIN[name](), sep="\n")
     return 0
 
 

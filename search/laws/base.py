@@ -1,12 +1,12 @@
 """What laws are fitted to, and what every fitted law can say.
 
-Units everywhere: ``N`` parameters (total, unless the user says otherwise), ``D`` training tokens, ``C`` FLOP,
-learning rates are peaks, batches are in tokens, losses in nats per token. Laws are straight lines in
-logarithms (base e).
+Units everywhere: ``N`` parameters (total, unless the user says otherwise), ``D`` training tokens, ``C``
+FLOP, learning rates are peaks, batches are in tokens, losses in nats per token. Laws are straight lines
+in logarithms (base e).
 
-A family of laws (:class:`Family`) turns :class:`Runs` into a :class:`Fitted`; what a fit says of a target is a
-:class:`Prediction` (best learning rate and batch) or a :class:`LossPrediction`. Everything here is frozen and turns to JSON and back without
-loss, so that a stored fit answers for targets long after.
+A family of laws (:class:`Family`) turns :class:`Runs` into a :class:`Fitted`; what a fit says of a target
+is a :class:`Prediction` (best learning rate and batch) or a :class:`LossPrediction`. Everything here is
+frozen, and a fit turns to JSON and back without loss, so that it answers for targets long after.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Progress = Callable[[float], None]
 class Runs:
     """Finished training runs, one an entry; all arrays have shape (r,).
 
-    ``lr`` and ``batch`` are NaN throughout where a table does not have them (a law of the loss needs neither).
+    ``lr`` and ``batch`` are NaN throughout where a table has none (a law of the loss needs neither).
     Diverged runs have left ``n`` to ``loss`` and are in ``diverged``, by the same columns without a loss.
     """
 
@@ -41,8 +41,8 @@ class Runs:
     diverged: Mapping[str, Array] = field(default_factory=dict)
     """Columns n, d, lr, batch of the runs whose loss is not finite (or that are said to have diverged)."""
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What must not differ between runs and is known: column (schedule, optimizer, sequence_length, tokenizer) to
-    the distinct values seen. More than one value is a warning."""
+    """What must not differ between runs and is known: a column (schedule, optimizer, sequence_length,
+    tokenizer) and its distinct values. More than one value is a warning."""
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -84,7 +84,8 @@ class PowerLaw:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Learning rates and batches whose loss is within ``excess`` (a share: 0.0025 is 0.25 %) of the least."""
+    """Learning rates and batches whose loss is within ``excess`` (a share: 0.0025 is 0.25 %) of the
+    least."""
 
     excess: float
     lr: tuple[float, float]
@@ -119,7 +120,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class LossPrediction:
-    """The loss at one target, and (where the law has them) the N and D that its compute would be best spent on."""
+    """The loss at one target, and (where the law has them) the N and D on which its compute is best spent."""
 
     n: float
     d: float
@@ -149,8 +150,8 @@ class Fitted(Protocol):
 class Family(Protocol):
     """A family of laws: fits runs, with its options checked first.
 
-    Raises :class:`~search.errors.SearchError` with every mistake (pointers ``/options/...`` and ``/runs/...``)
-    if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs diverged.
+    Raises :class:`~search.errors.SearchError` with every mistake (pointers ``/options/...`` and
+    ``/runs/...``) if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs diverged.
     """
 
     def __call__(self, runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> Fitted: ...

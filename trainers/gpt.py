@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainers import text
+from trainers import mup, text
 from trainers.base import InvalidConfigurationError, Job
 from trainers.batch_sizes import samples_before, samples_of
 from trainers.gpt_config import GptConfig
@@ -54,6 +54,9 @@ class GptTrainer(TorchTrainer):
     def _evaluate(self) -> dict[str, float]:
         losses = torch.stack([self._loss(windows) for windows in self._validation])
         return {"val_loss": float(losses.mean())}
+
+    def _rates(self) -> Mapping[str, float]:
+        return mup.rates(self.model, self.config)
 
     def _tokens(self) -> int:
         return samples_before(self.config, self.step, self.job.max_step) * self.config.context

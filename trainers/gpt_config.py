@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainers.batch_sizes import BatchConfig
+from trainers.optimizers.table import FAMILIES
 from trainers.settings import setting
 from trainers.training_config import COMMON_METRICS, TrainingConfig
 
@@ -24,6 +25,16 @@ class GptConfig(TrainingConfig, BatchConfig):
     depth: int = setting(4, "Transformer blocks.", low=1, high=256, fork=False)
     heads: int = setting(
         4, "Attention heads; width must be an even multiple of them.", low=1, high=256, fork=False
+    )
+    mup_base_width: int = setting(
+        0,
+        "muP: the width at which nothing is scaled; a learning rate tuned there holds at others. 0: none.",
+        low=0,
+        high=16384,
+        fork=False,
+    )
+    mup_base_heads: int = setting(
+        0, "Of muP: heads at the base width. 0: as many as here.", low=0, high=256, fork=False
     )
     context: int = setting(128, "Bytes the model sees at once.", low=4, high=65536, fork=False)
     dropout: float = setting(0.0, "Share of activations dropped in training.", low=0.0, high=0.9)
@@ -45,5 +56,10 @@ class GptConfig(TrainingConfig, BatchConfig):
             found.append(
                 f"width: must be an even multiple of heads ({self.heads}), not {self.width}: "
                 "each head rotates pairs of its dimensions"
+            )
+        if self.mup_base_width and self.optimizer not in FAMILIES:
+            found.append(
+                f"mup_base_width: muP's learning rates are not known for {self.optimizer}; "
+                f"take one of {', '.join(FAMILIES)}, or leave it out"
             )
         return found

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainers import mup
 from trainers.gpt_config import GptConfig
 
 VOCABULARY = 256
@@ -34,14 +35,16 @@ class Shape(Protocol):
 class Attention(nn.Module):
     """Multi-head self-attention with rotary positions: (B, T, W) -> (B, T, W).
 
-    A causal one sees no later positions.
+    A causal one sees no later positions. ``scale`` multiplies the products of queries and keys;
+    None: 1 / sqrt(D).
     """
 
-    def __init__(self, config: Shape, *, causal: bool) -> None:
+    def __init__(self, config: Shape, *, causal: bool, scale: float | None = None) -> None:
         super().__init__()
         self.causal = causal
         self.heads = config.heads
         self.dropout = config.dropout
+        self.scale = scale
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
@@ -57,6 +60,7 @@ class Attention(nn.Module):
             v,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=self.causal,
+            scale=self.scale,
         )
         merged: Tensor = self.out(attended.transpose(1, 2).reshape(B, T, W))
         return merged
@@ -65,10 +69,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normed residual stream and added to it."""
 
-    def __init__(self, config: Shape, *, causal: bool = True) -> None:
+    def __init__(self, config: Shape, *, causal: bool = True, scale: float | None = None) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.width)
-        self.attention = Attention(config, causal=causal)
+        self.attention = Attention(config, causal=causal, scale=scale)
         self.mlp_norm = nn.RMSNorm(config.width)
         self.up = nn.Linear(config.width, 4 * config.width, bias=False)
         self.down = nn.Linear(4 * config.width, config.width, bias=False)
@@ -81,18 +85,21 @@ class Block(nn.Module):
 
 
 class Gpt(nn.Module):
-    """Bytes (B, T) -> logits of the next byte (B, T, V)."""
+    """Bytes (B, T) -> logits of the next byte (B, T, V); for ``mup_base_width`` see :mod:`trainers.mup`."""
 
     def __init__(self, config: GptConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(config, scale=mup.attention_scale(config)) for _ in range(config.depth)
+        )
         self.norm = nn.RMSNorm(config.width)
         cos, sin = rotary_angles(config.context, config.width // config.heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
-        initialize(self, config.depth)
+        self.widening = mup.widening(config)
+        initialize(self, config.depth, self.widening)
 
     def forward(self, tokens: Tensor) -> Tensor:
         T = tokens.shape[1]
@@ -100,17 +107,23 @@ class Gpt(nn.Module):
         x = self.dropout(self.embedding(tokens))
         for block in self.blocks:
             x = block(x, cos, sin)
-        logits: Tensor = F.linear(self.norm(x), self.embedding.weight)
+        x = self.norm(x)
+        if self.widening != 1:
+            x = x / self.widening
+        logits: Tensor = F.linear(x, self.embedding.weight)
         return logits
 
 
-def initialize(model: nn.Module, depth: int) -> None:
+def initialize(model: nn.Module, depth: int, widening: float = 1.0) -> None:
     """Small normal weights. What writes into the residual stream is smaller still, so that its
-    variance does not grow with depth (Radford et al. 2019, GPT-2)."""
+    variance does not grow with depth (Radford et al. 2019, GPT-2). Matrices between hidden states that are
+    ``widening`` times as wide as those of a base model have that much less variance."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
             into_stream = name.endswith(("out.weight", "down.weight"))
             std = _INITIAL_STD / (2 * depth) ** 0.5 if into_stream else _INITIAL_STD
+            if name.startswith("blocks."):
+                std /= widening**0.5
             nn.init.normal_(parameter, std=std)
 
 

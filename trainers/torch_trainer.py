@@ -7,7 +7,7 @@ import resource
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,11 @@ class TorchTrainer(ABC):
             check_compiler()
             self.model.compile()  # in place: the names of its weights stay
         self.optimizer = Optimization(
-            self.model, self._training, seed=self.job.seed, total=self.job.max_step
+            self.model,
+            self._training,
+            seed=self.job.seed,
+            total=self.job.max_step,
+            rates=self._rates(),
         )
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._loss_count = 0
@@ -128,6 +132,10 @@ class TorchTrainer(ABC):
         if self.optimizer.needs is not Needs.NO_GRADIENT:
             second = self.optimizer.needs is Needs.SECOND_DERIVATIVES
             loss.backward(create_graph=second)  # type: ignore[no-untyped-call]
+
+    def _rates(self) -> Mapping[str, float]:
+        """By the names of the model's parameters: multiples of the learning rate, where they are not 1."""
+        return {}
 
     def _tokens(self) -> int | None:
         """Tokens trained on so far, if the data is made of tokens."""

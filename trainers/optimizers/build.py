@@ -38,7 +38,12 @@ class Part:
 
 
 def build(
-    model: nn.Module, name: str, lr: float, hyperparameters: Mapping[str, float], total: int
+    model: nn.Module,
+    name: str,
+    lr: float,
+    hyperparameters: Mapping[str, float],
+    total: int,
+    rates: Mapping[str, float],
 ) -> tuple[Part, ...]:
     """The optimizer ``name``, over all parameters of ``model`` that are trained.
 
@@ -48,6 +53,8 @@ def build(
     :param hyperparameters: by their common names (:data:`trainers.optimizers.table.COMMON`); of those that
         are not given, and do not concern the weight decay, the package's defaults hold
     :param total: steps of a full training
+    :param rates: by the names of parameters, multiples of the learning rate where they are not 1; weight
+        decay is divided by them. Only for optimizers that have a family
     :raises InvalidConfigurationError: its package is not installed
     """
     facts = LISTED[name]
@@ -65,8 +72,18 @@ def build(
         keywords["lr_1d"] = lr
     if facts.needs is Needs.MODEL:
         return (_part(kind, model, {"lr": lr, "weight_decay": decay, **keywords}),)
-    groups = _groups(weights, decay if "weight_decay" in facts.uses else None)
-    return (_part(kind, groups, {facts.rate: lr, **keywords}, facts.rate),)
+    decays = decay if "weight_decay" in facts.uses else None
+    if not rates:
+        return (_part(kind, _groups(weights, decays), {facts.rate: lr, **keywords}, facts.rate),)
+    groups: list[Group] = []
+    shares: list[float] = []
+    named = [(rates.get(name, 1.0), weight) for name, weight in model.named_parameters()]
+    for rate in sorted({rate for rate, weight in named if weight.requires_grad}):
+        its = [weight for own, weight in named if own == rate and weight.requires_grad]
+        for group in _groups(its, None if decays is None else decays / rate):
+            groups.append({**group, facts.rate: lr * rate})
+            shares.append(rate)
+    return (Part(kind(groups, **{facts.rate: lr, **keywords}), tuple(shares), facts.rate),)
 
 
 def _groups(weights: list[nn.Parameter], decay: float | None) -> list[Group]:

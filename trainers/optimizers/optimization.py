@@ -12,7 +12,7 @@ Round any optimizer go settings of their own, since each may be searched with ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,10 +37,19 @@ _SET = ("betas", "momentum", "eps", "weight_decay")
 class Optimization:
     """Changes the weights of a model, step by step; its whole state goes through :meth:`state`."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, *, seed: int, total: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        total: int,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
         """
         :param seed: decides what an optimizer draws, with the number of the step
         :param total: steps of a full training
+        :param rates: see :func:`trainers.optimizers.build.build`
         :raises InvalidConfigurationError: the optimizer's package is not installed
         """
         self.needs = LISTED[config.optimizer].needs
@@ -55,6 +64,7 @@ class Optimization:
             config.peak_lr or LISTED[config.optimizer].lr,
             config.hyperparameters,
             total,
+            rates or {},
         )
         self._settings = [
             [{name: group[name] for name in _SET if name in group} for group in part.optimizer.param_groups]

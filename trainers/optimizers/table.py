@@ -69,6 +69,15 @@ class Needs(Enum):
     """Numpy's global generator."""
 
 
+class Family(Enum):
+    """How the length of a step depends on the size of the gradient."""
+
+    ADAM = auto()
+    """It does not: each coordinate is divided by its own running size, or only its sign counts."""
+    SGD = auto()
+    """Steps are as long as gradients are."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """One optimizer."""
@@ -275,6 +284,27 @@ LISTED: Mapping[str, Facts] = {
     "adagrad8bit": _bnb("Adagrad8bit", 0.01, 0.001, 0.1, EPS, decoupled=False),
 }
 """The optimizers that a configuration may name."""
+
+FAMILIES: Mapping[str, Family] = {
+    **dict.fromkeys(
+        (
+            "adam", "adamw", "nadam", "nadamw", "radam", "adamax", "adabelief", "ademamix", "adopt",
+            "adams", "lion", "signsgd", "adam8bit", "adamw8bit", "ademamix8bit", "lion8bit",
+        ),
+        Family.ADAM,
+    ),
+    **dict.fromkeys(("sgd", "sgdw", "rs-sgdm", "sgd8bit"), Family.SGD),
+}  # fmt: skip
+"""The optimizers for which muP's multipliers of the learning rate are known; for Muon's kin and others that
+treat a matrix as a whole they are not these."""
+
+_ADAM, _ADAMW = ({"beta1": 0.9, "beta2": beta2, "eps": 1e-8} for beta2 in (0.999, 0.95))
+SQRT_RULE: Mapping[str, Mapping[str, float]] = {
+    "adam": _ADAM, "adamw": _ADAMW, "nadam": _ADAM, "nadamw": _ADAMW, "radam": _ADAM, "adam8bit": _ADAM,
+    "adamw8bit": _ADAM,
+}  # fmt: skip
+"""The optimizers that are Adam, for which the square-root scaling rule of learning rate, betas and eps was
+derived (Malladi et al. 2022, arXiv:2205.10287), with what they have where these are not set."""
 
 NOT_LISTED: Mapping[str, str] = {
     "sparseadam": "takes sparse gradients only, and no net here has any",

@@ -1,0 +1,70 @@
+"""Does a learning rate tuned on a narrow GPT hold on a wide one: standard parametrization against muP.
+
+Byte-level GPTs of several widths are trained over the same grid of learning rates, in both
+parametrizations; muP's base is the narrowest, where both are the same model. Each table has a row per width:
+the best rate, and what the rate that is best at the narrowest width costs there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.rate_grid import Grid, Line, Point, best_rate, loss_at
+
+SETTINGS = {
+    "depth": 2, "heads": 4, "context": 64, "batch_size": 8, "max_bytes": 2_000_000, "eval_batches": 8,
+    "optimizer": "adamw", "weight_decay": 0.0, "device": "cpu",
+}  # fmt: skip
+RATES = tuple(2.0**-k for k in range(11, 2, -1))
+
+
+def main(arguments: Sequence[str], console: Console) -> int:
+    """Measure, and print a table for each parametrization."""
+    parser = argparse.ArgumentParser(prog="python -m bench mup", description=__doc__)
+    add = parser.add_argument
+    add("--widths", type=lambda text: [int(part) for part in text.split(",")], default=[32, 64, 128, 256])
+    add("--steps", type=int, default=200)
+    add("--seeds", type=int, default=2)
+    add("--rows", type=Path, default=Path("mup.jsonl"), help="trainings done so far; others are added")
+    given = parser.parse_args(arguments)
+    grid = Grid(given.rows, console)
+    base = given.widths[0]
+    for name, mup in (("standard parametrization", False), ("muP", True)):
+        lines: dict[int, list[Point]] = {}
+        for width in given.widths:
+            config = {
+                **SETTINGS,
+                "width": width,
+                **({"mup_base_width": base} if mup and width != base else {}),
+            }
+            lines[width] = grid.measure(Line(f"{name}, {width}", config, given.steps), RATES, given.seeds)
+        console.print(table(name, lines))
+    return 0
+
+
+def table(title: str, lines: Mapping[int, Sequence[Point]]) -> Table:
+    """A row per width: losses, the best rate, and the price of the narrowest width's best rate."""
+    shown = Table(title=title)
+    shown.add_column("width", justify="right")
+    first = next(iter(lines.values()))
+    for point in first:
+        shown.add_column(f"{point.rate:.2g}", justify="right")
+    for column in ("best rate", "of the narrowest's", "loss there", "with the narrowest's"):
+        shown.add_column(column, justify="right")
+    tuned = best_rate(first)
+    for width, points in lines.items():
+        rate = best_rate(points)
+        shown.add_row(
+            str(width),
+            *(f"{point.loss:.3f}" for point in points),
+            f"{rate:.4f}",
+            f"{rate / tuned:.2f}",
+            f"{loss_at(points, rate):.3f}",
+            f"{loss_at(points, tuned):.3f}",
+        )
+    return shown

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from trainers.base import InvalidConfigurationError, Job, Measured
 from trainers.gpt import GptTrainer
-from trainers.optimizers.build import find
-from trainers.optimizers.table import FAMILIES, LISTED, SQRT_RULE, Family
+from trainers.optimizers.table import FAMILIES, LISTED, SQRT_RULE
 
 WIDTHS = (32, 64, 128, 256)
 BASE = 32
@@ -22,7 +21,7 @@ SMALL: dict[str, Any] = {
     "depth": 2, "heads": 4, "context": 16, "batch_size": 8, "max_bytes": 50_000, "eval_batches": 1,
     "device": "cpu", "schedule": "constant", "warmup_fraction": 0.0, "clip": 0.0,
 }  # fmt: skip
-RATES = {"adamw": 0.01, "nadamw": 0.01, "lion": 0.003, "sgd": 0.3}
+RATES = {"adamw": 0.01, "lion": 0.003, "sgd": 0.1}
 
 
 def trainer(steps: int = 4, seed: int = 0, **config: Any) -> GptTrainer:
@@ -61,6 +60,98 @@ def slopes(mup: bool, optimizer: str) -> dict[str, float]:
                 changes.setdefault(name, []).append(float((after[name] - before[name]).abs().mean()))
         for name, values in changes.items():
             sizes.setdefault(name, []).append(float(np.mean(values)))
-    return {
-        name: float(np.polyfit(np.log(WIDTHS), np.log(values), 1)[0]) for name, values in sizes.items()
+    return {name: float(np.polyfit(np.log(WIDTHS), np.log(values), 1)[0]) for name, values in sizes.items()}
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+def test_coordinates_change_alike_at_every_width_under_mup_and_not_without(optimizer: str) -> None:
+    under_mup = slopes(True, optimizer)
+    assert max(map(abs, under_mup.values())) < 0.3, under_mup
+    standard = slopes(False, optimizer)
+    assert standard["logits"] > 0.5, standard
+    assert standard["blocks.1.down"] > 1, standard
+
+
+def test_multipliers_are_those_of_table_8() -> None:
+    config = {"width": 128, "mup_base_width": 32, "weight_decay": 0.1, "lr": 0.01}
+    training = trainer(optimizer="adamw", **config)
+    named = dict(training.model.named_parameters())
+    (part,) = training.optimizer.parts
+    part.set_lr(0.01)
+    found = {
+        id(weight): (group["lr"], group["weight_decay"])
+        for group in part.optimizer.param_groups
+        for weight in group["params"]
     }
+    assert len(found) == len(named)
+    assert found[id(named["blocks.0.attention.qkv.weight"])] == pytest.approx((0.0025, 0.4))
+    assert found[id(named["blocks.1.down.weight"])] == pytest.approx((0.0025, 0.4))
+    assert found[id(named["embedding.weight"])] == pytest.approx((0.01, 0.1))
+    assert found[id(named["blocks.0.mlp_norm.weight"])] == pytest.approx((0.01, 0.0))
+    standard = dict(trainer(optimizer="adamw", width=128).model.named_parameters())
+    for name, weight in named.items():
+        m = 4 if name.startswith("blocks.") and weight.ndim == 2 else 1
+        torch.testing.assert_close(weight * math.sqrt(m), standard[name])
+
+    descent = trainer(optimizer="sgd", **config)
+    (part,) = descent.optimizer.parts
+    part.set_lr(0.01)
+    rates = {id(w): group["lr"] for group in part.optimizer.param_groups for w in group["params"]}
+    named = dict(descent.model.named_parameters())
+    assert rates[id(named["blocks.0.up.weight"])] == pytest.approx(0.01)
+    assert rates[id(named["embedding.weight"])] == rates[id(named["norm.weight"])] == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("base_heads, scale", [(0, (32 / 4) ** 0.5 / 32), (1, 32**0.5 / 32), (2, 4 / 32)])
+def test_attention_is_scaled_by_the_dimensions_of_a_head(base_heads: int, scale: float) -> None:
+    model = trainer(width=128, heads=4, mup_base_width=32, mup_base_heads=base_heads).model
+    assert model.blocks[0].attention.scale == pytest.approx(scale)  # type: ignore[union-attr, index]
+    assert trainer(width=128).model.blocks[0].attention.scale is None  # type: ignore[union-attr, index]
+
+
+def curve(training: GptTrainer, until: int) -> list[Measured]:
+    return list(training.train(until))
+
+
+def test_at_the_base_width_nothing_changes() -> None:
+    ends = [curve(trainer(width=32, mup_base_width=base, lr=0.01), 4)[-1].metrics for base in (0, 32)]
+    assert ends[0]["val_loss"] == pytest.approx(ends[1]["val_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", sorted(FAMILIES))
+def test_every_optimizer_of_a_family_trains_and_goes_on_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
+    config: dict[str, Any] = {
+        "width": 16,
+        "heads": 2,
+        "depth": 1,
+        "mup_base_width": 8,
+        "optimizer": optimizer,
+    }
+    if LISTED[optimizer].package.value == "bitsandbytes":
+        pytest.importorskip("bitsandbytes")
+    whole = trainer(6, **config)
+    before = {name: weight.clone() for name, weight in whole.model.named_parameters()}
+    curve(whole, 3)
+    whole.save(tmp_path)
+    curve(whole, 6)
+    again = trainer(6, **config)
+    again.load(tmp_path)
+    curve(again, 6)
+    for name, weight in whole.model.named_parameters():
+        assert torch.equal(weight, dict(again.model.named_parameters())[name]), name
+        assert not torch.equal(weight, before[name]), name
+
+
+def test_optimizers_whose_rates_are_not_known_are_refused() -> None:
+    with pytest.raises(InvalidConfigurationError, match="mup_base_width: .* muon"):
+        trainer(width=32, mup_base_width=16, optimizer="muon")
+    assert trainer(width=32, optimizer="muon").step == 0
+
+
+@pytest.mark.parametrize("name", SQRT_RULE)
+def test_what_the_square_root_rule_scales_is_what_the_optimizer_has(name: str) -> None:
+    (part,) = trainer(width=32, optimizer=name).optimizer.parts
+    group = part.optimizer.param_groups[0]
+    own = SQRT_RULE[name]
+    assert (*group["betas"][:2], group["eps"]) == (own["beta1"], own["beta2"], own["eps"])
+    assert {"beta1", "beta2", "eps"} <= set(LISTED[name].uses)

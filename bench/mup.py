@@ -1,8 +1,8 @@
 """Does a learning rate tuned on a narrow GPT hold on a wide one: standard parametrization against muP.
 
 Byte-level GPTs of several widths are trained over the same grid of learning rates, in both
-parametrizations; muP's base is the narrowest, where both are the same model. Each table has a row per width:
-the best rate, and what the rate that is best at the narrowest width costs there.
+parametrizations. At muP's base width both are the same model. Each table has a row per width: the best
+rate, and what the rate that is best at the narrowest width costs there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rate_grid import Grid, Line, Point, best_rate, loss_at
+from trainers.base import ParamValue
 
-SETTINGS = {
+SETTINGS: Mapping[str, ParamValue] = {
     "depth": 2, "heads": 4, "context": 64, "batch_size": 8, "max_bytes": 2_000_000, "eval_batches": 8,
     "optimizer": "adamw", "weight_decay": 0.0, "device": "cpu",
 }  # fmt: skip
@@ -28,20 +29,18 @@ def main(arguments: Sequence[str], console: Console) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench mup", description=__doc__)
     add = parser.add_argument
     add("--widths", type=lambda text: [int(part) for part in text.split(",")], default=[32, 64, 128, 256])
-    add("--steps", type=int, default=200)
-    add("--seeds", type=int, default=2)
+    add("--base", type=int, default=128, help="muP's base width")
+    add("--steps", type=int, default=120)
+    add("--seeds", type=int, default=1)
     add("--rows", type=Path, default=Path("mup.jsonl"), help="trainings done so far; others are added")
     given = parser.parse_args(arguments)
     grid = Grid(given.rows, console)
-    base = given.widths[0]
     for name, mup in (("standard parametrization", False), ("muP", True)):
         lines: dict[int, list[Point]] = {}
         for width in given.widths:
-            config = {
-                **SETTINGS,
-                "width": width,
-                **({"mup_base_width": base} if mup and width != base else {}),
-            }
+            config: dict[str, ParamValue] = {**SETTINGS, "width": width}
+            if mup and width != given.base:
+                config["mup_base_width"] = given.base
             lines[width] = grid.measure(Line(f"{name}, {width}", config, given.steps), RATES, given.seeds)
         console.print(table(name, lines))
     return 0

@@ -1,4 +1,4 @@
-"""Trainings of the GPT over a grid of learning rates, kept in a file so that a measurement can be gone on with."""
+"""Trainings of the GPT over a grid of learning rates, kept in a file so that they can be gone on with."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _train(config: Mapping[str, ParamValue], steps: int, seed: int) -> float:
 
 
 def best_rate(points: Sequence[Point]) -> float:
-    """The rate with the least loss, by the parabola in log(rate) through the best point and its neighbours."""
+    """The rate with the least loss: the parabola in log(rate) through the best point and its neighbours."""
     losses = [point.loss for point in points]
     at = int(np.argmin(losses))
     if at in (0, len(points) - 1) or not np.isfinite(losses[at - 1 : at + 2]).all():

@@ -15,6 +15,8 @@ from search.domains import Domain, ParamValue, Real
 
 Array = npt.NDArray[np.float64]
 
+TieRule = Literal["sqrt", "linear", "inverse-sqrt", "one-minus"]
+
 SHARE_UNITS = 10**6
 """Shares of a simplex are whole multiples of 1 / SHARE_UNITS."""
 
@@ -56,15 +58,13 @@ class Belief:
 class Tie:
     """A scaling rule: the search sees a parameter's value at a reference value ``at`` of another parameter.
 
-    Whoever trains scales the value by other / at (linear) or its square root; search does not look at it.
-    For the learning rate over the batch size the rule is linear for SGD (Goyal et al., "Accurate, Large
-    Minibatch SGD", 2017) and the square root for adaptive optimizers (Malladi et al., "On the SDEs and
-    Scaling Rules for Adaptive Gradient Algorithms", 2022).
+    Whoever trains scales the value v by k = other / at, as the rule says: v k (linear), v sqrt(k) (sqrt),
+    v / sqrt(k) (inverse-sqrt) or 1 - (1 - v) k (one-minus); search does not look at it.
     """
 
     to: str
     at: float
-    rule: Literal["sqrt", "linear"]
+    rule: TieRule
 
     def to_json(self) -> dict[str, Any]:
         return {"to": self.to, "at": self.at, "rule": self.rule}
@@ -82,7 +82,7 @@ class Parameter:
     belief: Belief | None = None
     """Only on a Real, RealGrid or Whole domain."""
     tie: Tie | None = None
-    """Only on a Real domain."""
+    """Only on numbers, and not on whole ones of a range."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "float": ("low", "high", "log", "step", "belief", "tie"),
     "int": ("low", "high", "log", "step", "belief"),
     "categorical": ("choices",),
-    "ordered": ("values",),
+    "ordered": ("values", "tie"),
     "bool": (),
-    "fixed": ("value",),
+    "fixed": ("value", "tie"),
     "simplex": ("parts", "min"),
 }
 _OPTIONAL = frozenset({"log", "step", "belief", "tie", "min"})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard, get_args
 
 from search.constraints import Clause, Forbidden, Linear, Relation, ends, is_numeric
 from search.domains import Choice, Domain, ParamValue, Real
 from search.errors import Mistake, did_you_mean, pointer
-from search.parameters import Belief, Parameter, Tie
+from search.parameters import Belief, Parameter, Tie, TieRule
 
 _RELATIONS: Mapping[Any, Relation] = {"<=": "<=", ">=": ">=", "==": "=="}
-_RULES: Mapping[Any, Literal["sqrt", "linear"]] = {"sqrt": "sqrt", "linear": "linear"}
+_RULES: Mapping[Any, TieRule] = {rule: rule for rule in get_args(TieRule)}
 
 
 def parse_belief(
@@ -76,6 +76,8 @@ def parse_tie(
         mistakes.append(Mistake(pointer("space", name, "tie", field), message, suggestion))
 
     before = len(mistakes)
+    if name in domains and not is_numeric(domains[name]):
+        wrong("rule", f"{name} is no number: there is nothing to scale", "take the tie away")
     for field in data:
         if field not in ("to", "at", "rule"):
             wrong(field, f"a tie has no {field}", did_you_mean(field, ("to", "at", "rule")))

@@ -14,7 +14,7 @@ import json
 import sys
 from typing import Any
 
-from trainers.optimizers.table import LISTED, NOT_LISTED, Facts
+from trainers.optimizers.table import FAMILIES, LISTED, NOT_LISTED, SQRT_RULE, Facts
 from trainers.registry import ENTRIES
 from trainers.settings import describe
 
@@ -36,8 +36,8 @@ def catalogue() -> dict[str, Any]:
 
 
 def optimizers() -> dict[str, Any]:
-    """Per optimizer's name: package, learning rate and its range, the settings it uses, and whether it
-    takes one gradient a step."""
+    """Per optimizer's name: package, learning rate and its range, the settings it uses, whether it takes
+    one gradient a step, its family, and what the square-root rule scales of it."""
     return {
         name: {
             "package": facts.package.value,
@@ -46,6 +46,8 @@ def optimizers() -> dict[str, Any]:
             "high": facts.high,
             "uses": list(facts.uses),
             "once": facts.once,
+            "family": FAMILIES[name].name.lower() if name in FAMILIES else None,
+            "sqrt_rule": SQRT_RULE.get(name),
         }
         for name, facts in LISTED.items()
     }
@@ -66,7 +68,8 @@ def page() -> str:
     """The optimizers as a page for people."""
     rows = "\n".join(
         f"| `{name}` | {facts.package.value} | {facts.lr:g} | {facts.low:g} to {facts.high:g} | "
-        f"{_decay(facts)} | {', '.join(use for use in facts.uses if use != 'weight_decay') or '-'} |"
+        f"{_decay(facts)} | {_rules(name)} | "
+        f"{', '.join(use for use in facts.uses if use != 'weight_decay') or '-'} |"
         for name, facts in LISTED.items()
     )
     left_out = "\n".join(f"| `{name}` | {reason} |" for name, reason in NOT_LISTED.items())
@@ -77,6 +80,11 @@ def _decay(facts: Facts) -> str:
     if "weight_decay" not in facts.uses:
         return "-"
     return f"{facts.weight_decay:.2g}{'' if facts.decoupled else ' (L2)'}"
+
+
+def _rules(name: str) -> str:
+    mup = [f"muP ({FAMILIES[name].name.upper().replace('ADAM', 'Adam')})"] if name in FAMILIES else []
+    return ", ".join([*mup, *(["`adam`"] if name in SQRT_RULE else [])]) or "-"
 
 
 _PAGE = """# Optimizers
@@ -93,10 +101,11 @@ The rate is what is used where a study sets none, the range what is searched whe
 matrices, and AdamW takes the other weights at a twentieth of the rate. Weight decay is decoupled, and by
 default 0.0001 a step at the optimizer's own rate; where it says L2, it is added to the gradient. Gains and
 biases do not decay, except with `adammini`. Momentum and betas are the share of the past that is kept,
-whatever the package's own convention.
+whatever the package's own convention. Rules that an optimizer may be used with: muP (`mup_base_width`
+of the `gpt` trainer), as for Adam or as for SGD; `adam`, the rule of a tie between batch size and rate.
 
-| name | package | rate | range | weight decay | further settings |
-|---|---|---|---|---|---|
+| name | package | rate | range | weight decay | rules | further settings |
+|---|---|---|---|---|---|---|
 {rows}
 
 ## Not to be had

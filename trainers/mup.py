@@ -19,6 +19,7 @@ both. Depth, batch and length of training are not covered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import nn
@@ -37,7 +38,7 @@ def attention_scale(config: GptConfig) -> float | None:
     if not config.mup_base_width:
         return None
     base = config.mup_base_width / (config.mup_base_heads or config.heads)
-    return base**0.5 / (config.width / config.heads)
+    return math.sqrt(base) / (config.width / config.heads)
 
 
 def rates(model: nn.Module, config: GptConfig) -> Mapping[str, float]:

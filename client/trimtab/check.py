@@ -1,8 +1,8 @@
 """Checks a study document before anything runs: every mistake at once, each with a place and a way out.
 
 Three layers: the wire models (fields and types), what the fields say about each other
-(:mod:`trimtab.space_check`, :mod:`trimtab.cross_check`, :mod:`trimtab.outcome_check`), and what the trainer
-(:mod:`trimtab.trainer_check`, :mod:`trimtab.schedule_check`) and the strategy
+(:mod:`trimtab.space_check`, :mod:`trimtab.ties`, :mod:`trimtab.cross_check`,
+:mod:`trimtab.outcome_check`), and what the trainer (:mod:`trimtab.trainer_check`, :mod:`trimtab.schedule_check`) and the strategy
 (:mod:`trimtab.strategy_check`) understand. A document with a bad field is still checked as far as its other
 fields go.
 """
@@ -22,6 +22,7 @@ from trimtab import (
     schedule_check,
     space_check,
     strategy_check,
+    ties,
     trainer_check,
 )
 from trimtab.draft import Draft
@@ -39,7 +40,7 @@ class InvalidStudyError(ValueError):
 
 def study(document: Any) -> StudySpec:
     """The study that ``document`` (parsed YAML or JSON) describes; what it leaves to us is filled in
-    (:func:`trimtab.optimizers.with_rates`).
+    (:func:`trimtab.optimizers.with_rates`, :func:`trimtab.ties.with_ties`).
 
     Raises :class:`InvalidStudyError` with all mistakes.
     """
@@ -47,7 +48,7 @@ def study(document: Any) -> StudySpec:
         given = explain.show(document)
         message = f"a study holds named fields (name, trainer, space, ...); this is {given}"
         raise InvalidStudyError([FieldProblem(pointer="", message=message)])
-    document = optimizers.with_rates(document)
+    document = ties.with_ties(optimizers.with_rates(document))
     spec: StudySpec | None = None
     problems: list[FieldProblem] = []
     try:
@@ -57,6 +58,7 @@ def study(document: Any) -> StudySpec:
     draft = Draft.of(document)
     problems += [
         *space_check.problems(draft),
+        *ties.problems(draft),
         *cross_check.problems(draft),
         *outcome_check.problems(draft),
         *trainer_check.problems(draft),

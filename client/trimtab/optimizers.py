@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -42,6 +42,11 @@ class Optimizer(BaseModel):
     """Of the settings whose default is the optimizer's own, those that it uses beside ``lr``."""
     once: bool
     """Whether it takes one gradient a step, so that another may be taken for ``sam``."""
+    family: Literal["adam", "sgd"] | None
+    """Whose multipliers of the learning rate muP has for it; None: they are not known."""
+    sqrt_rule: dict[str, float] | None
+    """If it is Adam, which the square-root rule of batch sizes is for: its beta1, beta2 and eps where they
+    are not set."""
 
 
 @lru_cache(maxsize=1)
@@ -104,29 +109,29 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
     entry = _entry(draft)
     if entry is None or draft.trainer is None or not _own(entry, RATE):
         return
-    names = _chosen(draft, entry)
+    names = chosen(draft)
     if names is None:
         return
-    chosen = {name: optimizers()[name] for name in names if name in optimizers()}
-    if not chosen:
+    known = {name: optimizers()[name] for name in names if name in optimizers()}
+    if not known:
         return
-    those = enumerate_words(list(chosen)[:8])
+    those = enumerate_words(list(known)[:8])
     places = {
         **{name: ("trainer", "settings", name) for name in draft.trainer.settings},
         **{name: ("space", name) for name in draft.parameter_names},
     }
     for name, place in places.items():
         setting, _, only = name.partition("/")
-        if only and entry.setting(name) is not None and only not in chosen:
+        if only and entry.setting(name) is not None and only not in known:
             yield FieldProblem(
                 pointer=join(place),
                 message=f"{only} is no optimizer of this study",
                 suggestion=f"its optimizer is {those}",
             )
         elif _own(entry, setting) and not any(
-            _uses(chosen[each], setting) for each in ([only] if only else chosen)
+            _uses(known[each], setting) for each in ([only] if only else known)
         ):
-            alone = only or (those if len(chosen) == 1 else "")
+            alone = only or (those if len(known) == 1 else "")
             yield FieldProblem(
                 pointer=join(place),
                 message=f"{alone} uses no {setting}"
@@ -134,21 +139,32 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
                 else f"no optimizer of this study uses {setting}",
                 suggestion="leave it out",
             )
-        elif setting == "sam" and not any(facts.once for facts in chosen.values()):
+        elif setting == "sam" and not any(facts.once for facts in known.values()):
             yield FieldProblem(
                 pointer=join(place),
                 message=f"sam does not go round {those}",
                 suggestion="leave it out, or take an optimizer that takes one gradient a step",
             )
+        elif setting == "mup_base_width" and draft.trainer.settings.get(name) != 0:
+            without = [each for each, facts in known.items() if facts.family is None]
+            if without:
+                having = [each for each, facts in optimizers().items() if facts.family is not None]
+                yield FieldProblem(
+                    pointer=join(place),
+                    message=f"muP's learning rates are not known for {enumerate_words(without[:8])}",
+                    suggestion=f"leave it out, or take one of {enumerate_words(having)}",
+                )
 
 
 def _uses(facts: Optimizer, setting: str) -> bool:
     return setting == RATE or setting in facts.uses
 
 
-def _chosen(draft: Draft, entry: TrainerEntry) -> list[str] | None:
+def chosen(draft: Draft) -> list[str] | None:
     """The optimizers of a study; None if that cannot be told."""
-    assert draft.trainer is not None
+    entry = _entry(draft)
+    if entry is None or draft.trainer is None or entry.setting(SETTING) is None:
+        return None
     if SETTING in draft.parameter_names:
         parameter = draft.parameters.get(SETTING)
         found = None if parameter is None else listed(parameter)

@@ -1,4 +1,4 @@
-"""Mistakes about the space: conditions, beliefs, ties, constraints, forbidden combinations."""
+"""Mistakes about the space: conditions, beliefs, constraints, forbidden combinations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from trimtab.wire.space import (
     IntParameter,
     Parameter,
     SimplexParameter,
-    Tie,
 )
 
 Place = tuple[str | int, ...]
@@ -30,8 +29,6 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
         _conditions,
         _condition_cycles,
         _beliefs,
-        _ties,
-        _tie_cycles,
         _constraints,
         _forbidden,
     )
@@ -136,7 +133,7 @@ def _never(
 
 def _condition_cycles(draft: Draft) -> Iterator[FieldProblem]:
     follows = {name: tuple(parameter.when) for name, parameter in draft.space.items()}
-    for start, path in _circles(follows):
+    for start, path in circles(follows):
         yield problem(
             "space",
             start,
@@ -146,7 +143,7 @@ def _condition_cycles(draft: Draft) -> Iterator[FieldProblem]:
         )
 
 
-def _circles(follows: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, list[str]]]:
+def circles(follows: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, list[str]]]:
     """One way from a name back to itself for each circle."""
     reported: set[str] = set()
     for start in follows:
@@ -185,47 +182,6 @@ def _beliefs(draft: Draft) -> Iterator[FieldProblem]:
                 message=f"lies outside of {name}'s range, {parameter.low:g} to {parameter.high:g}",
                 suggestion="widen the range, or move the belief",
             )
-
-
-def _tied(draft: Draft) -> Iterator[tuple[str, Tie]]:
-    for name, parameter in draft.space.items():
-        if isinstance(parameter, FloatParameter) and parameter.tie is not None:
-            yield name, parameter.tie
-
-
-def _ties(draft: Draft) -> Iterator[FieldProblem]:
-    for name, tie in _tied(draft):
-        here = ("space", name, "tie", "to")
-        if tie.to == name:
-            yield problem(*here, message=f"{name} cannot be tied to itself")
-        elif tie.to not in draft.parameter_names:
-            yield unknown(draft.without(name), tie.to, *here)
-        elif tie.to in draft.parameters:
-            reach = numbers(draft.parameters[tie.to])
-            if reach is None:
-                yield problem(
-                    *here,
-                    message=f"{tie.to} is no number: nothing can be scaled by it",
-                    suggestion="tie it to a numeric parameter, such as the batch size",
-                )
-            elif reach[0] <= 0:
-                yield problem(
-                    *here,
-                    message=f"{tie.to} may be {reach[0]:g}: nothing can be scaled by that",
-                    suggestion=f"make {tie.to} positive",
-                )
-
-
-def _tie_cycles(draft: Draft) -> Iterator[FieldProblem]:
-    for start, path in _circles({name: (tie.to,) for name, tie in _tied(draft)}):
-        yield problem(
-            "space",
-            start,
-            "tie",
-            "to",
-            message="ties go round in a circle: " + " follows ".join([*path, start]),
-            suggestion="take one of these ties away",
-        )
 
 
 def _constraints(draft: Draft) -> Iterator[FieldProblem]:

@@ -29,7 +29,7 @@ from service.web.contexts import (
     TrialPage,
 )
 from trimtab.wire.importances import Importance, ImportancesResponse
-from trimtab.wire.space import FloatParameter, expanded
+from trimtab.wire.space import expanded, ties
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import Direction, StudySpec
 from trimtab.wire.views import StudyDetail, TrialDetail
@@ -212,7 +212,7 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
     head = ("number", "state", "label", "origin", "step", "target_step", "value", "best_value", "best_step")
     watched = tuple(name for name in spec.watched if name != spec.metric.name)
     tail = ("seconds", "runs", "retries", "failure_kind", "state_reason")
-    tied = tuple(n for n, p in spec.space.items() if isinstance(p, FloatParameter) and p.tie is not None)
+    tied = tuple(ties(spec.space))
     outcomes = (f"outcomes.{name}" for name in watched)
     over = ("over_limits",) if spec.limits else ()
     yield _csv_lines(

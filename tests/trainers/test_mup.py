@@ -102,7 +102,9 @@ def test_multipliers_are_those_of_table_8() -> None:
     assert rates[id(named["embedding.weight"])] == rates[id(named["norm.weight"])] == pytest.approx(0.04)
 
 
-@pytest.mark.parametrize("base_heads, scale", [(0, (32 / 4) ** 0.5 / 32), (1, 32**0.5 / 32), (2, 4 / 32)])
+@pytest.mark.parametrize(
+    ("base_heads", "scale"), [(0, (32 / 4) ** 0.5 / 32), (1, 32**0.5 / 32), (2, 4 / 32)]
+)
 def test_attention_is_scaled_by_the_dimensions_of_a_head(base_heads: int, scale: float) -> None:
     model = trainer(width=128, heads=4, mup_base_width=32, mup_base_heads=base_heads).model
     assert model.blocks[0].attention.scale == pytest.approx(scale)  # type: ignore[union-attr, index]
@@ -143,7 +145,7 @@ def test_every_optimizer_of_a_family_trains_and_goes_on_bit_for_bit(optimizer: s
 
 
 def test_optimizers_whose_rates_are_not_known_are_refused() -> None:
-    with pytest.raises(InvalidConfigurationError, match="mup_base_width: .* muon"):
+    with pytest.raises(InvalidConfigurationError, match=r"mup_base_width: .* muon"):
         trainer(width=32, mup_base_width=16, optimizer="muon")
     assert trainer(width=32, optimizer="muon").step == 0
 

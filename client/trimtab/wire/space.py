@@ -60,19 +60,38 @@ class Tie(Wire):
     """A scaling rule: what is searched is the value at ``to = at``, and the trainer gets it scaled.
 
     ``tie: {to: batch_size, at: 256, rule: sqrt}`` on a learning rate hands ``lr * sqrt(batch_size / 256)``
-    to the trainer, so that one learning rate is good at every batch size.
+    to the trainer, so that one learning rate is good at every batch size. With k the other parameter's
+    value over ``at``, the trainer gets of a value v::
+
+        sqrt           v sqrt(k)
+        linear         v k              for SGD, with a warm-up (Goyal et al. 2017, arXiv:1706.02677)
+        inverse-sqrt   v / sqrt(k)
+        one-minus      1 - (1 - v) k    of a v between 0 and 1; 0 where that is less
+
+    ``adam``, on a learning rate, stands for the square-root rule of Malladi et al. 2022 (arXiv:2205.10287)
+    for Adam: ``sqrt`` for the rate, ``one-minus`` for beta1 and beta2, ``inverse-sqrt`` for eps. In a
+    submitted study it is written out (:func:`trimtab.ties.with_ties`).
     """
 
     to: Identifier
     """A numeric parameter, always positive."""
     at: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """The value of that parameter at which nothing is scaled."""
-    rule: Literal["sqrt", "linear"]
+    rule: Literal["sqrt", "linear", "inverse-sqrt", "one-minus", "adam"]
 
     def scaled(self, value: float, other: float) -> float:
         """What the trainer gets instead of ``value`` while the other parameter is ``other``."""
         ratio = other / self.at
-        return float(value * (ratio**0.5 if self.rule == "sqrt" else ratio))
+        match self.rule:
+            case "sqrt" | "adam":
+                return float(value * ratio**0.5)
+            case "linear":
+                return float(value * ratio)
+            case "inverse-sqrt":
+                return float(value / ratio**0.5)
+            case "one-minus":
+                # Exactly the value at the reference, whatever 1 - (1 - v) rounds to.
+                return max(0.0, float(value - (1 - value) * (ratio - 1)))
 
 
 class FloatParameter(ParameterBase):
@@ -125,6 +144,8 @@ class OrderedParameter(ParameterBase):
 
     type: Literal["ordered"]
     values: Annotated[list[ParamValue], Field(min_length=1, max_length=limits.MAX_CHOICES)]
+    tie: Tie | None = None
+    """Only of numbers."""
 
     @model_validator(mode="after")
     def _check(self) -> OrderedParameter:
@@ -143,6 +164,8 @@ class FixedParameter(ParameterBase):
 
     type: Literal["fixed"]
     value: ParamValue
+    tie: Tie | None = None
+    """Only of a number."""
 
 
 class SimplexParameter(ParameterBase):
@@ -252,25 +275,31 @@ def expanded(space: Mapping[str, Parameter]) -> dict[str, PlainParameter]:
     return plain
 
 
+def ties(space: Mapping[str, Parameter]) -> dict[str, Tie]:
+    """The ties of a space by the names of the parameters that have one."""
+    return {
+        name: parameter.tie
+        for name, parameter in space.items()
+        if isinstance(parameter, FloatParameter | OrderedParameter | FixedParameter)
+        and parameter.tie is not None
+    }
+
+
 def scaled(space: Mapping[str, Parameter], params: Mapping[str, ParamValue]) -> dict[str, ParamValue]:
     """What the trainer is handed for each tied parameter of a configuration; empty without ties.
 
     A tie to a parameter that is tied itself follows its scaled value. While the other parameter is not
     active, the value is handed as it is. Scaled values may lie beyond the range that is searched.
     """
-    ties = {
-        name: parameter.tie
-        for name, parameter in space.items()
-        if isinstance(parameter, FloatParameter) and parameter.tie is not None and name in params
-    }
+    tied = {name: tie for name, tie in ties(space).items() if name in params}
 
     def value(name: str) -> float:
         own = params[name]
         assert isinstance(own, int | float)
-        tie = ties.get(name)
+        tie = tied.get(name)
         return float(own) if tie is None or tie.to not in params else tie.scaled(own, value(tie.to))
 
-    return {name: value(name) for name in ties}
+    return {name: value(name) for name in tied}
 
 
 def _check_range(low: float, high: float, log: bool, step: float | None) -> None:

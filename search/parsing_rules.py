@@ -77,7 +77,13 @@ def parse_tie(
 
     before = len(mistakes)
     if name in domains and not is_numeric(domains[name]):
-        wrong("rule", f"{name} is no number: there is nothing to scale", "take the tie away")
+        mistakes.append(
+            Mistake(
+                pointer("space", name, "tie"),
+                f"{name} is no number: there is nothing to scale",
+                "take the tie away",
+            )
+        )
     for field in data:
         if field not in ("to", "at", "rule"):
             wrong(field, f"a tie has no {field}", did_you_mean(field, ("to", "at", "rule")))

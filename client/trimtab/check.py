@@ -2,9 +2,9 @@
 
 Three layers: the wire models (fields and types), what the fields say about each other
 (:mod:`trimtab.space_check`, :mod:`trimtab.ties`, :mod:`trimtab.cross_check`,
-:mod:`trimtab.outcome_check`), and what the trainer (:mod:`trimtab.trainer_check`, :mod:`trimtab.schedule_check`) and the strategy
-(:mod:`trimtab.strategy_check`) understand. A document with a bad field is still checked as far as its other
-fields go.
+:mod:`trimtab.outcome_check`), and what the trainer (:mod:`trimtab.trainer_check`,
+:mod:`trimtab.schedule_check`) and the strategy (:mod:`trimtab.strategy_check`) understand. A document
+with a bad field is still checked as far as its other fields go.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 ``tie: {to: batch_size, at: 64, rule: adam}`` on a learning rate says in one go what the square-root rule
 says of all of Adam's hyperparameters. A study is submitted with it written out: the rate's tie is ``sqrt``,
-and beta1, beta2 and eps get ties of their own. Those that the study does not search become fixed parameters,
-with the values that it sets or the optimizer has.
+and beta1, beta2 and eps get ties of their own. Those that the study does not search become fixed
+parameters, with the values that it sets or the optimizer has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from trimtab import optimizers
 from trimtab.catalogue import EXTERNAL, TrainerEntry, trainers
 from trimtab.domain import numbers
 from trimtab.draft import Draft
-from trimtab.explain import enumerate_words
 from trimtab.space_check import circles, problem, unknown
 from trimtab.wire.base import ParamValue
 from trimtab.wire.problems import FieldProblem
@@ -124,10 +123,11 @@ def _values(draft: Draft, name: str, tie: Tie) -> dict[str, ParamValue | None]:
 
 
 def _own(draft: Draft, only: str) -> Mapping[str, float]:
-    """What beta1, beta2 and eps are where nothing is said; empty where the optimizer is not known.
+    """What beta1, beta2 and eps are where nothing is said, as far as the study's optimizers agree; empty
+    where they are not known.
 
     :param only: the optimizer, if the tied learning rate is that of one
-    :raises _CannotError: an optimizer is not Adam, or several differ
+    :raises _CannotError: an optimizer is not Adam
     """
     names = optimizers.chosen(draft)
     if names is not None and only:
@@ -144,12 +144,7 @@ def _own(draft: Draft, only: str) -> Mapping[str, float]:
                 f"say rule: {rule}" if len(known) == 1 else f"tie lr/{name} by itself, by the rule {rule}",
             )
     first, *others = (optimizers.optimizers()[name].sqrt_rule or {} for name in known)
-    if any(other != first for other in others):
-        raise _CannotError(
-            f"{enumerate_words(known)} have betas of their own, which differ",
-            f"tie the rate of each, lr/{known[0]} and so on, or name beta1, beta2 and eps",
-        )
-    return first
+    return {key: value for key, value in first.items() if all(other[key] == value for other in others)}
 
 
 def problems(draft: Draft) -> Iterator[FieldProblem]:

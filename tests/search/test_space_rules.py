@@ -25,6 +25,12 @@ DOCUMENT: dict[str, Any] = {
     "batch": {"type": "ordered", "values": [64, 128, 256]},
     "depth": {"type": "int", "low": 1, "high": 6, "belief": {"between": [2, 3], "sd": 1}},
     "heads": {"type": "int", "low": 1, "high": 16},
+    "beta1": {"type": "fixed", "value": 0.9, "tie": {"to": "batch", "at": 256, "rule": "one-minus"}},
+    "eps": {
+        "type": "ordered",
+        "values": [1e-8, 1e-6],
+        "tie": {"to": "batch", "at": 256, "rule": "inverse-sqrt"},
+    },
     "optimizer": {"type": "categorical", "choices": ["adam", "sgd"]},
     "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": "sgd"}},
     "mix": {
@@ -126,6 +132,27 @@ SIMPLEX = {"type": "simplex", "parts": ["a", "b"]}
             "/space/lr/tie/rule",
             "sqrt?",
         ),
+        (
+            _with("eps", {"values": [1e-8, "tiny"]}),
+            [],
+            [],
+            "/space/eps/tie",
+            "no number",
+        ),
+        (
+            {**DOCUMENT, "flag": {"type": "fixed", "value": True, "tie": DOCUMENT["eps"]["tie"]}},
+            [],
+            [],
+            "/space/flag/tie",
+            "no number",
+        ),
+        (
+            _with("batch", {"tie": {"to": "lr", "at": 1, "rule": "sqrt"}}),
+            [],
+            [],
+            "/space/lr/tie/to",
+            "circle",
+        ),
         (DOCUMENT, [linear({"dpeth": 1})], [], "/constraints/0", "did you mean depth?"),
         (DOCUMENT, [linear({"mix": 1})], [], "/constraints/0", "mix/web, mix/code"),
         (DOCUMENT, [linear({"optimizer": 1})], [], "/constraints/0", "no number"),
@@ -179,6 +206,8 @@ LEGAL = {
     "batch": 64,
     "depth": 2,
     "heads": 4,
+    "beta1": 0.9,
+    "eps": 1e-8,
     "optimizer": "adam",
     "mix/web": 0.5,
     "mix/code": 0.4,
@@ -215,7 +244,7 @@ def test_check_names_what_is_broken(change: dict[str, Any], pointer: str, words:
 def test_a_constraint_rests_while_a_parameter_of_it_is_not_active() -> None:
     found = SearchSpace.from_json(DOCUMENT, [linear({"momentum": 1, "lr": 1}, "<=", 0.5)])
     assert found.check({**LEGAL, "lr": 0.9}) == []
-    plain = {"lr": 0.2, "batch": 64, "depth": 2, "heads": 4, "optimizer": "sgd"}
+    plain = {k: v for k, v in LEGAL.items() if not k.startswith("mix/")} | {"lr": 0.2, "optimizer": "sgd"}
     assert [m.pointer for m in found.check({**plain, "momentum": 0.4})] == ["/momentum"]
     assert found.check({**plain, "momentum": 0.3}) == []
 

@@ -35,6 +35,7 @@ from bench import (  # noqa: E402
     stopping,
     surrogates,
     thinning,
+    ties,
     transfer,
 )
 from bench.search import command as search  # noqa: E402
@@ -61,6 +62,7 @@ OWN: Mapping[str, tuple[Callable[[list[str], Console], int], int]] = {
     "stopping": (stopping.main, 80),
     "surrogates": (surrogates.main, 110),
     "thinning": (thinning.main, 80),
+    "ties": (ties.main, 150),
     "transfer": (transfer.main, 150),
 }
 """By name: a command that reads its own options, and the least width of its tables."""

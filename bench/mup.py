@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from bench.rate_grid import Grid, Line, Point, best_rate, loss_at
+from bench.rate_grid import Grid, Line, Point, table
 from trainers.base import ParamValue
 
 SETTINGS: Mapping[str, ParamValue] = {
@@ -41,29 +41,11 @@ def main(arguments: Sequence[str], console: Console) -> int:
             config: dict[str, ParamValue] = {**SETTINGS, "width": width}
             if mup and width != given.base:
                 config["mup_base_width"] = given.base
-            lines[width] = grid.measure(Line(f"{name}, {width}", config, given.steps), RATES, given.seeds)
-        console.print(table(name, lines))
+            line = Line(f"{name}, {width}", partial(_with_rate, config), given.steps)
+            lines[width] = grid.measure(line, RATES, given.seeds)
+        console.print(table(name, "width", lines))
     return 0
 
 
-def table(title: str, lines: Mapping[int, Sequence[Point]]) -> Table:
-    """A row per width: losses, the best rate, and the price of the narrowest width's best rate."""
-    shown = Table(title=title)
-    shown.add_column("width", justify="right")
-    first = next(iter(lines.values()))
-    for point in first:
-        shown.add_column(f"{point.rate:.2g}", justify="right")
-    for column in ("best rate", "of the narrowest's", "loss there", "with the narrowest's"):
-        shown.add_column(column, justify="right")
-    tuned = best_rate(first)
-    for width, points in lines.items():
-        rate = best_rate(points)
-        shown.add_row(
-            str(width),
-            *(f"{point.loss:.3f}" for point in points),
-            f"{rate:.4f}",
-            f"{rate / tuned:.2f}",
-            f"{loss_at(points, rate):.3f}",
-            f"{loss_at(points, tuned):.3f}",
-        )
-    return shown
+def _with_rate(config: Mapping[str, ParamValue], rate: float) -> Mapping[str, ParamValue]:
+    return {**config, "lr": rate}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from trainers.base import Job, ParamValue
 from trainers.gpt import GptTrainer
@@ -24,8 +25,8 @@ class Line:
     """One curve of the loss against the learning rate."""
 
     name: str
-    config: Mapping[str, ParamValue]
-    """All but the rate."""
+    config: Callable[[float], Mapping[str, ParamValue]]
+    """What the trainer is handed at a learning rate."""
     steps: int
 
 
@@ -60,7 +61,7 @@ class Grid:
         return points
 
     def _loss(self, line: Line, rate: float, seed: int) -> float:
-        config = {**line.config, "lr": rate}
+        config = line.config(rate)
         key = json.dumps([config, line.steps, seed], sort_keys=True)
         if key not in self._known:
             loss = _train(config, line.steps, seed)
@@ -93,3 +94,31 @@ def loss_at(points: Sequence[Point], rate: float) -> float:
     """The loss at a rate, on straight lines between the points in log(rate)."""
     x = np.log([point.rate for point in points])
     return float(np.interp(math.log(rate), x, [point.loss for point in points]))
+
+
+def table(
+    title: str, what: str, lines: Mapping[int, Sequence[Point]], tuned_at: int | None = None
+) -> Table:
+    """A row per line: losses, the best rate, and the price of the rate that is best on one of them.
+
+    :param tuned_at: that line; None: the first
+    """
+    shown = Table(title=title)
+    shown.add_column(what, justify="right")
+    tuned_at = next(iter(lines)) if tuned_at is None else tuned_at
+    for point in lines[tuned_at]:
+        shown.add_column(f"{point.rate:.2g}", justify="right")
+    for column in ("best rate", f"/ that at {tuned_at}", "loss there", f"with that at {tuned_at}"):
+        shown.add_column(column, justify="right")
+    tuned = best_rate(lines[tuned_at])
+    for name, points in lines.items():
+        rate = best_rate(points)
+        shown.add_row(
+            str(name),
+            *(f"{point.loss:.3f}" for point in points),
+            f"{rate:.4f}",
+            f"{rate / tuned:.2f}",
+            f"{loss_at(points, rate):.3f}",
+            f"{loss_at(points, tuned):.3f}",
+        )
+    return shown

@@ -43,6 +43,8 @@ class GptTrainer(TorchTrainer):
         )
         self._validation = torch.split(self._windows(self._text.validation, starts), EVAL_BATCH)
         self._start(lambda: Gpt(self.config), data=self._text.digest)
+        self._embedding = VOCABULARY * self.config.width
+        self._parameters = sum(weight.numel() for weight in self.model.parameters())
 
     def _backward(self, step: int) -> Tensor:
         size = samples_of(self.config, step, self.job.max_step)
@@ -53,7 +55,12 @@ class GptTrainer(TorchTrainer):
 
     def _evaluate(self) -> dict[str, float]:
         losses = torch.stack([self._loss(windows) for windows in self._validation])
-        return {"val_loss": float(losses.mean())}
+        return {
+            "val_loss": float(losses.mean()),
+            "parameters": self._parameters,
+            "non_embedding_parameters": self._parameters - self._embedding,
+            "tokens": self._tokens(),
+        }
 
     def _rates(self) -> Mapping[str, float]:
         return mup.rates(self.model, self.config)

@@ -14,6 +14,9 @@ METRICS = {
     "train_loss": "Mean cross entropy of the training batches since the last report, in nats per byte.",
     **COMMON_METRICS,
     "tokens_per_second": "Bytes trained per second since the trial's start, evaluation included.",
+    "parameters": "Numbers that the model learns (N of a scaling law), the embedding's included.",
+    "non_embedding_parameters": "The same without the embedding's, which are the output's, too.",
+    "tokens": "Bytes trained on so far (D of a scaling law), each as often as it was seen.",
 }
 
 

@@ -74,7 +74,18 @@ def _written_out(
     if values.keys() & settings.keys():
         kept = {key: value for key, value in settings.items() if key not in values}
         changed["trainer"] = {**document["trainer"], "settings": kept}
+    if isinstance(document.get("enqueue"), list):
+        fixed = {key: value for key, value in values.items() if value is not None}
+        changed["enqueue"] = [_with_fixed(queued, name, fixed) for queued in document["enqueue"]]
     return changed
+
+
+def _with_fixed(queued: Any, name: str, fixed: Mapping[str, ParamValue]) -> Any:
+    """A configuration with the values that were fixed, if it has the rate they go with."""
+    params = queued.get("params") if isinstance(queued, Mapping) else None
+    if not isinstance(params, Mapping) or name not in params:
+        return queued
+    return {**queued, "params": {**params, **{k: v for k, v in fixed.items() if k not in params}}}
 
 
 def _values(draft: Draft, name: str, tie: Tie) -> dict[str, ParamValue | None]:

@@ -63,6 +63,14 @@ def test_the_square_root_rule_in_one_go() -> None:
     assert check.study(spec.model_dump(mode="json")) == spec
 
 
+def test_enqueued_configurations_get_what_was_fixed() -> None:
+    queued = [{"params": {"lr": 0.01, "batch_size": 16}}]
+    spec = check.study({**study({"lr": LR}), "enqueue": queued})
+    (config,) = spec.enqueue
+    assert config.params == {**queued[0]["params"], "beta1": 0.9, "beta2": 0.95, "eps": 1e-8}
+    assert SearchSpace.from_json(spec.model_dump(mode="json")["space"]).check(config.params) == []
+
+
 def test_what_is_searched_is_tied_where_it_stands() -> None:
     own = {**REFERENCE, "rule": "linear"}
     spec = check.study(

@@ -157,3 +157,13 @@ def test_what_the_square_root_rule_scales_is_what_the_optimizer_has(name: str) -
     own = SQRT_RULE[name]
     assert (*group["betas"][:2], group["eps"]) == (own["beta1"], own["beta2"], own["eps"])
     assert {"beta1", "beta2", "eps"} <= set(LISTED[name].uses)
+
+
+def test_sizes_are_told_for_scaling_laws() -> None:
+    training = trainer(4, width=32, depth=2, context=16, batch_size=8)
+    (point,) = curve(training, 4)
+    # Each block: 3 + 1 matrices of width squared in attention, 4 + 4 in the MLP, and two norms.
+    blocks = 2 * (12 * 32**2 + 2 * 32) + 32
+    assert point.metrics["non_embedding_parameters"] == blocks
+    assert point.metrics["parameters"] == blocks + 256 * 32
+    assert point.metrics["tokens"] == point.tokens == 4 * 8 * 16

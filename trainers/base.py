@@ -53,8 +53,11 @@ class Job:
     """It is to go on from a checkpoint of another trial: what a fork may change (see
     :func:`trainers.settings.setting`), the schedule and the seed may differ from what was saved."""
 
-    def planned_lr(self, step: int) -> float | None:
-        """The learning rate of step number ``step`` (from 0) by the job's schedule; None if it has none."""
+    def planned_lr(self, step: float) -> float | None:
+        """The learning rate of step number ``step`` (from 0) by the job's schedule; None if it has none.
+
+        A trainer that makes several updates in a step asks for parts of steps.
+        """
         if not self.schedule:
             return None
         later = bisect_right(self.schedule, step, key=lambda point: point[0])

@@ -29,6 +29,8 @@ class GptTrainer(TorchTrainer):
     def __init__(self, job: Job, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self.config = parse(GptConfig, job.config)
         super().__init__("gpt", job, self.config, clock=clock)
+        if self.config.train_tokens:
+            self._total = self._updates_for(self.config.train_tokens)
         self._text = text.load(self.config.data, self.config.max_bytes)
         shortest = min(len(self._text.train), len(self._text.validation))
         if shortest <= self.config.context:
@@ -47,11 +49,23 @@ class GptTrainer(TorchTrainer):
         self._parameters = sum(weight.numel() for weight in self.model.parameters())
 
     def _backward(self, step: int) -> Tensor:
-        size = samples_of(self.config, step, self.job.max_step)
+        size = samples_of(self.config, step, self._total)
         starts = generator(self.job.seed, Purpose.DATA, step).integers(
             0, len(self._text.train) - self.config.context, size=size
         )
         return self._accumulate(self._windows(self._text.train, starts), self._loss)
+
+    def _updates_for(self, tokens: int) -> int:
+        """How many updates a training on so many tokens has."""
+        batch = self.config.batch_size * self.config.context
+        updates = round(tokens / batch)
+        if updates < self.job.max_step:
+            raise InvalidConfigurationError(
+                f"train_tokens: {tokens} tokens are {updates} updates of {batch} (batch_size times "
+                f"context), and a full training has {self.job.max_step} steps of at least one; "
+                "train on more, or set the study's fidelity.max lower"
+            )
+        return updates
 
     def _evaluate(self) -> dict[str, float]:
         losses = torch.stack([self._loss(windows) for windows in self._validation])
@@ -66,7 +80,7 @@ class GptTrainer(TorchTrainer):
         return mup.rates(self.model, self.config)
 
     def _tokens(self) -> int:
-        return samples_before(self.config, self.step, self.job.max_step) * self.config.context
+        return samples_before(self.config, self._updates(self.step), self._total) * self.config.context
 
     def _loss(self, windows: Tensor) -> Tensor:
         """Mean cross entropy of ``windows`` (B, context + 1), in nats per byte."""

@@ -41,7 +41,15 @@ class GptConfig(TrainingConfig, BatchConfig):
     )
     context: int = setting(128, "Bytes the model sees at once.", low=4, high=65536, fork=False)
     dropout: float = setting(0.0, "Share of activations dropped in training.", low=0.0, high=0.9)
-    batch_size: int = setting(32, "Windows per optimizer step.", low=1, high=65536)
+    batch_size: int = setting(32, "Windows per update.", low=1, high=65536)
+    train_tokens: int = setting(
+        0,
+        "Bytes of a full training, whatever the batch: each step makes as many updates as that takes. "
+        "0: a step is an update.",
+        low=0,
+        high=10**13,
+        fork=False,
+    )
     data: str = setting(
         "",
         "Text file, or folder of them, to train on. Empty: the source of Python's standard library.",
@@ -59,6 +67,10 @@ class GptConfig(TrainingConfig, BatchConfig):
             found.append(
                 f"width: must be an even multiple of heads ({self.heads}), not {self.width}: "
                 "each head rotates pairs of its dimensions"
+            )
+        if self.train_tokens and self.batch_start:
+            found.append(
+                "batch_start: a batch that grows does not go with train_tokens; leave one of them out"
             )
         if self.mup_base_width and self.optimizer not in FAMILIES:
             found.append(

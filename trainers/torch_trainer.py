@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,9 @@ class TorchTrainer(ABC):
         bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}
         self._bfloat16 = bfloat16[config.precision]
         self._name = name
+        self._total = job.max_step
+        """Updates of a full training. Each step makes as many as it takes to make them in ``max_step``: one,
+        if a subclass sets no other number (of at least ``max_step``)."""
         self._training = config
         self._clock = clock
         self._step = 0
@@ -92,15 +96,19 @@ class TorchTrainer(ABC):
             self.model,
             self._training,
             seed=self.job.seed,
-            total=self.job.max_step,
+            total=self._total,
             rates=self._rates(),
         )
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self._loss_count = 0
 
+    def _updates(self, steps: int) -> int:
+        """Updates in the first ``steps`` steps."""
+        return steps * self._total // self.job.max_step
+
     @abstractmethod
     def _backward(self, step: int) -> Tensor:
-        """Add the gradient of step number ``step`` (from 0) to the parameters; return its mean loss.
+        """Add the gradient of update number ``step`` (from 0) to the parameters; return its mean loss.
 
         Called several times for one step by optimizers that need it; each time it does the same. Most end
         with ``return self._accumulate(batch, loss)``; one whose batch cannot be split calls
@@ -186,22 +194,22 @@ class TorchTrainer(ABC):
         self._step, self._seconds = position.step, position.seconds
 
     def _lr(self, step: int) -> float:
-        """Learning rate of step number ``step`` (from 0)."""
-        planned = self.job.planned_lr(step)
+        """Learning rate of update number ``step`` (from 0)."""
+        planned = self.job.planned_lr(step * self.job.max_step / self._total)
         if planned is not None:
             return planned
         config = self._training
-        return config.peak_lr * schedules.share(config, step, self.job.max_step)
+        return config.peak_lr * schedules.share(config, step, self._total)
 
     def _train_step(self) -> None:
-        step = self._step
-        loss = self.optimizer.step(step, self._lr(step), lambda: self._gradient(step))
-        self._loss_sum += loss.detach()
-        self._loss_count += 1
+        for update in range(self._updates(self._step), self._updates(self._step + 1)):
+            loss = self.optimizer.step(update, self._lr(update), partial(self._gradient, update))
+            self._loss_sum += loss.detach()
+            self._loss_count += 1
         self._step += 1
 
     def _gradient(self, step: int) -> Tensor:
-        """Add the gradient of step number ``step``, the same at each call, and return the loss."""
+        """Add the gradient of update number ``step``, the same at each call, and return the loss."""
         seed_torch(self.job.seed, Purpose.DROPOUT, step)
         return self._backward(step)
 
@@ -215,7 +223,7 @@ class TorchTrainer(ABC):
         self.model.train()
         # A sum and a float from the device: this also waits for the GPU, so that the clock is right.
         metrics["train_loss"] = float(self._loss_sum) / self._loss_count
-        metrics["lr"] = self._lr(self._step - 1)
+        metrics["lr"] = self._lr(self._updates(self._step) - 1)
         self._loss_sum.zero_()
         self._loss_count = 0
         return metrics

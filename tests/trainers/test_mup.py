@@ -167,3 +167,31 @@ def test_sizes_are_told_for_scaling_laws() -> None:
     assert point.metrics["non_embedding_parameters"] == blocks
     assert point.metrics["parameters"] == blocks + 256 * 32
     assert point.metrics["tokens"] == point.tokens == 4 * 8 * 16
+
+
+TOKENS: dict[str, Any] = {"train_tokens": 960, "lr": 0.01, "schedule": "linear", "width": 16, "context": 16}
+
+
+@pytest.mark.parametrize(("batch", "updates"), [(4, 15), (8, 8), (12, 5)])
+def test_a_training_on_so_many_tokens_has_them_whatever_the_batch(
+    batch: int, updates: int, tmp_path: Path
+) -> None:
+    whole = trainer(5, batch_size=batch, **TOKENS)
+    curve(whole, 2)
+    whole.save(tmp_path)
+    (point,) = curve(whole, 5)
+    assert point.tokens == updates * batch * 16
+    assert point.metrics["lr"] == pytest.approx(0.01 / updates)  # the last of so many on a straight line
+    again = trainer(5, batch_size=batch, **TOKENS)
+    again.load(tmp_path)
+    assert curve(again, 5)[0].metrics["train_loss"] == point.metrics["train_loss"]
+    # The same updates, a step each.
+    plain = trainer(updates, batch_size=batch, **{**TOKENS, "train_tokens": 0})
+    assert curve(plain, updates)[-1].metrics["val_loss"] == point.metrics["val_loss"]
+
+
+def test_too_few_tokens_for_the_steps_are_refused() -> None:
+    with pytest.raises(InvalidConfigurationError, match="train_tokens: 960 tokens are 4 updates of 256"):
+        trainer(5, batch_size=16, **TOKENS)
+    with pytest.raises(InvalidConfigurationError, match="batch_start: "):
+        trainer(5, batch_size=4, batch_start=2, **TOKENS)

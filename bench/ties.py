@@ -39,7 +39,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
     add = parser.add_argument
     add("--optimizer", choices=tuple(GRIDS), default="adamw")
     add("--steps", type=int, default=128, help="at the reference batch of 16 windows")
-    add("--batches", type=lambda text: [int(part) for part in text.split(",")], default=[4, 16, 64])
+    add("--batches", type=lambda text: [int(part) for part in text.split(",")], default=[8, 16, 64])
     add("--seeds", type=int, default=1)
     add("--rows", type=Path, default=Path("ties.jsonl"), help="trainings done so far; others are added")
     given = parser.parse_args(arguments)

@@ -74,8 +74,8 @@ class TorchTrainer(ABC):
         self._bfloat16 = bfloat16[config.precision]
         self._name = name
         self._total = job.max_step
-        """Updates of a full training. Each of its steps makes as many as that takes: one, if a subclass sets
-        no other number (of at least ``max_step``)."""
+        """Updates of a full training. Each of its steps makes as many as that takes: one, if a subclass
+        sets no other number (of at least ``max_step``)."""
         self._training = config
         self._clock = clock
         self._step = 0

@@ -49,14 +49,20 @@ def with_ties(document: Mapping[str, Any]) -> Mapping[str, Any]:
             values = _values(draft, name, tie)
         except _CannotError:
             continue
-        document = _written_out(document, name, tie, values)
+        settings = {} if draft.trainer is None else draft.trainer.settings
+        document = _written_out(document, settings, name, tie, values)
     return document
 
 
 def _written_out(
-    document: Mapping[str, Any], name: str, tie: Tie, values: Mapping[str, ParamValue | None]
+    document: Mapping[str, Any],
+    settings: Mapping[str, ParamValue],
+    name: str,
+    tie: Tie,
+    values: Mapping[str, ParamValue | None],
 ) -> Mapping[str, Any]:
     """
+    :param settings: the trainer's
     :param values: see :func:`_values`
     """
     space = {**document["space"]}
@@ -64,13 +70,12 @@ def _written_out(
     for key, value in values.items():
         reference = {"to": tie.to, "at": tie.at, "rule": ADAM[key.partition("/")[0]]}
         if value is None:
-            space[key] = {"tie": reference, **space[key]}
+            space[key] = {**space[key], "tie": reference}
         else:
             when = {"when": rate["when"]} if rate.get("when") else {}
             space[key] = {"type": "fixed", "value": value, "tie": reference, **when}
     space[name] = {**rate, "tie": {**rate["tie"], "rule": "sqrt"}}
     changed = {**document, "space": space}
-    settings = document["trainer"].get("settings") or {} if "trainer" in document else {}
     if values.keys() & settings.keys():
         kept = {key: value for key, value in settings.items() if key not in values}
         changed["trainer"] = {**document["trainer"], "settings": kept}

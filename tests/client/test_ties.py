@@ -191,6 +191,16 @@ def test_a_tie_that_cannot_be_kept_is_named(
     assert suggestion in found[pointer][1]
 
 
+def test_ties_are_looked_at_whatever_else_is_wrong() -> None:
+    named = {"beta1": {"type": "fixed", "value": 0.9}, "eps": {"type": "fixed", "value": 1e-8, "tie": None}}
+    document = study({"lr": LR, "beta2": {"type": "fixed", "value": 0.95}, **named})
+    assert set(_ties(check.study(document))) == {"lr", "beta1", "beta2", "eps"}
+    assert set(mistakes({**document, "trainer": "gpt"})) == {"/trainer"}
+    assert set(mistakes({**document, "enqueue": [3], "tags": 1})) == {"/enqueue/0", "/tags"}
+    assert set(mistakes(study({"lr": {**LR, "low": "x"}}))) == {"/space/lr/low"}
+    assert set(mistakes(study({"lr": {**LR, "tie": {**ADAM, "at": 0}}}))) == {"/space/lr/tie/at"}
+
+
 def test_a_linear_tie_is_fine_with_a_warm_up_or_only_smaller_batches() -> None:
     check.study(study(LINEAR, {"optimizer": "sgd"}))
     smaller = {**LINEAR, "batch_size": {"type": "ordered", "values": [16, 64]}}

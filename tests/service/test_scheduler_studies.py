@@ -78,6 +78,7 @@ def test_a_wide_space_is_searched_legally_and_ties_are_scaled_for_the_worker(
         },
         "batch": {"type": "ordered", "values": [128, 256, 512]},
         "mix": {"type": "simplex", "parts": ["web", "code", "books"]},
+        "beta": {"type": "fixed", "value": 0.9, "tie": {"to": "batch", "at": 256, "rule": "one-minus"}},
     }
     rules = {
         "constraints": ["mix/web == 2 * mix/code", "0.001 * batch + lr <= 1"],
@@ -95,6 +96,8 @@ def test_a_wide_space_is_searched_legally_and_ties_are_scaled_for_the_worker(
     for started in worker.started:
         searched = trials[started.trial].params
         assert started.params["lr"] == pytest.approx(searched["lr"] * searched["batch"] / 256)
+        assert searched["beta"] == 0.9
+        assert started.params["beta"] == pytest.approx(1 - 0.1 * searched["batch"] / 256)
         assert started.params["mix/web"] == searched["mix/web"]
 
 

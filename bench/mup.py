@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
             config: dict[str, ParamValue] = {**SETTINGS, "width": width}
             if mup and width != given.base:
                 config["mup_base_width"] = given.base
-            line = Line(f"{name}, {width}", partial(_with_rate, config), given.steps)
+            line = Line(f"{name}, {width}", "gpt", partial(_with_rate, config), given.steps)
             lines[width] = grid.measure(line, RATES, given.seeds)
         console.print(table(name, "width", lines))
     return 0

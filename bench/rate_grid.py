@@ -1,4 +1,4 @@
-"""Trainings of the GPT over a grid of learning rates, kept in a file so that they can be gone on with."""
+"""Trainings over a grid of learning rates, kept in a file so that they can be gone on with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainers.base import Job, ParamValue
-from trainers.gpt import GptTrainer
+from trainers.registry import create
 
 LAST = 0.1
 """Losses are means over the validation at the end and at this share of a training before it."""
@@ -25,6 +25,7 @@ class Line:
     """One curve of the loss against the learning rate."""
 
     name: str
+    trainer: str
     config: Callable[[float], Mapping[str, ParamValue]]
     """What the trainer is handed at a learning rate."""
     steps: int
@@ -62,18 +63,18 @@ class Grid:
 
     def _loss(self, line: Line, rate: float, seed: int) -> float:
         config = line.config(rate)
-        key = json.dumps([config, line.steps, seed], sort_keys=True)
+        key = json.dumps([line.trainer, config, line.steps, seed], sort_keys=True)
         if key not in self._known:
-            loss = _train(config, line.steps, seed)
+            loss = _train(line.trainer, config, line.steps, seed)
             self._known[key] = loss
             with self._path.open("a") as file:
                 file.write(json.dumps({"line": line.name, "key": key, "loss": loss}) + "\n")
         return self._known[key]
 
 
-def _train(config: Mapping[str, ParamValue], steps: int, seed: int) -> float:
+def _train(trainer: str, config: Mapping[str, ParamValue], steps: int, seed: int) -> float:
     torch.set_num_threads(1)
-    training = GptTrainer(Job(config, seed, max_step=steps, report_every=max(1, round(LAST * steps))))
+    training = create(trainer, Job(config, seed, max_step=steps, report_every=max(1, round(LAST * steps))))
     measured = [point.metrics["val_loss"] for point in training.train(steps)]
     loss = float(np.mean(measured[-2:]))
     return loss if math.isfinite(loss) else math.inf

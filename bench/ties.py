@@ -1,9 +1,9 @@
 """Does a learning rate tuned at one batch size hold at others, with a scaling rule and without.
 
 A net is trained on the same number of samples with several batch sizes, over one grid of learning rates.
-With the rule the grid is of rates at the reference batch, and a study's ties make of them what the trainer is
-handed; without, the rate is handed over as it is. AdamW trains a byte-level GPT, SGD a convolutional net on
-digits.
+With the rule the grid is of rates at the reference batch, and a study's ties make of them what the trainer
+is handed; without, the rate is handed over as it is. AdamW trains a byte-level GPT, SGD a convolutional net
+on digits.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Dolan, Moré, "Benchmarking optimization software with performance profiles" (Ma
     r[c, w]   = t[c, w] / min over c of t[c, w]
     rho_c(tau) = share of the workloads with r[c, w] <= tau            tau >= 1
 
-``rho_c(1)`` is the share of workloads on which it is the fastest, ``rho_c`` for large ``tau`` the share that
-it solves at all. AlgoPerf (Dahl et al. 2023, arXiv:2306.07179) takes the area below as the score::
+``rho_c(1)`` is the share of workloads on which it is the fastest, ``rho_c`` for large ``tau`` the share
+that it solves at all. AlgoPerf (Dahl et al. 2023, arXiv:2306.07179) takes the area below as the score::
 
     B_c = 1 / (tau_max - 1)  *  integral of rho_c from 1 to tau_max      in [0, 1], higher is better
 

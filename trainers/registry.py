@@ -120,9 +120,7 @@ ENTRIES: Mapping[str, Entry] = {
         "steps",
         synthetic.SyntheticTrainer,
     ),
-    "suite": Entry(
-        suite_config.SuiteConfig, suite_config.METRICS, "score", "minimize", "rounds", _suite
-    ),
+    "suite": Entry(suite_config.SuiteConfig, suite_config.METRICS, "score", "minimize", "rounds", _suite),
 }
 
 

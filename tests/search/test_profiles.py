@@ -37,13 +37,18 @@ def test_a_target_that_nobody_reaches_lowers_everybody() -> None:
 TIMES = st.one_of(st.floats(0.1, 1e4), st.just(INF))
 
 
-@given(st.integers(1, 4).flatmap(lambda w: st.lists(st.lists(TIMES, min_size=w, max_size=w), min_size=1, max_size=6)))
+TABLES = st.integers(1, 4).flatmap(
+    lambda many: st.lists(st.lists(TIMES, min_size=many, max_size=many), min_size=1, max_size=6)
+)
+
+
+@given(TABLES)
 def test_the_score_is_the_area_below_the_points(times: list[list[float]]) -> None:
     if all(math.isinf(time) for row in times for time in row):
         return
     for row, found in zip(times, profiles(times), strict=True):
         taus = np.linspace(1, TAU_MAX, 20_001)
-        share = np.mean([np.asarray(found.ratios)[:, None] <= taus], axis=1)[0]
+        share = np.mean(np.asarray(found.ratios)[:, None] <= taus, axis=0)
         assert found.score == pytest.approx(np.trapezoid(share, taus) / (TAU_MAX - 1), abs=1e-3)
         assert found.points[0][0] == 1
         assert [p[1] for p in found.points] == sorted(p[1] for p in found.points)

@@ -87,7 +87,9 @@ def test_the_optimizer_trains_with_the_childs_hyperparameters(tmp_path: Path) ->
     assert torch.count_nonzero(moments["exp_avg"])
 
 
-@pytest.mark.parametrize("name", [name for name in CHANGES if name != "suite"])  # it has no settings of its own
+@pytest.mark.parametrize(
+    "name", [name for name in CHANGES if name != "suite"]
+)  # it has no settings of its own
 def test_what_a_checkpoint_does_not_fit_is_refused_in_words(name: str, tmp_path: Path) -> None:
     at = parent(name, tmp_path, job(name))
     kept, other = "optimizer", "sgd" if SETTINGS[name].get("optimizer", "adamw") == "adamw" else "adamw"

@@ -11,7 +11,6 @@ from trimtab.wire import limits as largest
 from trimtab.wire.base import FiniteFloat, Identifier, Name, Params, ParamValue, Step, Wire
 from trimtab.wire.space import Combination, Constraint, Space
 
-
 SUITE = "suite"
 """The trainer of cross-workload studies."""
 

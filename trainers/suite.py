@@ -2,11 +2,11 @@
 
 After Dahl et al., "Benchmarking Neural Network Training Algorithms" (AlgoPerf, 2023, arXiv:2306.07179).
 
-A step of a suite is a *round*: each workload is trained on by the same share of its own steps, so that after
-round ``r`` of ``R`` a workload of ``n`` steps has made ``floor(n r / R)``. The workloads take turns, rather
-than one being trained to its end before the next: so a configuration that is bad anywhere shows it in the
-first rounds, and trials that were stopped at the same round can be compared. The price is that all models are
-in memory at once.
+A step of a suite is a *round*: each workload is trained on by the same share of its own steps, so that
+after round ``r`` of ``R`` a workload of ``n`` steps has made ``floor(n r / R)``. The workloads take turns,
+rather than one being trained to its end before the next: so a configuration that is bad anywhere shows it
+in the first rounds, and trials that were stopped at the same round can be compared. The price is that all
+models are in memory at once.
 
 A workload ends where its target is reached, or where its metric is no longer finite; the others go on.
 
@@ -17,10 +17,10 @@ is not, with ``b`` the best value so far::
 
     1 + gap / (gap + |c|)      gap = |b - c|          (|c| = 1 if the target is 0)
 
-in [1, 2): what misses its target costs more than the whole of its steps, and at most twice as much, as in the
-penalised average runtime (PAR2) of algorithm configuration. Unlike there it falls while the metric improves:
-search is led towards the targets before any of them is reached, and there is no leap where one is. What has
-diverged costs 2. The score of the suite is the mean; where all workloads have diverged, it is NaN.
+in [1, 2): what misses its target costs more than the whole of its steps, and at most twice as much, as in
+the penalised average runtime (PAR2) of algorithm configuration. Unlike there it falls while the metric
+improves: search is led towards the targets before any of them is reached, and there is no leap where one
+is. What has diverged costs 2. The score of the suite is the mean; where all have diverged, it is NaN.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class TrainerEntry(BaseModel):
     metrics: dict[str, str]
     """What it reports, and what that means."""
     partly: dict[str, tuple[str, ...]] = {}
-    """Of a suite: settings that not all of its workloads' trainers have alike, with those that have them."""
+    """Of a suite: settings that not all of its workloads have alike, with those that have them."""
 
     def setting(self, name: str) -> Setting | None:
         """The setting of this name; ``lr/sgd`` is ``lr`` while the optimizer is ``sgd``."""

@@ -63,7 +63,8 @@ def draw(schedule: ScheduleView, study: StudyDetail, *, html: bool = False) -> s
         return picture
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">\n'
+        '<meta name="viewport" content="width=device-width">'
+        '<meta name="color-scheme" content="light dark">\n'
         f'<body style="margin:2rem auto;max-width:60rem">\n{picture}</body></html>\n'
     )
 

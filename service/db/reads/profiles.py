@@ -48,7 +48,7 @@ def profile(session: Session, key: str, *, by: ProfileBy = "steps") -> ProfileRe
         found = []
     if not found:
         raise ConflictError(
-            f"No trial has reached a target yet ({len(rows)} were measured), so there is nothing to compare. "
+            f"No trial has reached a target yet ({len(rows)} were measured): there is nothing to compare. "
             "The study's score says which come closest."
         )
     trials = [

@@ -76,7 +76,7 @@ FIRST = "/trainer/workloads/0"  # is written as @ below
         ("@/steps", 0, "@/steps", "at least 1", ""),
         ("/trainer/workloads", [], "/trainer", "it needs some", ""),
         ("/trainer/name", "gpt", "/trainer", "workloads belong to the trainer suite", ""),
-        ("/trainer/settings/channels", 3, "/trainer/settings/channels", "only digits", "of those workloads"),
+        ("/trainer/settings/channels", 3, "/trainer/settings/channels", "only digits", "those workloads"),
         ("/space/channels", {"type": "int", "low": 2, "high": 4}, "/space/channels", "only digits", ""),
         ("/space/dpeth", {"type": "int", "low": 1, "high": 4}, "/space/dpeth", "no setting dpeth", ""),
         ("/space/lr/high", 1e5, "/space/lr/high", "at most 1000", ""),

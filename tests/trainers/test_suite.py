@@ -16,7 +16,7 @@ from trimtab.catalogue import entry_of
 from trimtab.wire.study import TrainerSpec
 from workers.execution import workloads
 
-EASY = Workload("easy", "synthetic", {"noise": 0.0}, 40, "loss", 2.0, False)
+EASY = Workload("easy", "synthetic", {"noise": 0.0}, 40, "loss", 2.5, False)
 HARD = Workload("hard", "synthetic", {"noise": 0.0}, 20, "accuracy", 0.9, True)
 
 
@@ -28,7 +28,7 @@ def test_each_round_trains_every_workload_by_its_share_and_a_target_ends_one() -
     alone = {
         p.step: p.metrics for p in create("synthetic", Job({"lr": 0.01, "noise": 0.0}, 0, 40, 1)).train(40)
     }
-    reached = next(step for step in range(4, 41, 4) if alone[step]["loss"] <= 2.0)
+    reached = next(step for step in range(4, 41, 4) if alone[step]["loss"] <= EASY.target)
     found = {point.step: point.metrics for point in create("suite", job(EASY, HARD)).train(20)}
     assert list(found) == list(range(2, 21, 2))
     for step, metrics in found.items():
@@ -37,8 +37,8 @@ def test_each_round_trains_every_workload_by_its_share_and_a_target_ends_one() -
         done = 2 * step >= reached
         assert metrics.get("easy/steps_to_target") == (reached if done else None)
         assert ("easy/seconds_to_target" in metrics) == done
-        gap = alone[2 * step]["loss"] - 2.0
-        easy = reached / 40 if done else 1 + gap / (gap + 2.0)
+        gap = alone[2 * step]["loss"] - EASY.target
+        easy = reached / 40 if done else 1 + gap / (gap + EASY.target)
         short = 0.9 - alone[step]["accuracy"]
         assert metrics["easy/score"] == pytest.approx(easy)
         assert metrics["hard/score"] == pytest.approx(1 + short / (short + 0.9))

@@ -72,7 +72,8 @@ async function load() {
     ready.profile ? get(`${path}/profile`) : null,
     ready.schedule ? get(`${path}/schedule`) : null,
   ]);
-  document.getElementById("schedule-panel").hidden = !schedule;
+  const panel = document.getElementById("schedule-panel");
+  if (panel) panel.hidden = !schedule;
   await draw();
 }
 

@@ -443,18 +443,18 @@ def test_a_profile_appears_with_the_first_target(
     )
     expect(page.locator("#live-text")).to_have_text(LIVE)
     measure(0.4, digits=20, table=60)
-    measure(0.7, digits=40)
+    measure(0.7, digits=10)
     drawn(page, "profile")
     names = "document.getElementById('profile').data.map(t => t.name).join()"
-    until(page, f"{names} === 'trial 2 (1.00),trial 3 (0.33),trial 1 (0.00)'")
+    until(page, f"{names} === 'trial 2 (0.83),trial 3 (0.50),trial 1 (0.00)'")
     expect(page.locator("#profile-text")).to_contain_text("first after 60 steps by trial 2")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate(SANITY) == []
     page.get_by_text("As a table").nth(1).click()
     rows = page.get_by_role("region", name="Times to the targets").locator("tbody tr").all_inner_texts()
     assert [row.split() for row in rows] == [
-        ["2", "1.000", "20", "60"],
-        ["3", "0.333", "40", "–"],
+        ["2", "0.833", "20", "60"],
+        ["3", "0.500", "10", "–"],
         ["1", "0.000", "–", "–"],
     ]
 

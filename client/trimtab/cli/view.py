@@ -85,7 +85,7 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     for at, use in enumerate(study.budget):
         grid.add_row("budget" if at == 0 else "", _budget(use, study, inner))
     if study.savings.trained:
-        grid.add_row("early stops", _savings(study))
+        grid.add_row("early stops" if study.savings.useful is None else "training", _savings(study))
     if study.pruning is not None and (pruned := _pruned(study.pruning, inner)):
         grid.add_row("pruned", pruned)
     grid.add_row("time", _time(study))

@@ -29,7 +29,7 @@ function profileTrace(trial, place) {
 function drawProfile() {
   const [x, y] = ["factor of the fastest time", "share of the workloads"];
   if (!profile) return Plotly.react("profile", [], layout(x, y, { ...NOTHING, annotations: [{ ...NOTHING.annotations[0], text: "no target reached yet" }] }), CONFIG);
-  const traces = profile.trials.slice(0, PROFILES).map(profileTrace);
+  const traces = profile.trials.filter((trial) => trial.reached).slice(0, PROFILES).map(profileTrace);
   return Plotly.react("profile", traces,
     layout(x, y, { xaxis: { range: [1, profile.tau_max] }, yaxis: { range: [-0.03, 1.03], tickformat: ".0%" } }), CONFIG);
 }

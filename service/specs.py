@@ -10,7 +10,7 @@ from search.space import SearchSpace
 from search.strategies.base import Strategy
 from search.view import Fidelity, Limit, Objective, StudyView
 from service.errors import InvalidError
-from trimtab.catalogue import trainers
+from trimtab.catalogue import entry_of
 from trimtab.wire import linear
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import Direction, MedianRule, PredictedRule, StudySpec
@@ -76,7 +76,7 @@ def view_parts(spec: StudySpec) -> StudyView:
 
 def inherited(spec: StudySpec) -> frozenset[str]:
     """The parameters that a fork cannot change. Of a script nothing is known: it may change them all."""
-    entry = None if spec.trainer.name is None else trainers().get(spec.trainer.name)
+    entry = entry_of(spec.trainer)
     settings = [] if entry is None else [entry.setting(name) for name in spec.space]
     return frozenset(setting.name for setting in settings if setting is not None and not setting.fork)
 

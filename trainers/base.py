@@ -33,6 +33,24 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """One of the trainings that a suite makes of each configuration."""
+
+    name: str
+    """Stands before the names of its metrics."""
+    trainer: str
+    settings: Mapping[str, ParamValue]
+    """Its own; they win over those of the suite."""
+    steps: int
+    """A full training."""
+    metric: str
+    """What its target is about."""
+    target: float
+    maximize: bool
+    """Whether the target is reached from below."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What a trainer is set up for."""
 
@@ -52,6 +70,8 @@ class Job:
     forked: bool = False
     """It is to go on from a checkpoint of another trial: what a fork may change (see
     :func:`trainers.settings.setting`), the schedule and the seed may differ from what was saved."""
+    workloads: tuple[Workload, ...] = ()
+    """What a suite trains; empty for every other trainer."""
 
     def planned_lr(self, step: float) -> float | None:
         """The learning rate of step number ``step`` (from 0) by the job's schedule; None if it has none.

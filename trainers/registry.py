@@ -12,6 +12,7 @@ from trainers import (
     finetune_config,
     gpt_config,
     rl_config,
+    suite_config,
     synthetic,
     tabular_config,
     vision_config,
@@ -84,6 +85,12 @@ def _finetune(job: Job) -> Trainer:
     return FinetuneTrainer(job)
 
 
+def _suite(job: Job) -> Trainer:
+    from trainers.suite import SuiteTrainer
+
+    return SuiteTrainer(job, create)
+
+
 ENTRIES: Mapping[str, Entry] = {
     "gpt": Entry(gpt_config.GptConfig, gpt_config.METRICS, "val_loss", "minimize", "steps", _gpt),
     "encoder": Entry(
@@ -113,6 +120,7 @@ ENTRIES: Mapping[str, Entry] = {
         "steps",
         synthetic.SyntheticTrainer,
     ),
+    "suite": Entry(suite_config.SuiteConfig, suite_config.METRICS, "score", "minimize", "rounds", _suite),
 }
 
 

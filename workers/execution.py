@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from trainers import registry
-from trainers.base import Job, Trainer
+from trainers.base import Job, Trainer, Workload
+from trimtab.wire.study import TrainerSpec
 from trimtab.wire.work import Assignment, Measurement, SavedCheckpoint
 from workers.checkpoints import CheckpointStore, DamagedCheckpointError, place
 from workers.messages import Channel, Ended, Order
@@ -67,6 +68,7 @@ def _prepare(assignment: Assignment, store: CheckpointStore, channel: Channel) -
         forked=assignment.parent is not None
         and checkpoint is not None
         and checkpoint.step == assignment.forked_at,
+        workloads=workloads(assignment.trainer),
     )
     assert assignment.trainer.name is not None
     share_gpu(assignment.resources.gpus)
@@ -83,6 +85,22 @@ def _prepare(assignment: Assignment, store: CheckpointStore, channel: Channel) -
                 trainer.load(Path(scratch))
     channel.step = trainer.step
     return trainer
+
+
+def workloads(trainer: TrainerSpec) -> tuple[Workload, ...]:
+    """What a suite trains; empty for every other trainer."""
+    return tuple(
+        Workload(
+            name=each.name,
+            trainer=each.trainer,
+            settings=each.settings,
+            steps=each.steps,
+            metric=each.target.metric,
+            target=each.target.bound,
+            maximize=not each.target.upper,
+        )
+        for each in trainer.workloads
+    )
 
 
 def share_gpu(gpus: float) -> None:

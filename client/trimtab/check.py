@@ -3,8 +3,8 @@
 Three layers: the wire models (fields and types), what the fields say about each other
 (:mod:`trimtab.space_check`, :mod:`trimtab.ties`, :mod:`trimtab.cross_check`,
 :mod:`trimtab.outcome_check`), and what the trainer (:mod:`trimtab.trainer_check`,
-:mod:`trimtab.schedule_check`) and the strategy (:mod:`trimtab.strategy_check`) understand. A document
-with a bad field is still checked as far as its other fields go.
+:mod:`trimtab.suite_check`, :mod:`trimtab.schedule_check`) and the strategy (:mod:`trimtab.strategy_check`)
+understand. A document with a bad field is still checked as far as its other fields go.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from trimtab import (
     schedule_check,
     space_check,
     strategy_check,
+    suite_check,
     ties,
     trainer_check,
 )
@@ -62,6 +63,7 @@ def study(document: Any) -> StudySpec:
         *cross_check.problems(draft),
         *outcome_check.problems(draft),
         *trainer_check.problems(draft),
+        *suite_check.problems(draft),
         *schedule_check.problems(draft),
         *optimizers.problems(draft),
         *strategy_check.problems(draft),

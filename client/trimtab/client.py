@@ -31,6 +31,7 @@ from trimtab.wire import views, work
 from trimtab.wire.base import Wire
 from trimtab.wire.importances import ImportanceMethod, ImportancesResponse
 from trimtab.wire.limits import MAX_PAGE
+from trimtab.wire.profiles import ProfileBy, ProfileResponse
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import StudySpec
 
@@ -239,6 +240,13 @@ class Client:
         """
         query = {"trial": trial, "horizon": horizon}
         return self._get(f"/v1/studies/{study}/schedule", views.ScheduleView, **query)
+
+    def profile(self, study: str, *, by: ProfileBy = "steps") -> ProfileResponse:
+        """The performance profile of a cross-workload study.
+
+        Raises :class:`~trimtab.errors.ConflictError` while no target is reached, or if it is no such study.
+        """
+        return self._get(f"/v1/studies/{study}/profile", ProfileResponse, by=by)
 
     def stops(self, study: str) -> views.StopsReplay:
         """Every early stop: why, what it saved, and what it would have cost with all that is known now."""

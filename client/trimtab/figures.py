@@ -82,6 +82,12 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def spent(useful: int, trained: int, unit: str) -> str:
+    """What a search by forks has cost: ``600 steps useful, 610 search, 1,210 in all``."""
+    search = max(0, trained - useful)
+    return f"{integer(useful)} {unit} useful, {integer(search)} search, {integer(trained)} in all"
+
+
 def words(name: str) -> str:
     """An identifier as words: ``out_of_memory`` is ``out of memory``."""
     return name.replace("_", " ")

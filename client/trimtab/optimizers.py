@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from trimtab.catalogue import EXTERNAL, TrainerEntry, trainers
+from trimtab.catalogue import TrainerEntry, entry_of
 from trimtab.domain import listed
 from trimtab.draft import Draft
 from trimtab.explain import enumerate_words, join
@@ -63,7 +63,7 @@ def with_rates(document: Mapping[str, Any]) -> Mapping[str, Any]:
     come back as they are, and so does one that has been through here.
     """
     draft = Draft.of(document)
-    entry = _entry(draft)
+    entry = entry_of(draft.trainer)
     searched = draft.parameters.get(SETTING)
     if entry is None or searched is None or draft.trainer is None:
         return document
@@ -106,7 +106,7 @@ def _with_rate(queued: Any, rates: Mapping[str, Optimizer]) -> Any:
 
 def problems(draft: Draft) -> Iterator[FieldProblem]:
     """Settings that no optimizer of the study uses."""
-    entry = _entry(draft)
+    entry = entry_of(draft.trainer)
     if entry is None or draft.trainer is None or not _own(entry, RATE):
         return
     names = chosen(draft)
@@ -173,11 +173,6 @@ def chosen(draft: Draft) -> list[str] | None:
         usual = setting.default if setting is not None and setting.default is not None else ""
         found = [draft.trainer.settings.get(SETTING, usual)]
     return None if found is None else [name for name in found if isinstance(name, str)]
-
-
-def _entry(draft: Draft) -> TrainerEntry | None:
-    name = None if draft.trainer is None else draft.trainer.name
-    return None if name is None or name == EXTERNAL else trainers().get(name)
 
 
 def _own(entry: TrainerEntry, name: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from trimtab.catalogue import EXTERNAL, trainers
+from trimtab.catalogue import entry_of
 from trimtab.domain import listed
 from trimtab.draft import Draft
 from trimtab.explain import join
@@ -21,8 +21,7 @@ _EXAMPLE = "0:0.1, 300:1, 600:0"
 
 def problems(draft: Draft) -> Iterator[FieldProblem]:
     """What is wrong with the schedule ``table``, where the study may come to it."""
-    name = None if draft.trainer is None else draft.trainer.name
-    entry = trainers().get(name) if name is not None and name != EXTERNAL else None
+    entry = entry_of(draft.trainer)
     if entry is None or entry.setting(TABLE) is None:
         return
     wanted = [pointer for pointer, value in _values(draft, SCHEDULE) if value == "table"]

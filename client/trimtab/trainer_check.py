@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 
-from trimtab.catalogue import EXTERNAL, Setting, TrainerEntry, trainers
+from trimtab.catalogue import EXTERNAL, Setting, TrainerEntry, entry_of, trainers
 from trimtab.domain import listed, same
 from trimtab.draft import Draft
 from trimtab.explain import did_you_mean, enumerate_words, join, show
@@ -20,7 +20,7 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
     name = None if draft.trainer is None else draft.trainer.name
     if name is None or name == EXTERNAL:
         return
-    entry = trainers().get(name)
+    entry = entry_of(draft.trainer)
     if entry is None:
         yield FieldProblem(
             pointer="/trainer/name",
@@ -28,7 +28,8 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             suggestion=_suggest_trainer(name),
         )
         return
-    yield from _settings(draft, name, entry)
+    settings = {} if draft.trainer is None else draft.trainer.settings
+    yield from setting_problems(("trainer", "settings"), settings, name, entry)
     yield from _space(draft, name, entry)
     yield from _metrics(draft, name, entry)
 
@@ -62,9 +63,12 @@ def _metrics(draft: Draft, trainer: str, entry: TrainerEntry) -> Iterator[FieldP
             )
 
 
-def _settings(draft: Draft, trainer: str, entry: TrainerEntry) -> Iterator[FieldProblem]:
-    for name, value in draft.trainer.settings.items() if draft.trainer is not None else ():
-        pointer = join(("trainer", "settings", name))
+def setting_problems(
+    place: tuple[str, ...], settings: Mapping[str, ParamValue], trainer: str, entry: TrainerEntry
+) -> Iterator[FieldProblem]:
+    """What the trainer cannot do with the fixed settings that stand at ``place``."""
+    for name, value in settings.items():
+        pointer = join((*place, name))
         setting = entry.setting(name)
         if setting is None:
             yield _unknown(pointer, name, trainer, entry)
@@ -87,6 +91,12 @@ def _space(draft: Draft, trainer: str, entry: TrainerEntry) -> Iterator[FieldPro
 
 
 def _unknown(pointer: str, name: str, trainer: str, entry: TrainerEntry) -> FieldProblem:
+    if name in entry.partly:
+        return FieldProblem(
+            pointer=pointer,
+            message=f"not every workload knows {name}, only {enumerate_words(entry.partly[name])}",
+            suggestion="what is tuned is the same for all: say it in the settings of those workloads",
+        )
     return FieldProblem(
         pointer=pointer,
         message=f"the {trainer} trainer has no setting {name}",

@@ -19,6 +19,7 @@ from service.http.problems import responses
 from trimtab import check
 from trimtab.wire import limits as largest
 from trimtab.wire.problems import FieldProblem
+from trimtab.wire.profiles import ProfileBy, ProfileResponse
 from trimtab.wire.states import StudyState
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (
@@ -279,6 +280,21 @@ def router(context: Context) -> APIRouter:
         rates and as a Python file that makes a torch scheduler of it."""
         with database.read() as session:
             return reads.schedule(session, study, number=trial, horizon=horizon)
+
+    @routes.get(
+        "/{study}/profile",
+        operation_id="readProfile",
+        summary="The performance profile of a cross-workload study",
+        responses=responses(404, 409),
+    )
+    def profile(
+        study: StudyKey,
+        by: Annotated[ProfileBy, Query(description="How times to targets are counted.")] = "steps",
+    ) -> ProfileResponse:
+        """On which share of the workloads each trial is within a factor of the fastest (Dolan, Moré 2002),
+        and the area below as its score, as in AlgoPerf."""
+        with database.read() as session:
+            return reads.profile(session, study, by=by)
 
     @routes.get(
         "/{study}/decisions",

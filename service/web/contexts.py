@@ -9,12 +9,14 @@ from typing import ClassVar
 from trimtab.wire.base import ParamValue
 from trimtab.wire.importances import Importance, ImportancesResponse
 from trimtab.wire.problems import FieldProblem
+from trimtab.wire.profiles import ProfileResponse
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (
     BestPoint,
     BestTrial,
     DecisionView,
     FrontResponse,
+    ScheduleView,
     StopsReplay,
     StudyDetail,
     StudyItem,
@@ -96,6 +98,12 @@ class StudyPage(Page):
     """Of a study with several objectives."""
     stops: StopsReplay | None
     """Of a study with stopping rules that have stopped a trial."""
+    profile: ProfileResponse | None
+    """Of a cross-workload study, once a target has been reached."""
+    no_profile: str
+    """Why a cross-workload study has none; empty for every other."""
+    schedule: ScheduleView | None
+    """Of a study whose strategy plans the learning rate, once there is a best trial."""
     columns: tuple[Column, ...]
     states: tuple[str, ...]
     state: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import cast, get_args
+from typing import TypeVar, cast, get_args
 from urllib.parse import urlencode
 
 import yaml
@@ -17,7 +17,7 @@ from service import specs
 from service.db import reads
 from service.db.engine import Database
 from service.db.reads.trials import TrialSort
-from service.errors import NotFoundError
+from service.errors import ConflictError, NotFoundError
 from service.web.contexts import (
     Column,
     ImportanceRow,
@@ -44,6 +44,7 @@ LEAST_RESULTS = 10
 TRIALS_PER_EXPORT_READ = 500
 ACTIVE = (StudyState.RUNNING, StudyState.PAUSED)
 """In these states trials can be stopped."""
+T = TypeVar("T")
 SORTS: tuple[str, ...] = get_args(TrialSort)
 
 
@@ -95,6 +96,12 @@ def study(
         decisions = reads.decisions(session, key, limit=DECISIONS_SHOWN)
         front = reads.front(session, key) if detail.spec.objectives else None
         stops = reads.stops(session, key) if detail.spec.stopping and detail.trials.stopped else None
+        profile, no_profile = None, ""
+        if detail.spec.trainer.workloads:
+            profile, no_profile = _or_reason(lambda: reads.profile(session, key))
+        schedule = None
+        if detail.savings.useful is not None and detail.best is not None:
+            schedule, _ = _or_reason(lambda: reads.schedule(session, key))
     path = f"/studies/{key}"
     kept = {"sort": "" if order == best_first else order, "state": state}
     parameters = tuple(expanded(detail.spec.space))
@@ -114,6 +121,9 @@ def study(
         outcomes=outcomes,
         front=front,
         stops=stops,
+        profile=profile,
+        no_profile=no_profile,
+        schedule=schedule,
         columns=_columns(path, order, best_first, state, detail, (*outcomes, *parameters)),
         states=tuple(known.value for known in TrialState),
         state=state,
@@ -248,6 +258,14 @@ def rungs(spec: StudySpec) -> tuple[int, ...]:
     if not halving or not isinstance(eta, int | float):
         return ()
     return rung_levels(specs.fidelity(spec), eta)[:-1]
+
+
+def _or_reason(ask: Callable[[], T]) -> tuple[T | None, str]:
+    """An answer, or why there is none yet."""
+    try:
+        return ask(), ""
+    except ConflictError as error:
+        return None, error.detail
 
 
 def _best_first(study: StudyDetail) -> str:

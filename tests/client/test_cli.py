@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow.parquet
 import pytest
@@ -269,7 +271,7 @@ FRONT = {
 }  # fmt: skip
 
 
-def test_a_schedule_is_shown_and_written_as_python(server: Stub) -> None:
+def test_a_schedule_is_shown_drawn_and_written_as_python(server: Stub, tmp_path: Path) -> None:
     answer = {
         "trial": 7,
         "line": [2, 7],
@@ -278,6 +280,7 @@ def test_a_schedule_is_shown_and_written_as_python(server: Stub) -> None:
         "points": [[0, 0.001], [9, 0.01], [80, 0.01], [100, 0.0]],
         "useful": 100,
         "search": 90,
+        "tried": [{"trial": 5, "points": [[80, 0.01], [90, 0.0]]}],
         "torch": "TABLE = []\n",
     }
     call = "GET /v1/studies/abc123/schedule"
@@ -288,6 +291,66 @@ def test_a_schedule_is_shown_and_written_as_python(server: Stub) -> None:
     assert "▁▃▄▅▆█████" in shown
     assert server.calls(call)[0].query == "trial=7&horizon=100"
     assert trimtab("schedule", "demo", "--python", "--url", server.url).stdout == "TABLE = []\n"
+
+    for name in ("plan.svg", "plan.html"):
+        trimtab("schedule", "demo", "--plot", str(tmp_path / name), "--url", server.url)
+        text = (tmp_path / name).read_text().removeprefix("<!doctype html>")
+        root = ElementTree.fromstring(re.search(r"<svg.*</svg>", text, re.DOTALL)[0])  # type: ignore[index]
+        space = "{http://www.w3.org/2000/svg}"
+        lines = [
+            (line[0].text, line.get("points", "").split()) for line in root.findall(f"{space}polyline")
+        ]
+        assert [(title, len(points)) for title, points in lines] == [("trial 5", 2), ("trial 7", 4)]
+        heights = [float(point.split(",")[1]) for point in lines[1][1]]
+        assert heights[1] == heights[2] < heights[0] < heights[3], "a higher rate is higher up"
+    refused = trimtab("schedule", "demo", "--plot", str(tmp_path / "plan.pdf"), "--url", server.url)
+    assert (refused.returncode, "ends in .svg or .html" in refused.stderr) == (1, True)
+
+
+def test_of_a_search_by_forks_it_is_said_what_it_cost(server: Stub) -> None:
+    savings = {"trained": 120, "full": 400, "fraction_saved": 0.7, "useful": 90}
+    server.on("GET /v1/studies/abc123", (200, study(savings=savings)))
+    server.on("GET /v1/studies/abc123/summary", (200, summary(savings=savings)))
+    shown = " ".join(trimtab("show", "demo", "--url", server.url).stdout.split())
+    assert "90 steps useful, 30 search, 120 in all" in shown
+    assert "saved" not in shown
+
+
+PROFILE = {
+    "study": "abc123",
+    "by": "steps",
+    "tau_max": 4.0,
+    "workloads": [
+        {"name": "digits", "trainer": "digits", "target": {"metric": "accuracy", "at_least": 0.9},
+         "steps": 200, "reached": 1, "fastest": 80.0, "fastest_trial": 7},
+        {"name": "gpt", "trainer": "gpt", "target": {"metric": "val_loss", "at_most": 2.5},
+         "steps": 100, "reached": 0, "fastest": None, "fastest_trial": None},
+    ],
+    "trials": [
+        {"number": 7, "label": "default", "state": "completed", "score": 0.5, "reached": 1,
+         "times": {"digits": 80.0}, "points": [[1.0, 0.5]]},
+        {"number": 2, "label": None, "state": "stopped", "score": 0.0, "reached": 0, "times": {},
+         "points": [[1.0, 0.0]]},
+    ],
+}  # fmt: skip
+
+
+def test_the_profile_of_a_cross_workload_study(server: Stub) -> None:
+    call = "GET /v1/studies/abc123/profile"
+    server.on(call, *[(200, PROFILE)] * 3, (409, problem(409, "No trial has reached a target yet.")))
+    shown = trimtab("profile", "demo", "--url", server.url).stdout
+    assert (
+        "digits  accuracy ≥ 0.9 within 200 steps: reached by 1 of 2 trials, first by trial 7 after 80 steps"
+        in shown
+    )
+    assert "gpt  val_loss ≤ 2.5 within 100 steps: reached by 0 of 2 trials\n" in shown
+    rows = [row.split() for row in shown.splitlines()]
+    assert ["7", "(default)", "0.500", "1/2", "80", "–"] in rows
+    assert "and 1 more" in trimtab("profile", "demo", "--rows", "1", "--url", server.url).stdout
+    trimtab("profile", "demo", "--seconds", "--url", server.url)
+    assert server.calls(call)[-1].query == "by=seconds"
+    refused = trimtab("profile", "demo", "--url", server.url)
+    assert (refused.returncode, "No trial has reached a target yet" in refused.stderr) == (1, True)
 
 
 def test_the_front_of_a_study_with_several_objectives(server: Stub) -> None:
@@ -561,6 +624,7 @@ def test_version_and_usage() -> None:
         "show",
         "best",
         "front",
+        "profile",
         "importances",
         "prune",
         "pause",

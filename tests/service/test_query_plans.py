@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from sqlalchemy import Connection, PrimaryKeyConstraint, UniqueConstraint, event
+from sqlalchemy import Connection, PrimaryKeyConstraint, UniqueConstraint, event, select
+from sqlalchemy.orm import Session
 
 import service.db
 from search.decide import decide
@@ -37,7 +38,7 @@ from service.db import (
     views,
 )
 from service.db.engine import Database
-from service.db.models import Base
+from service.db.models import Base, StudyRow, TrialRow
 from service.db.reads import replay
 from service.db.reads.trials import TrialSort
 from service.errors import ConflictError
@@ -212,6 +213,13 @@ class Life:
             strategy={"name": "mf-bo", "options": {"along": "width"}},
             enqueue=[{"params": {"lr": 0.1, "width": 1}}],
         )
+        workload = {"trainer": "synthetic", "steps": 9, "target": {"metric": "loss", "at_most": 0.1}}
+        self.create(
+            "suite",
+            trainer={"name": "suite", "workloads": [{"name": name, **workload} for name in ("a", "b")]},
+            metric={"name": "score"},
+            enqueue=lrs[:1],
+        )
         self.create("population", strategy={"name": "pbt"}, enqueue=lrs[:1])
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
@@ -272,6 +280,13 @@ class Life:
         self.write(studies.prune, "spent", self.now)
         self.write(studies.unprune, "spent", self.now)
 
+    @staticmethod
+    def plan(session: Session) -> None:
+        """Give a trial a schedule, as a strategy would have when it was launched."""
+        main = select(StudyRow.id).where(StudyRow.key == "main").scalar_subquery()
+        wanted = select(TrialRow).where(TrialRow.study_id == main, TrialRow.number == 1)
+        session.scalars(wanted).one().schedule = [[0, 0.1]]
+
     def look(self) -> None:
         for wanted in ({}, {"state": StudyState.RUNNING}, {"name": "other"}, {"tag": "old"}):
             page = self.read(reads.list_studies, now=self.now, limit=1, **wanted)
@@ -284,6 +299,10 @@ class Life:
         self.read(reads.stops, "main")
         with pytest.raises(ConflictError):
             self.read(reads.schedule, "main", number=1)
+        self.write(self.plan)
+        self.read(reads.schedule, "main", number=1)
+        with pytest.raises(ConflictError):
+            self.read(reads.profile, "suite")
         self.read(reads.front, "goals", others=5)
         self.read(lambda session: list(replay.answers(session, "main")))
         self.read(reads.curves, "main", max_points=10)

@@ -9,13 +9,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from trainers.base import Job
+from trainers.base import Job, Workload
 from trainers.registry import create
 
 folder = Path(sys.argv[1])
 found = {}
 for name, fields in json.load(sys.stdin).items():
-    job = Job(**fields)
+    job = Job(**{**fields, "workloads": tuple(Workload(**each) for each in fields["workloads"])})
     trainer = create(name, job)
     trainer.load(folder / name / "at8")
     found[name] = [asdict(point) for point in trainer.train(job.max_step)]

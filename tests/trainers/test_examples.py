@@ -27,6 +27,8 @@ def spec_of(name: str) -> StudySpec:
 def test_settings_and_space_are_the_trainers(name: str) -> None:
     spec = spec_of(name)
     assert spec.trainer.name is not None
+    if spec.trainer.workloads:
+        return  # what each of its trainers takes differs; the next test trains it
     entry = ENTRIES[spec.trainer.name]
     assert {spec.metric.name, *spec.watched} <= entry.metrics.keys()
     assert spec.fidelity.unit == entry.fidelity_unit
@@ -41,6 +43,21 @@ def test_settings_and_space_are_the_trainers(name: str) -> None:
     ]
     for params in [*values, *(queued.params for queued in spec.enqueue)]:
         parse(entry.config, {**spec.trainer.settings, **params})
+
+
+def test_the_suite_can_be_trained_with_each_optimizer() -> None:
+    from trainers.registry import create
+    from workers.execution import workloads
+
+    spec = spec_of("suite.yaml")
+    rates = [name for name in spec.space if name.startswith("lr/")]
+    assert len(rates) == 4
+    for name in rates:
+        params = {"optimizer": name.partition("/")[2], name: spec.space[name].low}
+        config = {**spec.trainer.settings, **params}
+        job = Job(config, 0, spec.fidelity.max, 1, workloads=workloads(spec.trainer))
+        (point,) = create("suite", job).train(1)
+        assert 1 < point.metrics["score"] < 2
 
 
 def test_the_default_recipe_is_far_from_what_can_be_had() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainers import tiny_model
-from trainers.base import Job, Measured
+from trainers.base import Job, Measured, Workload
 from trainers.checkpoint import STATE, CheckpointError
 from trainers.registry import ENTRIES, create, names
 from trainers.training_config import TrainingConfig
@@ -50,13 +50,20 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "device": "cpu",
     },
     "rl": {"width": 8, "episodes": 2, "longest": 30, "eval_episodes": 2, "lr": 0.02, "device": "cpu"},
+    "suite": {"lr": 0.02},
 }  # fmt: skip
+SUITE = (
+    # One whose target is reached on the way, one that never reaches it, one with fewer steps than rounds.
+    Workload("formula", "synthetic", {"noise": 0.1}, 50, "loss", 3.0, False),
+    Workload("digits", "digits", SETTINGS["digits"] | {"lr": 0.01}, 33, "accuracy", 0.99, True),
+    Workload("trees", "boosting", {"data": "diabetes", "rows": 0.7}, 7, "val_loss", 0.1, False),
+)
 WITH_SCHEDULE: Mapping[str, Mapping[str, Any]] = {
     name: {"schedule": "linear", "final_fraction": 0.1}
     for name, entry in ENTRIES.items()
     if issubclass(entry.config, TrainingConfig)
 }
-TIMING = {"tokens_per_second", "peak_memory_mb"}
+TIMING = ("tokens_per_second", "peak_memory_mb", "seconds_to_target")
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -64,12 +71,17 @@ def config_of(name: str) -> dict[str, Any]:
 
 
 def job(name: str, **changes: Any) -> Job:
-    return Job(config={**config_of(name), **changes}, seed=7, max_step=STEPS, report_every=EVERY)
+    return Job(
+        config={**config_of(name), **changes}, seed=7, max_step=STEPS, report_every=EVERY,
+        workloads=SUITE if name == "suite" else (),
+    )  # fmt: skip
 
 
 def curve(points: Iterable[Measured]) -> list[tuple[int, dict[str, float], int | None]]:
     """What must be the same: all but the clock's share."""
-    return [(p.step, {k: v for k, v in p.metrics.items() if k not in TIMING}, p.tokens) for p in points]
+    return [
+        (p.step, {k: v for k, v in p.metrics.items() if not k.endswith(TIMING)}, p.tokens) for p in points
+    ]
 
 
 def same(a: Any, b: Any) -> bool:
@@ -84,10 +96,14 @@ def same(a: Any, b: Any) -> bool:
 
 
 def state(folder: Path) -> Any:
-    """The saved tensors, or for trainers without any the saved step."""
-    if (folder / STATE).exists():
-        return torch.load(folder / STATE, weights_only=True)
-    return json.loads((folder / "meta.json").read_text())["position"]["step"]
+    """The saved tensors, or for trainers without any the saved step; of a suite, of each workload too."""
+    if not (folder / STATE).exists():
+        return json.loads((folder / "meta.json").read_text())["position"]["step"]
+    found = torch.load(folder / STATE, weights_only=True)
+    for seen in found.get("seen", {}).values():
+        seen["seconds"] = 0.0
+        seen["metrics"] = {k: v for k, v in seen["metrics"].items() if not k.endswith(TIMING)}
+    return {"own": found, **{below.name: state(below) for below in folder.iterdir() if below.is_dir()}}
 
 
 def continue_elsewhere(jobs: Mapping[str, Job], folder: Path) -> dict[str, list[Measured]]:
@@ -163,7 +179,7 @@ def test_interrupted_anywhere(
         folder = tmp_path_factory.mktemp("cut")
         trainer.save(folder)
         # Another training in between must not disturb this one's randomness.
-        list(create(name, Job(config_of(name), seed=99, max_step=2, report_every=1)).train(2))
+        list(create(name, replace(job(name), seed=99, max_step=2, report_every=1)).train(2))
         trainer = create(name, job(name))
         trainer.load(folder)
     points += trainer.train(STEPS)
@@ -185,8 +201,7 @@ def test_stopping_at_a_measurement_leaves_the_state_of_its_step(name: str) -> No
 
 @pytest.mark.parametrize("name", names())
 def test_seeds_differ(name: str) -> None:
-    config = config_of(name)
-    curves = [curve(create(name, Job(config, seed, STEPS, EVERY)).train(EVERY)) for seed in (1, 2, 1)]
+    curves = [curve(create(name, replace(job(name), seed=seed)).train(EVERY)) for seed in (1, 2, 1)]
     assert curves[0] == curves[2] != curves[1]
 
 
@@ -196,7 +211,7 @@ def test_a_checkpoint_of_another_training_is_refused(name: str, tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"config\.lr was 0\.\d+, is 0\.5"):
         create(name, job(name, lr=0.5)).load(tmp_path)
     with pytest.raises(CheckpointError, match="seed was 7, is 8"):
-        create(name, Job(config_of(name), 8, STEPS, EVERY)).load(tmp_path)
+        create(name, replace(job(name), seed=8)).load(tmp_path)
 
 
 def test_missing_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

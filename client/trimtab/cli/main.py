@@ -8,7 +8,19 @@ import sys
 import typer
 
 from trimtab import __version__
-from trimtab.cli import control, export, fork, front, importances, schedule, server, stops, studies, watch
+from trimtab.cli import (
+    control,
+    export,
+    fork,
+    front,
+    importances,
+    profile,
+    schedule,
+    server,
+    stops,
+    studies,
+    watch,
+)
 from trimtab.cli.output import Json, err, out, print_error, print_json
 from trimtab.errors import ConnectionFailedError, TrimtabError
 
@@ -33,6 +45,7 @@ app.command("list")(studies.list_studies)
 app.command("show")(studies.show)
 app.command("best")(studies.best)
 app.command("front")(front.front)
+app.command("profile")(profile.profile)
 app.command("importances")(importances.importances)
 app.command("prune")(importances.prune)
 app.command("stops")(stops.stops)

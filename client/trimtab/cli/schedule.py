@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,9 +10,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from trimtab import schedule_plot
 from trimtab.cli.output import Json, Study, Token, Url, out, print_json, sparkline
 from trimtab.client import Client
-from trimtab.figures import integer, number
+from trimtab.errors import TrimtabError
+from trimtab.figures import integer, number, spent
 from trimtab.wire.views import ScheduleView
 
 _BLOCKS = 60
@@ -29,6 +32,9 @@ def schedule(
     python: Annotated[
         bool, typer.Option("--python", help="Print a Python file that makes a torch scheduler of it.")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw it into this file: .svg or .html.", dir_okay=False)
+    ] = None,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
@@ -37,9 +43,13 @@ def schedule(
 
     Example: trimtab schedule lr-schedule --python > lr_schedule.py
     """
+    if plot is not None and plot.suffix not in (".svg", ".html"):
+        raise TrimtabError(f"{plot} cannot be drawn", "name a file that ends in .svg or .html")
     with Client(url, token) as client:
         found = client.study(client.find(study).id)
         answer = client.schedule(found.id, trial=trial, horizon=horizon)
+    if plot is not None:
+        plot.write_text(schedule_plot.draw(answer, found, html=plot.suffix == ".html"), encoding="utf-8")
     if as_json:
         print_json(answer)
         return
@@ -51,9 +61,9 @@ def schedule(
     out.print(
         f"[bold]{escape(found.name)}[/]  trial {line}, {number(answer.value)} {metric}", soft_wrap=True
     )
-    cost = f"{integer(answer.useful)} {unit} useful, {integer(answer.search)} search"
     laid_out = "" if horizon is None else f"  [dim]laid out over {integer(horizon)} {unit}[/]"
-    out.print(f"{cost}, {integer(answer.useful + answer.search)} in all{laid_out}", soft_wrap=True)
+    cost = spent(answer.useful, answer.useful + answer.search, unit)
+    out.print(f"{cost}{laid_out}", soft_wrap=True)
     out.print(sparkline(rates(answer, _BLOCKS), _BLOCKS))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("step", justify="right")

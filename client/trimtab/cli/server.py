@@ -23,7 +23,7 @@ from trimtab.cli import watch
 from trimtab.cli.output import Json, err, out, print_json
 from trimtab.client import ENDED, Client
 from trimtab.errors import TrimtabError
-from trimtab.figures import duration, number, parameter, percent
+from trimtab.figures import duration, number, parameter, percent, spent
 from trimtab.local import (
     DEFAULT_PORT,
     HomeInUseError,
@@ -238,11 +238,14 @@ def _print_result(summary: StudySummary, default_value: float | None, url: str) 
         )
         out.print(table)
     savings, unit = study.savings, study.spec.fidelity.unit
-    out.print(
-        f"early stopping   saved [bold]{percent(savings.fraction_saved)}[/]: "
-        f"{savings.trained:,} {unit} trained instead of {savings.full:,}",
-        soft_wrap=True,
-    )
+    if savings.useful is not None:
+        out.print(f"training         {spent(savings.useful, savings.trained, unit)}", soft_wrap=True)
+    else:
+        out.print(
+            f"early stopping   saved [bold]{percent(savings.fraction_saved)}[/]: "
+            f"{savings.trained:,} {unit} trained instead of {savings.full:,}",
+            soft_wrap=True,
+        )
     out.print(f"wall time        {duration(study.elapsed_seconds)} for {study.trials.total} trials")
     out.print(f"dashboard        [bold]{url}/studies/{study.id}[/]", soft_wrap=True)
 

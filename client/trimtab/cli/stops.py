@@ -38,6 +38,9 @@ def stops(study: Study, url: Url = None, token: Token = None, as_json: Json = Fa
 def _totals(replay: StopsReplay, study: StudyDetail) -> str:
     unit = escape(study.spec.fidelity.unit)
     count = len(replay.items)
+    if study.savings.useful is not None:
+        were = "trials were" if count != 1 else "trial was"
+        return f"{count} {were} stopped early: others, mostly forks, were trained in their place"
     saved = f"{count} trial{'s' if count != 1 else ''} stopped early saved [bold]{replay.saved:,}[/] {unit}"
     if replay.factor is None:
         return saved

@@ -15,7 +15,7 @@ from trimtab.cli.front import counted
 from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
 from trimtab.errors import NotFoundError
-from trimtab.figures import NOTHING, duration, number, parameter, percent
+from trimtab.figures import NOTHING, duration, number, parameter, percent, spent
 from trimtab.strategy_check import ALONG
 from trimtab.wire.importances import Pruning
 from trimtab.wire.states import StudyState
@@ -85,7 +85,7 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     for at, use in enumerate(study.budget):
         grid.add_row("budget" if at == 0 else "", _budget(use, study, inner))
     if study.savings.trained:
-        grid.add_row("early stops", _savings(study))
+        grid.add_row("early stops" if study.savings.useful is None else "training", _savings(study))
     if study.pruning is not None and (pruned := _pruned(study.pruning, inner)):
         grid.add_row("pruned", pruned)
     grid.add_row("time", _time(study))
@@ -219,6 +219,8 @@ def _budget(use: BudgetUse, study: StudyDetail, inner: int) -> Table:
 
 def _savings(study: StudyDetail) -> str:
     savings, unit = study.savings, escape(study.spec.fidelity.unit)
+    if savings.useful is not None:
+        return spent(savings.useful, savings.trained, unit)
     return (
         f"[bold]{percent(savings.fraction_saved)}[/] saved  "
         f"[dim]{savings.trained:,} {unit} trained instead of {savings.full:,}[/]"

@@ -11,52 +11,15 @@ from trimtab.wire import limits as largest
 from trimtab.wire.base import FiniteFloat, Identifier, Name, Params, ParamValue, Step, Wire
 from trimtab.wire.space import Combination, Constraint, Space
 
+SUITE = "suite"
+"""The trainer of cross-workload studies."""
+
 
 class Direction(StrEnum):
     """Whether smaller or larger is better."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
-
-
-class TrainerSpec(Wire):
-    """What trains a trial: a built-in trainer by name, the user's own script or module, or nobody.
-
-    ``name: external`` means that the user runs the loop and talks to the service by ask and tell.
-    """
-
-    name: Identifier | None = None
-    """A built-in trainer (``gpt``, ``digits``, ...; all are in ``catalogue.json``) or ``external``."""
-    script: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
-    """Path of the user's own training script. One that is no ``.py`` file runs by itself, as its ``#!``
-    line says, unless ``python`` names an interpreter."""
-    module: str | None = Field(default=None, max_length=largest.MAX_NAME_CHARS)
-    """The user's own module, run as ``python -m MODULE``."""
-    settings: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=largest.MAX_PARAMETERS)
-    """Fixed settings, the same for every trial."""
-    python: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
-    """The interpreter of the script; the worker's own when absent."""
-    folder: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
-    """The working folder of the script; the script's own folder when absent."""
-    args: list[str] = Field(default_factory=list, max_length=100)
-    """Further command-line arguments of the script."""
-
-    @model_validator(mode="after")
-    def _check(self) -> TrainerSpec:
-        if sum(part is not None for part in (self.name, self.script, self.module)) != 1:
-            raise ValueError("say exactly one of name, script or module")
-        if self.name is not None and (self.python or self.folder or self.args):
-            raise ValueError("python, folder and args belong to a script or module, not to a name")
-        if self.module is not None and self.folder is None:
-            raise ValueError("a module needs the folder it is run in")
-        return self
-
-
-class MetricSpec(Wire):
-    """A metric that is tuned."""
-
-    name: Identifier
-    direction: Direction = Direction.MINIMIZE
 
 
 class LimitSpec(Wire):
@@ -94,6 +57,65 @@ class LimitSpec(Wire):
         if value != value:
             return f"{self.metric} is NaN, not {'at most' if self.upper else 'at least'} {self.bound:g}"
         return f"{self.metric} {value:.6g} {'>' if self.upper else '<'} {self.bound:.6g}"
+
+
+class Workload(Wire):
+    """One of the trainings that a suite makes of each configuration."""
+
+    name: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$")]
+    """Stands before its metrics: ``NAME/val_loss``."""
+    trainer: Identifier
+    """A built-in trainer."""
+    settings: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=largest.MAX_PARAMETERS)
+    """Its own; they win over those of the suite."""
+    target: LimitSpec
+    """What a metric of its trainer must reach; the fewer steps it takes, the better."""
+    steps: Annotated[int, Field(ge=1, le=largest.MAX_STEP)]
+    """A full training of this workload."""
+
+
+class TrainerSpec(Wire):
+    """What trains a trial: a built-in trainer by name, the user's own script or module, or nobody.
+
+    ``name: external`` means that the user runs the loop and talks to the service by ask and tell.
+    """
+
+    name: Identifier | None = None
+    """A built-in trainer (``gpt``, ``digits``, ...; all are in ``catalogue.json``) or ``external``."""
+    script: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
+    """Path of the user's own training script. One that is no ``.py`` file runs by itself, as its ``#!``
+    line says, unless ``python`` names an interpreter."""
+    module: str | None = Field(default=None, max_length=largest.MAX_NAME_CHARS)
+    """The user's own module, run as ``python -m MODULE``."""
+    settings: dict[Identifier, ParamValue] = Field(default_factory=dict, max_length=largest.MAX_PARAMETERS)
+    """Fixed settings, the same for every trial."""
+    python: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
+    """The interpreter of the script; the worker's own when absent."""
+    folder: str | None = Field(default=None, max_length=largest.MAX_TEXT_CHARS)
+    """The working folder of the script; the script's own folder when absent."""
+    args: list[str] = Field(default_factory=list, max_length=100)
+    """Further command-line arguments of the script."""
+    workloads: list[Workload] = Field(default_factory=list, max_length=largest.MAX_WORKLOADS)
+    """What the trainer ``suite`` trains each configuration on."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainerSpec:
+        if sum(part is not None for part in (self.name, self.script, self.module)) != 1:
+            raise ValueError("say exactly one of name, script or module")
+        if self.name is not None and (self.python or self.folder or self.args):
+            raise ValueError("python, folder and args belong to a script or module, not to a name")
+        if self.module is not None and self.folder is None:
+            raise ValueError("a module needs the folder it is run in")
+        if bool(self.workloads) != (self.name == SUITE):
+            raise ValueError(f"workloads belong to the trainer {SUITE}, and it needs some")
+        return self
+
+
+class MetricSpec(Wire):
+    """A metric that is tuned."""
+
+    name: Identifier
+    direction: Direction = Direction.MINIMIZE
 
 
 class FidelitySpec(Wire):

@@ -69,6 +69,10 @@ class Savings(Wire):
     full: int
     """Units had every started trial been trained to the full fidelity."""
     fraction_saved: float
+    useful: int | None = None
+    """Of a study whose strategy forks: the units in the line of its best trial; all others were the
+    search's. Nothing is saved there, since nobody would train every fork to the end. None: it does not
+    fork."""
 
 
 class StudyItem(Wire):
@@ -353,6 +357,14 @@ class StopsReplay(Wire):
     """Stops of which nothing can be said, left out of ``expected_loss``."""
 
 
+class TriedSchedule(Wire):
+    """What another trial was trained with, from where it began to where it ended."""
+
+    trial: int
+    points: list[tuple[int, float]]
+    """(step, rate): straight lines between them."""
+
+
 class ScheduleView(Wire):
     """The learning-rate schedule of a trial, with those of the trials that it was forked from."""
 
@@ -369,6 +381,8 @@ class ScheduleView(Wire):
     """Units of fidelity in the line of trials."""
     search: int
     """Units of fidelity that the study has trained beside."""
+    tried: list[TriedSchedule] = Field(default_factory=list)
+    """The schedules of the other trials, none where the schedule is laid out over another horizon."""
     torch: str
     """A Python file that makes a torch scheduler of it."""
 

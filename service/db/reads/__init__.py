@@ -2,6 +2,7 @@
 
 from service.db.reads.curves import curves
 from service.db.reads.fronts import front
+from service.db.reads.profiles import profile
 from service.db.reads.schedules import schedule
 from service.db.reads.stops import stops
 from service.db.reads.studies import best, find_study, list_studies, study_detail, summary, version
@@ -16,6 +17,7 @@ __all__ = [
     "front",
     "list_studies",
     "list_trials",
+    "profile",
     "schedule",
     "stops",
     "study_detail",

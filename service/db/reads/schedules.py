@@ -13,7 +13,7 @@ from service.db.models import StudyRow, TrialRow
 from service.db.reads.studies import find_study
 from service.errors import ConflictError, InvalidError, NotFoundError
 from trimtab.wire.problems import FieldProblem
-from trimtab.wire.views import ScheduleView
+from trimtab.wire.views import ScheduleView, TriedSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ def schedule(
         points=list(points),
         useful=trial.step,
         search=max(0, int(trained) - trial.step),
+        tried=[] if horizon is not None else _tried(session, study, {row.number for row in line}),
         torch=schedules.torch_source(points),
     )
 
@@ -79,6 +80,26 @@ def _trial(session: Session, study: StudyRow, number: int | None) -> TrialRow:
             else f"This study has no trial {number}."
         )
     return found
+
+
+def _tried(session: Session, study: StudyRow, line: set[int]) -> list[TriedSchedule]:
+    """What the trials that are not in ``line`` were trained with, each as far as it came."""
+    rows = session.scalars(
+        select(TrialRow)
+        .where(TrialRow.study_id == study.id, TrialRow.schedule.is_not(None))
+        .order_by(TrialRow.number)
+    )
+    return [
+        TriedSchedule(trial=row.number, points=_clipped(_points(row), row.forked_at, row.step))
+        for row in rows
+        if row.number not in line and row.step > row.forked_at
+    ]
+
+
+def _clipped(points: Schedule, start: int, end: int) -> list[tuple[int, float]]:
+    """The part from step ``start`` to ``end``, with points at both."""
+    (first,), (last,) = (schedules.rates(points, step, step + 1) for step in (start, end))
+    return [(start, first), *(point for point in points if start < point[0] < end), (end, last)]
 
 
 def _points(trial: TrialRow) -> Schedule:

@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from search.strategies import forks
 from service.db import budget, facts, pages, sources, waiting
 from service.db.models import ImprovementRow, StudyRow, TrialRow
 from service.errors import NotFoundError
@@ -245,7 +246,16 @@ def _savings(session: Session, study: StudyRow, spec: StudySpec) -> Savings:
         )
     ).one()
     units, full = int(trained or 0), started * spec.fidelity.max - int(inherited or 0)
-    return Savings(trained=units, full=full, fraction_saved=max(0.0, 1.0 - units / full) if full else 0.0)
+    useful: int | None = None
+    if forks(study.strategy):
+        best = None if study.best_trial_id is None else session.get(TrialRow, study.best_trial_id)
+        useful = 0 if best is None else min(units, best.step)
+    return Savings(
+        trained=units,
+        full=full,
+        fraction_saved=max(0.0, 1.0 - units / full) if full else 0.0,
+        useful=useful,
+    )
 
 
 def _eta(study: StudyRow, limits: Iterable[BudgetUse], elapsed: float) -> float | None:

@@ -314,6 +314,26 @@ class Seed:
                 )
             start = target
 
+    def line(self, key: str) -> None:
+        """Four trials of a schedule search: trial 3, the best, is forked from 1; 2 and 4 were given up."""
+        peak, fall = [[0, 0.0], [80, 0.01]], [[400, 0.01], [810, 0.0]]
+        trials = [(None, 0, 400, peak, 2.0), (None, 0, 400, [[0, 0.0], [80, 0.05]], 3.0),
+                  (1, 400, 810, fall, 1.0), (1, 400, 670, [[400, 0.02], [810, 0.0]], 1.5)]  # fmt: skip
+        with self.database.write() as session:
+            study = session.scalars(select(StudyRow).where(StudyRow.key == key)).one()
+            for number, (parent, start, step, schedule, value) in enumerate(trials, start=1):
+                trial = TrialRow(
+                    study_id=study.id, number=number, state="completed" if step == 810 else "paused",
+                    params={"learning_rate": 0.01}, origin="strategy", first_target=400, target_step=step,
+                    step=step, trained=step - start, parent=parent, forked_at=start, schedule=schedule,
+                    value=value, best_value=value, best_step=step, created_at=self.now,
+                )  # fmt: skip
+                session.add(trial)
+                session.flush()
+                if number == 3:
+                    study.best_trial_id, study.best_value = trial.id, value
+                events.append(session, study, "trial.created", trial=number, now=self.now)
+
     def measure(self, key: str, number: int, step: int, value: float) -> None:
         """A measurement arrives, as a report would store it."""
         with self.database.write() as session:

@@ -408,3 +408,76 @@ def test_a_front_grows_while_one_looks(seed: Any, make_spec: Any, serve: Any, op
     rows = httpx.get(f"{url}/studies/goals/trials.csv").text.splitlines()
     assert "outcomes.speed,outcomes.ms,over_limits" in rows[0]
     assert "9.0,31.0,ms 31 > 20" in rows[4]
+
+
+def workload(name: str) -> dict[str, Any]:
+    target = {"metric": "loss", "at_most": 1.5}
+    return {"name": name, "trainer": "synthetic", "steps": 100, "target": target}
+
+
+SUITE = {
+    "trainer": {"name": "suite", "workloads": [workload("digits"), workload("table")]},
+    "metric": {"name": "score"},
+    "space": {"lr": {"type": "float", "low": 1e-4, "high": 1.0, "log": True}},
+    "budget": {"trials": 100},
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_profile_appears_with_the_first_target(
+    seed: Any, make_spec: Any, serve: Any, open_page: Any, scheme: str
+) -> None:
+    seed.study("suite", make_spec("Suite", **SUITE))
+    url = serve(seed.database)
+
+    def measure(score: float, **times: float) -> None:
+        metrics = {"score": score, **{f"{name}/steps_to_target": time for name, time in times.items()}}
+        trials = [{"params": {"lr": 0.5}, "curve": [{"step": 810, "metrics": metrics}]}]
+        assert httpx.post(f"{url}/v1/studies/suite/import", json={"trials": trials}).status_code == 201
+
+    measure(1.3)
+    page = open_page(f"{url}/studies/suite", 390, color_scheme=scheme)
+    expect(page.locator("#profile")).to_contain_text("no target reached yet")
+    expect(page.locator("#profile-text")).to_contain_text(
+        "No trial has reached a target yet (1 were measured)"
+    )
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    measure(0.4, digits=20, table=60)
+    measure(0.7, digits=10)
+    drawn(page, "profile")
+    names = "document.getElementById('profile').data.map(t => t.name).join()"
+    until(page, f"{names} === 'trial 2 (0.83),trial 3 (0.50)'")
+    expect(page.locator("#profile-text")).to_contain_text("first after 60 steps by trial 2")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(SANITY) == []
+    page.get_by_text("As a table").nth(1).click()
+    rows = page.get_by_role("region", name="Times to the targets").locator("tbody tr").all_inner_texts()
+    assert [row.split() for row in rows] == [
+        ["2", "0.833", "20", "60"],
+        ["3", "0.500", "10", "–"],
+        ["1", "0.000", "–", "–"],
+    ]
+
+
+def test_a_found_schedule_is_drawn_with_what_else_was_tried(
+    seed: Any, make_spec: Any, serve: Any, open_page: Any
+) -> None:
+    space = {"learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True}}
+    strategy = {"name": "lr-schedule", "options": {"parameter": "learning_rate"}}
+    seed.study("plan", make_spec("Plan", strategy=strategy, space=space))
+    url = serve(seed.database)
+    page = open_page(f"{url}/studies/plan")
+    expect(page.locator("#best")).to_contain_text("nothing measured yet")
+    expect(page.locator("#schedule-panel")).to_be_hidden()
+    expect(page.locator("#live-text")).to_have_text(LIVE)
+    seed.line("plan")
+    drawn(page, "schedule")
+    names = "document.getElementById('schedule').data.map(t => t.name).join()"
+    assert page.evaluate(names) == "tried (2 trials),found: trial 3"
+    expect(page.locator("#schedule-text")).to_contain_text(
+        "Trained by the best trial, 3, and those that it was forked from (1)"
+    )
+    expect(page.locator(".stats")).to_contain_text("810")
+    expect(page.locator(".stats")).to_contain_text("670 on the search, 1,480 in all")
+    expect(page.locator(".stats")).not_to_contain_text("Saved")
+    assert page.evaluate(SANITY) == []

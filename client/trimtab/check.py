@@ -1,10 +1,10 @@
 """Checks a study document before anything runs: every mistake at once, each with a place and a way out.
 
 Three layers: the wire models (fields and types), what the fields say about each other
-(:mod:`trimtab.space_check`, :mod:`trimtab.cross_check`, :mod:`trimtab.outcome_check`), and what the trainer
-(:mod:`trimtab.trainer_check`, :mod:`trimtab.schedule_check`) and the strategy
-(:mod:`trimtab.strategy_check`) understand. A document with a bad field is still checked as far as its other
-fields go.
+(:mod:`trimtab.space_check`, :mod:`trimtab.cross_check`, :mod:`trimtab.outcome_check`,
+:mod:`trimtab.seed_check`), and what the trainer (:mod:`trimtab.trainer_check`,
+:mod:`trimtab.schedule_check`) and the strategy (:mod:`trimtab.strategy_check`) understand. A document with
+a bad field is still checked as far as its other fields go.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from trimtab import (
     optimizers,
     outcome_check,
     schedule_check,
+    seed_check,
     space_check,
     strategy_check,
     trainer_check,
@@ -59,6 +60,7 @@ def study(document: Any) -> StudySpec:
         *space_check.problems(draft),
         *cross_check.problems(draft),
         *outcome_check.problems(draft),
+        *seed_check.problems(draft),
         *trainer_check.problems(draft),
         *schedule_check.problems(draft),
         *optimizers.problems(draft),

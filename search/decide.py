@@ -197,7 +197,11 @@ def _check_inherited(view: StudyView, fork: Fork, parent: TrialView) -> None:
 
 
 def _check_repeat(view: StudyView, decision: Repeat, trial: TrialView) -> None:
-    tried = {view.tuning_seeds[0], *(replica.seed for replica in trial.replicas)} if view.tuning_seeds else set()
+    tried = (
+        {view.tuning_seeds[0], *(replica.seed for replica in trial.replicas)}
+        if view.tuning_seeds
+        else set()
+    )
     if trial.status != "completed" or decision.seed not in set(view.tuning_seeds) - tried:
         _refuse(view, f"trial {trial.number} is {trial.status} and cannot be repeated with {decision.seed}")
     _check_target(view, decision, 0, decision.target)

@@ -68,7 +68,8 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Train the configuration of a completed trial from nothing with its next tuning seed, to ``target``."""
+    """Train the configuration of a completed trial from nothing with its next tuning seed, to
+    ``target``."""
 
     trial: int
     seed: int

@@ -1,15 +1,16 @@
-"""Several tuning seeds: which trial is trained with its next one, which is clearly beaten, and who is tested.
+"""Several tuning seeds: which trial is trained with its next one, which is clearly beaten, and who is
+tested.
 
-The first training of a configuration is a trial as ever. Once that is completed, the configuration is trained
-with the other tuning seeds, one after another, each time from nothing: these are its replicas. A trial counts
-with its mean curve over the seeds that were trained to their end.
+The first training of a configuration is a trial as ever. Once that is completed, the configuration is
+trained with the other tuning seeds, one after another, each time from nothing: these are its replicas. A
+trial counts with its mean curve over the seeds that were trained to their end.
 
-It is clearly beaten, and its other seeds are spared, when the chance is below :data:`BEATEN` that its mean over
-all n seeds would be among the best few. The k losses so far have mean m, all trainings of one configuration the
-same variance σ², and nothing is known of a configuration beforehand; so the mean over all n of them is
-distributed normally about m with variance σ² (1/k − 1/n). Of σ² the posterior under a scaled inverse χ² prior
-makes that a Student t distribution (Gelman et al., Bayesian Data Analysis, 3rd ed., 2.6 and 3.2): its degrees of
-freedom are those of all repeated trials of the study and of the prior.
+It is clearly beaten, and its other seeds are spared, when the chance is below :data:`BEATEN` that its mean
+over all n seeds would be among the best few. The k losses so far have mean m, all trainings of one
+configuration the same variance σ², and nothing is known of a configuration beforehand; so the mean over all
+n of them is distributed normally about m with variance σ² (1/k − 1/n). Of σ² the posterior under a scaled
+inverse χ² prior makes that a Student t distribution (Gelman et al., Bayesian Data Analysis, 3rd ed., 2.6
+and 3.2): its degrees of freedom are those of all repeated trials of the study and of the prior.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from search.view import StudyView, TrialView
 BEATEN = 0.05
 """Chance of being among the best few, over all seeds, below which the rest of a trial's seeds is spared."""
 PRIOR_WEIGHT = 2.0
-"""Degrees of freedom of the prior of the variance between seeds: it weighs as much as one trial of three seeds."""
+"""Degrees of freedom of the prior of the variance between seeds: it weighs as much as one trial of three
+seeds."""
 PRIOR_SHARE = 0.25
-"""What the prior takes seeds to differ by (standard deviation), as a share of what configurations differ by."""
+"""What the prior takes seeds to differ by (standard deviation), as a share of what configurations differ
+by."""
 _NORMAL_MAD = 1.4826
 """Standard deviation over median absolute deviation of a normal distribution."""
 CONFIDENCE = 0.95
@@ -112,8 +115,8 @@ def interval(values: Sequence[float]) -> Interval:
 def told(view: StudyView) -> StudyView:
     """The study as strategies are to see it: trials with their mean curves, and no replicas.
 
-    A trial of which a replica failed counts as failed so: a configuration that diverges with every other seed
-    is not one to recommend.
+    A trial of which a replica failed counts as failed so: a configuration that diverges with every other
+    seed is not one to recommend.
     """
     if len(view.tuning_seeds) < 2:
         return view
@@ -121,7 +124,8 @@ def told(view: StudyView) -> StudyView:
 
 
 def due(view: StudyView, slots: int) -> tuple[Repeat | Spare, ...]:
-    """What is next for completed trials: at most ``slots`` repetitions, the most promising trial's first."""
+    """What is next for completed trials: at most ``slots`` repetitions, the most promising trial's
+    first."""
     if len(view.tuning_seeds) < 2:
         return ()
     scored = _scored(view)
@@ -160,7 +164,7 @@ def finalists(view: StudyView) -> tuple[Finalist, ...]:
         Finalist(
             trial.number,
             own,
-            f"number {place} on the tuning seeds: {own.mean:.4g} at {own.step} {unit}, {_over(own, wanted)}",
+            f"number {place} on tuning seeds: {own.mean:.4g} at {own.step} {unit}, {_over(own, wanted)}",
         )
         for place, (trial, own) in enumerate(ranked[: view.finalists], start=1)
     )
@@ -196,8 +200,8 @@ def _curves(trial: TrialView) -> list[tuple[Sequence[int], Sequence[float]]]:
 def _scored(view: StudyView) -> list[tuple[TrialView, Score]]:
     """The trials whose configuration was trained to the end here, from nothing and without a failure.
 
-    What a fork comes to is owed to its parent, too, and what was imported was trained with a seed that nobody
-    knows.
+    What a fork comes to is owed to its parent, too, and what was imported was trained with a seed that
+    nobody knows.
     """
     found = []
     for trial in view.trials:
@@ -217,7 +221,9 @@ def _untried(view: StudyView, trial: TrialView) -> list[int]:
 def _bar(view: StudyView, scored: Sequence[tuple[TrialView, Score]]) -> tuple[int, Score] | None:
     """The last of the best few among the trials with all seeds; None while these are fewer."""
     whole = [(view.loss(own.mean), trial.number, own) for trial, own in scored]
-    whole = sorted((each for each in whole if len(each[2].values) == len(view.tuning_seeds)), key=lambda e: e[:2])
+    whole = sorted(
+        (each for each in whole if len(each[2].values) == len(view.tuning_seeds)), key=lambda e: e[:2]
+    )
     few = max(1, view.finalists)
     return None if len(whole) < few else (whole[few - 1][1], whole[few - 1][2])
 
@@ -240,9 +246,7 @@ class _Spread:
         apart = float(np.median(np.abs(losses - np.median(losses)))) if len(losses) else 0.0
         prior = (PRIOR_SHARE * _NORMAL_MAD * apart) ** 2
         variance = (PRIOR_WEIGHT * prior + squares) / (PRIOR_WEIGHT + freedom)
-        return cls(
-            math.sqrt(variance), PRIOR_WEIGHT + freedom, sum(len(own.values) for own in repeated)
-        )
+        return cls(math.sqrt(variance), PRIOR_WEIGHT + freedom, sum(len(own.values) for own in repeated))
 
 
 def _standing(

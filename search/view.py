@@ -181,7 +181,8 @@ class StudyView:
     tuning_seeds: tuple[int, ...] = ()
     """With several, a trial counts with its mean over them; every trial is trained with the first."""
     finalists: int = 0
-    """So many of the best are trained on test seeds in the end; 0: none. Search never sees what comes of it."""
+    """So many of the best are trained on test seeds in the end; 0: none. Search never sees what comes of
+    it."""
 
     @property
     def everything(self) -> tuple[TrialView, ...]:

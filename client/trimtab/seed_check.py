@@ -1,4 +1,5 @@
-"""Mistakes about tuning seeds and test seeds: overlaps, and what a trial of several seeds leaves no sense."""
+"""Mistakes about tuning seeds and test seeds: overlaps, and what a trial of several seeds leaves no
+sense."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
     seeds = draft.seeds
     if seeds is None:
         return iter(())
-    named = chain(_twice("tuning", seeds.tuning), _twice("test", seeds.test), _overlap(seeds), _unused(seeds))
+    named = chain(
+        _twice("tuning", seeds.tuning), _twice("test", seeds.test), _overlap(seeds), _unused(seeds)
+    )
     if not seeds.several and not seeds.test:
         return named
     return chain(named, _strategy(draft), _single_value(draft), _budget(draft, seeds))
@@ -37,7 +40,9 @@ def _twice(field: str, seeds: Sequence[int]) -> Iterator[FieldProblem]:
 
 
 def _overlap(seeds: SeedSpec) -> Iterator[FieldProblem]:
-    what = "a tuning seed" if seeds.tuning else "the training seed, which tunes when no tuning seeds are named"
+    what = (
+        "a tuning seed" if seeds.tuning else "the training seed, which tunes when no tuning seeds are named"
+    )
     for at, seed in enumerate(seeds.test):
         if seed in (seeds.tuning or [seeds.training]):
             yield problem(
@@ -112,11 +117,11 @@ def _budget(draft: Draft, seeds: SeedSpec) -> Iterator[FieldProblem]:
                 f"{count} tuning seeds ({whole} {fidelity.unit})",
                 suggestion=f"allow at least {whole}, better some {10 * whole}",
             )
-    if "finalists" in seeds.model_fields_set and seeds.test and budget.trials is not None:
-        if seeds.finalists > budget.trials:
-            yield problem(
-                "seeds",
-                "finalists",
-                message=f"{seeds.finalists} finalists of {budget.trials} trials",
-                suggestion=f"say {budget.trials} or less",
-            )
+    asked = "finalists" in seeds.model_fields_set and seeds.test
+    if asked and budget.trials is not None and seeds.finalists > budget.trials:
+        yield problem(
+            "seeds",
+            "finalists",
+            message=f"{seeds.finalists} finalists of {budget.trials} trials",
+            suggestion=f"say {budget.trials} or less",
+        )

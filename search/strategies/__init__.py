@@ -71,8 +71,8 @@ def forks(name: str) -> bool:
 def repeats(name: str) -> bool:
     """Whether trials of the strategy of this name, which exists, can be repeated with other seeds.
 
-    What a forked trial comes to is owed to its ancestors, too; and of trials at several values of a parameter
-    like the model's size only those at the highest would have to be repeated.
+    What a forked trial comes to is owed to its ancestors, too; and of trials at several values of a
+    parameter like the model's size only those at the highest would have to be repeated.
     """
     strategy = _STRATEGIES[name]
     return not strategy.forks and all(option.name != along.OPTION for option in strategy.known_options)

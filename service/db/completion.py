@@ -1,5 +1,5 @@
-"""The end of a study: its strategy has nothing left to do, or its budget is spent; if it names test seeds, its
-best few are tested then (:mod:`service.db.finals`)."""
+"""The end of a study: its strategy has nothing left to do, or its budget is spent; if it names test seeds,
+its best few are tested then (:mod:`service.db.finals`)."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def _carry_out(
 def _repeat(session: Session, study: StudyRow, trial: TrialRow, decision: Repeat, now: datetime) -> None:
     if trial.state != TrialState.COMPLETED:
         raise ConflictError(
-            f"search repeats trial {trial.number}, which is {trial.state}: only a completed trial has replicas"
+            f"search repeats trial {trial.number}, which is {trial.state}: only a completed one may be"
         )
     trial.spared = None
     runs.create_trial(

@@ -1,13 +1,13 @@
 """The end of a study with test seeds: its best few are trained with those, and only that score is final.
 
 When search is over, one transaction writes into ``StudyRow.finals`` why, and which trials are tested, and
-queues a replica of each for each test seed; from then on search is asked nothing. When none of them is active
-any more, another transaction names the winner and completes the study. A study that is extended, or in which a
-person queues something, is searched again: ``finals`` is emptied, what was tested stays, and is not trained
-again if its trial is among the best few once more.
+queues a replica of each for each test seed; from then on search is asked nothing. When none of them is
+active any more, another transaction names the winner and completes the study. A study that is extended, or
+in which a person queues something, is searched again: ``finals`` is emptied, what was tested stays, and is
+not trained again if its trial is among the best few once more.
 
-The score of a finalist is the metric's mean over test seeds at the step at which its mean on the tuning seeds
-was best. That step was chosen without them, so the score is no better for having been looked for.
+The score of a finalist is the metric's mean over test seeds at the step at which its mean on the tuning
+seeds was best. That step was chosen without them, so the score is no better for having been looked for.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def conclude(session: Session, study: StudyRow) -> str:
     if best is None:
         nothing = "no trial was there to be tested" if not ranked else "no test run was measured"
         return f"{reason}; {nothing}"
-    study.finals = {**study.finals, "winner": best.trial.number}
+    assert best.score is not None
+    study.finals = {**study.finals, "winner": best.trial.number, "mean": best.score.mean}
     session.flush()
     count = len(ranked)
     return f"{reason}; trial {best.trial.number} is the best on test seeds" + (

@@ -167,8 +167,8 @@ class TrialRow(Base):
     outcomes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The metrics that objectives and limits name, at its last measurement; NULL where none are named."""
     best_value: Mapped[float | None]
-    """Of the measurements that keep the study's limits. Once ``seeds_measured`` is set: the best of the mean
-    curve over these seeds."""
+    """Of the measurements that keep the study's limits. Once ``seeds_measured`` is set: the best of the
+    mean curve over these seeds."""
     best_step: Mapped[int | None] = mapped_column(BigInteger)
     first_value: Mapped[float | None]
     """The metric's first finite value: what a divergence rule compares."""

@@ -1,9 +1,10 @@
-"""What a trial counts with in a study with several tuning seeds: its mean over those that it was trained with.
+"""What a trial counts with in a study with several tuning seeds: its mean over those that it was trained
+with.
 
 The row of a trial keeps it, so that lists, sources and exports need not read curves: ``best_value`` and
-``best_step`` are the best of its mean curve once it is completed, ``spread`` how far its seeds lie apart there.
-The study's best is the best of the trials that were completed with all of the seeds: a mean over fewer may be
-luck.
+``best_step`` are the best of its mean curve once it is completed, ``spread`` how far its seeds lie apart
+there. The study's best is the best of the trials that were completed with all of the seeds: a mean over
+fewer may be luck.
 """
 
 from __future__ import annotations

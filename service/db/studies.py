@@ -129,6 +129,8 @@ def resume(session: Session, key: str, now: datetime) -> None:
             f"The study {study.name!r} is completed ({study.state_reason}). Extend its budget to go on: "
             f"POST /v1/studies/{study.key}/extend."
         )
+    if study.state == StudyState.FAILED:
+        finals.search_on(study)
     _set_state(session, study, StudyState.RUNNING, "resumed by a person", now)
     study.decide_error = None
 

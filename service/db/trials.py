@@ -160,7 +160,7 @@ def train_on(session: Session, key: str, number: int, request: ContinueRequest, 
     spec = StudySpec.model_validate(study.spec)
     if trial.replica_of is not None or (spec.seeds.several and trial.state == TrialState.COMPLETED):
         raise ConflictError(
-            f"Trial {number} counts together with trainings of the same configuration with other seeds, which "
+            f"Trial {number} counts together with trainings of its configuration with other seeds, which "
             "all end at the same step: fork it to train it on."
         )
     newest = checkpoints.start_of(session, trial)
@@ -214,8 +214,8 @@ def _require_open(session: Session, study: StudyRow, now: datetime) -> None:
 
 
 def _run_again(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
-    """A person's wish for one trial opens a study that had ended; a paused one stays paused. In one that was
-    being tested, search goes on."""
+    """A person's wish for one trial opens a study that had ended; a paused one stays paused. In one that
+    was being tested, search goes on."""
     finals.search_on(study)
     _test_again(session, study, reason, now)
 

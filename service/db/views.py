@@ -1,5 +1,5 @@
-"""The study as search sees it, without what was measured with test seeds, read in four queries (three more for each earlier study that it learns from)
-however many trials there are.
+"""The study as search sees it, without what was measured with test seeds, read in four queries (three more
+for each earlier study that it learns from) however many trials there are.
 
 Curves are most of the data and only ever grow, so a process that builds one view after another hands the
 same :class:`Curves` in: it keeps what it has read and asks for new points alone.
@@ -18,6 +18,7 @@ from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from search.pruning import Pruning
+from search.replicas import told
 from search.view import ACTIVE, StudyView, TrialView
 from service import specs
 from service.db import budget, sources
@@ -184,12 +185,12 @@ def _finite(outcomes: dict[str, Any] | None) -> dict[str, float]:
 
 
 def of_study(session: Session, key: str) -> tuple[int, StudyView]:
-    """The version and the view of the study with this id.
+    """The version of the study with this id, and its view as strategies see it: means over seeds.
 
     Raises :class:`~service.errors.NotFoundError` if there is none.
     """
     study = find_study(session, key)
-    return study.version, build(session, study)
+    return study.version, told(build(session, study))
 
 
 def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) -> None:

@@ -268,8 +268,8 @@ class SeedSpec(Wire):
     training: Seed = 0
     """What every trial is trained with, unless ``tuning`` names seeds."""
     tuning: list[Seed] = Field(default_factory=list, max_length=largest.MAX_SEEDS)
-    """Every configuration is trained with the first; those that are not clearly beaten with the others, too,
-    one after another."""
+    """Every configuration is trained with the first; those that are not clearly beaten with the others,
+    too, one after another."""
     test: list[Seed] = Field(default_factory=list, max_length=largest.MAX_SEEDS)
     """None of the tuning seeds. What is measured with them is never shown to search."""
     finalists: Annotated[int, Field(ge=1, le=largest.MAX_FINALISTS)] = 3

@@ -48,7 +48,9 @@ def stops(session: Session, key: str) -> StopsReplay:
         )
         .order_by(TrialRow.number)
     ).all()
-    trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id, ~TrialRow.test))
+    trained = session.scalar(
+        select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id, ~TrialRow.test)
+    )
     units = int(trained or 0)
     rule = replace(about.predicted or Predicted(), grace=0)  # other rules stop trials earlier
     model = predictors.lesson(session, study, rule).learn() if rows else None

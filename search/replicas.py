@@ -128,14 +128,17 @@ def due(view: StudyView, slots: int) -> tuple[Repeat | Spare, ...]:
     first."""
     if len(view.tuning_seeds) < 2:
         return ()
-    scored = _scored(view)
+    scored = sorted(_scored(view), key=lambda each: (view.loss(each[1].mean), each[0].number))
     bar = _bar(view, scored)
     spread = _Spread.of(view, scored)
     decisions: list[Repeat | Spare] = []
-    units, starts = view.budget.fidelity, 0
-    for trial, own in sorted(scored, key=lambda each: (view.loss(each[1].mean), each[0].number)):
-        left = _untried(view, trial)
-        if not left or any(replica.active or replica.status == "paused" for replica in trial.replicas):
+    units, starts, ahead = view.budget.fidelity, 0, 0
+    for trial, own in scored:
+        left, under_way = _untried(view, trial), any(_goes_on(replica) for replica in trial.replicas)
+        # While there is no bar, only the few that may set it go on.
+        early = bar is None and ahead >= _few(view)
+        ahead += bool(left) or under_way or _whole(view, own)
+        if not left or under_way or early:
             continue
         words, chance = _standing(view, own, bar, spread)
         if chance < BEATEN:
@@ -219,13 +222,23 @@ def _untried(view: StudyView, trial: TrialView) -> list[int]:
 
 
 def _bar(view: StudyView, scored: Sequence[tuple[TrialView, Score]]) -> tuple[int, Score] | None:
-    """The last of the best few among the trials with all seeds; None while these are fewer."""
-    whole = [(view.loss(own.mean), trial.number, own) for trial, own in scored]
-    whole = sorted(
-        (each for each in whole if len(each[2].values) == len(view.tuning_seeds)), key=lambda e: e[:2]
-    )
-    few = max(1, view.finalists)
-    return None if len(whole) < few else (whole[few - 1][1], whole[few - 1][2])
+    """The last of the best few among the trials with all seeds; None while these are fewer. ``scored``: the
+    best first."""
+    whole = [(trial.number, own) for trial, own in scored if _whole(view, own)]
+    return None if len(whole) < _few(view) else whole[_few(view) - 1]
+
+
+def _whole(view: StudyView, own: Score) -> bool:
+    return len(own.values) == len(view.tuning_seeds)
+
+
+def _few(view: StudyView) -> int:
+    """So many of the best are wanted."""
+    return max(1, view.finalists)
+
+
+def _goes_on(replica: TrialView) -> bool:
+    return replica.active or replica.status == "paused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +268,7 @@ def _standing(
     """How a trial stands against the bar, in words, and its chance to come up to it over all seeds."""
     count, every = len(own.values), len(view.tuning_seeds)
     so_far = f"{own.mean:.4g} " + ("with the first seed" if count == 1 else f"over {count} seeds")
-    few = max(1, view.finalists)
+    few = _few(view)
     if bar is None:
         best = "trial has" if few == 1 else f"{few} trials have"
         return f"{so_far}; no {best} all {every} tuning seeds yet", 1.0
@@ -267,10 +280,11 @@ def _standing(
         chance = float(stdtr(spread.freedom, ahead / error))
     else:
         chance = 1.0 if ahead > 0 else 0.0
-    place = "the best" if few == 1 else f"number {few}"
+    wanted = "come up to the best" if few == 1 else f"be among the best {few}"
+    last = "" if few == 1 else ", is the last of them"
     return (
-        f"{so_far}, {percent(chance)} chance to come up to {place} over all {every}, trial {bar[0]} with "
-        f"{bar[1].mean:.4g}; seeds differ by {spread.scale:.2g}",
+        f"{so_far}, {percent(chance)} chance to {wanted} over all {every} (trial {bar[0]}, "
+        f"{bar[1].mean:.4g}{last}); seeds differ by {spread.scale:.2g}",
         chance,
     )
 

@@ -245,6 +245,7 @@ def _carry_out(
         _repeat(session, study, trial, decision, now)
     elif isinstance(decision, Spare):
         trial.spared = decision.reason
+        study.version += 1
         data = {"reason": decision.reason}
         events.append(session, study, "trial.spared", trial=trial.number, data=data, now=now)
     elif isinstance(decision, Stop):

@@ -36,7 +36,7 @@ def curves(
     ):
         if value is None:
             value = (metrics or {}).get(study.metric)
-        if value is not None:
+        if value is not None and trial_id in lines:  # replicas are read with all others
             steps, values = lines[trial_id]
             steps.append(step)
             values.append(float(value))

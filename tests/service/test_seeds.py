@@ -86,9 +86,9 @@ def test_a_study_with_seeds_from_beginning_to_end(database: Database, seeded: st
     assert len(tested) == 4
     best = sorted(whole, key=lambda number: every[number - 1].best_value)[:2]
     assert {trial.replica_of for trial in tested} == set(best)
-    assert {number: sorted(s for s in seeds[number] if s in TEST) for number in best} == {
-        number: TEST for number in best
-    }
+    assert {number: sorted(s for s in seeds[number] if s in TEST) for number in best} == dict.fromkeys(
+        best, TEST
+    )
     with database.read() as session:
         study = session.scalars(select(StudyRow)).one()
         assert study.best_trial_id == every[best[0] - 1].id

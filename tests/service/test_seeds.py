@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from search.decide import decide
 from search.replicas import due, told
-from service.db import budget, decisions, finals, reads, studies, trials, views
+from service.db import budget, decisions, reads, studies, tested, trials, views
 from service.db.engine import Database
 from service.db.models import DecisionRow, MeasurementRow, StudyRow, TrialRow
 from service.db.reads.replay import answers
@@ -82,10 +82,10 @@ def test_a_study_with_seeds_from_beginning_to_end(database: Database, seeded: st
             loss(trial.params["lr"], 10) + 0.01 * math.sin(s + 7 * trial.params["lr"]) for s in tuned
         ]
         assert trial.best_value == pytest.approx(sum(expected) / len(expected))
-    tested = [trial for trial in every if trial.test]
-    assert len(tested) == 4
+    runs = [trial for trial in every if trial.test]
+    assert len(runs) == 4
     best = sorted(whole, key=lambda number: every[number - 1].best_value)[:2]
-    assert {trial.replica_of for trial in tested} == set(best)
+    assert {trial.replica_of for trial in runs} == set(best)
     assert {number: sorted(s for s in seeds[number] if s in TEST) for number in best} == dict.fromkeys(
         best, TEST
     )
@@ -173,9 +173,9 @@ def test_a_scheduler_and_a_worker_that_die_among_the_tests(database: Database, s
         with database.read() as session:
             if session.scalars(select(StudyRow.state)).one() == "completed":
                 break
-    tested = [trial for trial in trials_of(database) if trial.test]
-    assert [(trial.state, trial.step) for trial in tested] == [("completed", 10)] * 4
-    assert any(trial.failures for trial in tested), "the first worker's runs were lost"
+    runs = [trial for trial in trials_of(database) if trial.test]
+    assert [(trial.state, trial.step) for trial in runs] == [("completed", 10)] * 4
+    assert any(trial.failures for trial in runs), "the first worker's runs were lost"
     with database.read() as session:
         found = reads.study_detail(session, seeded, now).finals
     assert found is not None
@@ -195,8 +195,8 @@ def test_pause_and_resume_among_the_tests(database: Database, seeded: str) -> No
     with database.write() as session:
         studies.resume(session, seeded, now)
     now = rounds(database, worker, now, 40)
-    tested = [trial for trial in trials_of(database) if trial.test]
-    assert [(trial.state, trial.step, trial.trained) for trial in tested] == [("completed", 10, 10)] * 4
+    runs = [trial for trial in trials_of(database) if trial.test]
+    assert [(trial.state, trial.step, trial.trained) for trial in runs] == [("completed", 10, 10)] * 4
     with database.read() as session:
         assert session.scalars(select(StudyRow.state)).one() == "completed"
 
@@ -331,15 +331,15 @@ def test_a_configuration_that_diverges_with_a_seed_is_not_recommended(
 def test_test_seeds_stay_out_of_the_search(database: Database, seeded: str) -> None:
     drive(database, SeededWorker(database), Suggest(database, Inline()))
     every = trials_of(database)
-    tested = next(trial for trial in every if trial.test)
+    test = next(trial for trial in every if trial.test)
     replica = next(trial for trial in every if trial.replica_of and not trial.test)
     with database.write() as session:
-        with pytest.raises(ConflictError, match=f"fork trial {tested.replica_of}"):
-            trials.fork(session, seeded, tested.number, ForkRequest(target_step=20), START)
+        with pytest.raises(ConflictError, match=f"fork trial {test.replica_of}"):
+            trials.fork(session, seeded, test.number, ForkRequest(target_step=20), START)
         with pytest.raises(InvalidError) as refused:
             trials.fork(session, seeded, 1, ForkRequest(seed=101, target_step=20), START)
         assert refused.value.errors[0].pointer == "/seed"
-        for number in (tested.number, replica.number, 1):
+        for number in (test.number, replica.number, 1):
             with pytest.raises(ConflictError, match="other seeds"):
                 trials.train_on(session, seeded, number, ContinueRequest(target_step=20), START)
 
@@ -373,7 +373,7 @@ def test_lists_leave_replicas_out_when_asked(database: Database, seeded: str) ->
         own = reads.list_trials(session, seeded, limit=100, replicas=False, sort="best").items
         lines = reads.curves(session, seeded)
         detail = reads.trial_detail(session, seeded, own[0].number)
-        finalists = finals.read(session, session.scalars(select(StudyRow)).one())
+        finalists = tested.read(session, session.scalars(select(StudyRow)).one())
     assert [item.number for item in own if item.replica_of is not None] == []
     assert len(every) > len(own) == 6
     assert {line.number for line in lines} == {item.number for item in own}

@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.db import facts
-from service.db import finals as tested
+from service.db import facts, tested
 from service.db.models import MeasurementRow, StudyRow, TrialRow
 from trimtab.wire.states import TrialState
 from trimtab.wire.views import Finals, FinalScore, SeedValue

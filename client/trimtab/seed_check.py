@@ -62,13 +62,18 @@ def _unused(seeds: SeedSpec) -> Iterator[FieldProblem]:
             message=f"never used: trials are trained with the tuning seeds, {seeds.tuning[0]} first",
             suggestion="leave it out",
         )
-    if "finalists" in seeds.model_fields_set and not seeds.test:
+    if _finalists_asked(seeds) and not seeds.test:
         yield problem(
             "seeds",
             "finalists",
             message="nothing is tested: no test seeds are named",
             suggestion="say test: [100, 101, 102], or leave finalists out",
         )
+
+
+def _finalists_asked(seeds: SeedSpec) -> bool:
+    """A whole study, as the service shows it, names the default, too."""
+    return seeds.finalists != SeedSpec.model_fields["finalists"].default
 
 
 def _strategy(draft: Draft) -> Iterator[FieldProblem]:
@@ -117,7 +122,7 @@ def _budget(draft: Draft, seeds: SeedSpec) -> Iterator[FieldProblem]:
                 f"{count} tuning seeds ({whole} {fidelity.unit})",
                 suggestion=f"allow at least {whole}, better some {10 * whole}",
             )
-    asked = "finalists" in seeds.model_fields_set and seeds.test
+    asked = _finalists_asked(seeds) and seeds.test
     if asked and budget.trials is not None and seeds.finalists > budget.trials:
         yield problem(
             "seeds",

@@ -16,7 +16,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("replica_of", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("test", sa.Boolean(), nullable=False, server_default=sa.false()))
         batch_op.add_column(sa.Column("seeds_measured", sa.Integer(), nullable=False, server_default="0"))
-        batch_op.add_column(sa.Column("spread", sa.Float(), nullable=True))
+        batch_op.add_column(sa.Column("spread", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("spared", sa.Text(), nullable=True))
         batch_op.create_index(
             "ix_trials_study_id_replica_of_seed", ["study_id", "replica_of", "seed"], unique=True

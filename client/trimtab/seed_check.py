@@ -73,7 +73,7 @@ def _unused(seeds: SeedSpec) -> Iterator[FieldProblem]:
 
 def _finalists_asked(seeds: SeedSpec) -> bool:
     """A whole study, as the service shows it, names the default, too."""
-    return seeds.finalists != SeedSpec.model_fields["finalists"].default
+    return seeds.finalists != SeedSpec().finalists
 
 
 def _strategy(draft: Draft) -> Iterator[FieldProblem]:

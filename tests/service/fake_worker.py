@@ -96,6 +96,15 @@ class FakeWorker:
             del self._work[token]
 
 
+class SeededWorker(FakeWorker):
+    """What it measures depends on the seed; test seeds are 10 worse, so that they are told apart."""
+
+    def value(self, assignment: Assignment, step: int) -> float:
+        lr, seed = assignment.params["lr"], assignment.training_seed
+        assert isinstance(lr, float)
+        return loss(lr, step) + 0.01 * math.sin(seed + 7 * lr) + (10 if seed >= 100 else 0)
+
+
 class Inline:
     """Decides at once, in this process."""
 

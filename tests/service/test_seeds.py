@@ -20,21 +20,22 @@ from service.errors import ConflictError, InvalidError
 from service.loops.suggest import Suggest
 from service.loops.upkeep import Complete
 from service.replay import differences
-from tests.service.fake_worker import ENDED, ROUND, START, FakeWorker, Inline, drive, loss, trials_of
+from tests.service.fake_worker import (
+    ENDED,
+    ROUND,
+    START,
+    FakeWorker,
+    Inline,
+    SeededWorker,
+    drive,
+    loss,
+    trials_of,
+)
 from trimtab.wire.views import ContinueRequest, EnqueueRequest, ExtendRequest, ForkRequest
 from trimtab.wire.work import Assignment
 
 TUNING, TEST = [3, 4, 5], [100, 101]
 SEEDS = {"tuning": TUNING, "test": TEST, "finalists": 2}
-
-
-class SeededWorker(FakeWorker):
-    """What it measures depends on the seed; test seeds are 10 worse, so that they are told apart."""
-
-    def value(self, assignment: Assignment, step: int) -> float:
-        lr, seed = assignment.params["lr"], assignment.training_seed
-        assert isinstance(lr, float)
-        return loss(lr, step) + 0.01 * math.sin(seed + 7 * lr) + (10 if seed >= 100 else 0)
 
 
 @pytest.fixture

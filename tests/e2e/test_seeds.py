@@ -48,10 +48,10 @@ def test_the_tests_outlive_scheduler_and_dispatcher(tmp_path: Path) -> None:
             return ended >= done and any(trial["state"] == "running" for trial in tested)
 
         for done, needle in ((0, "service.scheduler"), (1, "workers.dispatcher")):
-            server.wait(lambda done=done: testing(done), 120, f"a test run after {done}")
+            server.wait(lambda done=done: testing(done), 240, f"a test run after {done}")
             kill(server, needle)
             server.wait(server.ready, 60, f"recovery from the death of {needle}")
-        detail = server.wait_ended(study, 180)
+        detail = server.wait_ended(study, 240)
         every = trials(server, study)
         with Client(server.url) as client:
             best = client.best(study)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
@@ -222,7 +223,6 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
                 trained=before.trained + int(trained),
                 seconds=before.seconds + float(seconds),
             )
-    winners = {study.id: study.finals.get("winner") for study in studies if study.finals is not None}
     best_ids = [study.best_trial_id for study in studies if study.best_trial_id is not None]
     best_trials = session.scalars(select(TrialRow).where(TrialRow.id.in_(best_ids)))
     numbers = {trial.id: trial.number for trial in best_trials}
@@ -237,10 +237,7 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
             metric=study.metric,
             direction=Direction.MAXIMIZE if study.maximize else Direction.MINIMIZE,
             trials=TrialCounts(**counts[study.id]),
-            best_value=study.best_value,
-            best_trial=winners.get(study.id)
-            or (numbers.get(study.best_trial_id) if study.best_trial_id is not None else None),
-            final_value=study.finals.get("mean") if study.finals is not None else None,
+            **_best_of(study, numbers),
             budget_fraction=_tightest(budget.use(session, study, now, spent[study.id])),
             tags=study.tags,
             created_at=study.created_at,
@@ -249,6 +246,16 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
         )
         for study in studies
     ]
+
+
+def _best_of(study: StudyRow, numbers: Mapping[int, int]) -> dict[str, Any]:
+    """The winner on the test seeds, else the best on tuning seeds; ``numbers``: of trials, by row id."""
+    finals = study.finals or {}
+    if finals.get("winner") is not None:
+        (tuning,) = (one["tuning"] for one in finals["finalists"] if one["trial"] == finals["winner"])
+        return {"best_value": tuning, "best_trial": finals["winner"], "final_value": finals["mean"]}
+    best = None if study.best_trial_id is None else numbers.get(study.best_trial_id)
+    return {"best_value": study.best_value, "best_trial": best}
 
 
 def _tightest(limits: Iterable[BudgetUse]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from trimtab.cli.output import sparkline, styled
 from trimtab.figures import NOTHING, number, parameter
@@ -56,13 +57,16 @@ def progress(finals: Finals, spec: StudySpec) -> str:
 
 def table(finals: Finals, metric: str) -> Table:
     """The final scores of all finalists, the best first."""
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    title = Text(f"{metric} on test seeds", no_wrap=True, overflow="ellipsis")
+    shown = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold"
+    )
     shown.add_column("trial", justify="right", no_wrap=True)
-    shown.add_column(f"{metric} on test seeds", justify="right", no_wrap=True)
+    shown.add_column("mean", justify="right", no_wrap=True)
     shown.add_column("95 % interval", no_wrap=True)
     shown.add_column("seeds", justify="right", no_wrap=True)
     shown.add_column("tuning", justify="right", no_wrap=True, style="dim")
-    shown.add_column("parameters", overflow="ellipsis", no_wrap=True, style="dim")
+    shown.add_column("parameters", style="dim")  # cut first where the terminal is narrow
     for score in finals.scores:
         measured = sum(seed.value is not None for seed in score.seeds)
         best = score.trial == finals.winner
@@ -72,7 +76,11 @@ def table(finals: Finals, metric: str) -> Table:
             NOTHING if score.low is None else f"{number(score.low)} to {number(score.high)}",
             f"{measured}/{len(score.seeds)}",
             number(score.tuning),
-            "  ".join(f"{name} {parameter(value)}" for name, value in score.params.items()),
+            Text(
+                "  ".join(f"{name} {parameter(value)}" for name, value in score.params.items()),
+                no_wrap=True,
+                overflow="ellipsis",
+            ),
         )
     return shown
 

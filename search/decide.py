@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Schedule, Stop
+from search import replicas
+from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Repeat, Schedule, Spare, Stop
 from search.strategies import create
 from search.strategies.base import Strategy
 from search.strategies.common import affordable, launches_left
@@ -24,8 +25,10 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
     """What to do next in the study: at most ``slots`` launches and continuations.
 
     Trials that were interrupted when the study's budget was spent go on before anything else, whatever the
-    strategy: what was begun is finished first. Then, if the view names earlier studies, what is due of the
-    best of them starts (:mod:`search.transfer`). The strategy is asked when they are under way.
+    strategy: what was begun is finished first. Then completed trials go on to their next tuning seeds, if
+    there are several (:mod:`search.replicas`), and if the view names earlier studies, what is due of the
+    best of them starts (:mod:`search.transfer`). The strategy is asked when they are under way; it is told
+    means over seeds.
 
     The same view, slots and seed give the same answer, in any process. Raises
     :class:`~search.errors.SearchError` if the view's strategy or options are not valid, and
@@ -38,8 +41,14 @@ def decide(view: StudyView, slots: int, seed: int) -> Answer:
         answer = Answer(tuple(going_on))
         verify(view, slots, answer)
         return answer
+    repeats = replicas.due(view, slots)
+    if repeats:
+        answer = Answer(repeats)
+        verify(view, slots, answer)
+        return answer
     strategy = create(view.strategy, view.options, view.space, view.fidelity)
-    seen = view if strategy.forks else unforked(view)
+    means = replicas.told(view)
+    seen = means if strategy.forks else unforked(means)
     told = _WarmStart((), seen, {}) if not view.sources else _warm_start(seen, strategy, slots)
     if told.due:
         answer = Answer(told.due, told.diagnostics)
@@ -82,10 +91,10 @@ def _pruned(view: StudyView, slots: int, rng: np.random.Generator) -> Answer:
 
 def verify(view: StudyView, slots: int, answer: Answer) -> None:
     """Raise :class:`IllegalDecisionError` if the answer breaks the contract of a strategy."""
-    starts = [d for d in answer.decisions if isinstance(d, Launch | Fork | Continue)]
+    starts = [d for d in answer.decisions if isinstance(d, Launch | Fork | Continue | Repeat)]
     if len(starts) > slots:
         _refuse(view, f"{len(starts)} trials started for {slots} slots")
-    trials = {trial.number: trial for trial in view.trials}
+    trials = {trial.number: trial for trial in view.everything}
     touched: set[int] = set()
     units = 0
     for decision in answer.decisions:
@@ -105,11 +114,16 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
                 _check_inherited(view, decision, parent)
             _check_target(view, decision, start, decision.target)
             units += decision.target - start
-        elif isinstance(decision, Continue | Stop):
+        elif not isinstance(decision, Finish):
             trial = trials.get(decision.trial)
             if trial is None or decision.trial in touched:
                 _refuse(view, f"trial {decision.trial} does not exist or is decided on twice")
             touched.add(decision.trial)
+            if isinstance(decision, Repeat | Spare):
+                if isinstance(decision, Repeat):
+                    _check_repeat(view, decision, trial)
+                    units += decision.target
+                continue
             if isinstance(decision, Stop):
                 if not trial.active and trial.status != "paused":
                     _refuse(view, f"trial {trial.number} is {trial.status} and cannot be stopped")
@@ -123,7 +137,7 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
         _refuse(view, f"{launches} launches, but {view.budget.trials} trials are left")
     if view.budget.fidelity is not None and units > max(0, view.budget.fidelity):
         _refuse(view, f"{units} {view.fidelity.unit} promised, but {view.budget.fidelity} are left")
-    idle = not answer.decisions and slots > 0 and not any(trial.active for trial in view.trials)
+    idle = not answer.decisions and slots > 0 and not any(trial.active for trial in view.everything)
     if idle:
         _refuse(view, "waits, but nothing is running that could end")
     if starts and any(isinstance(d, Finish) for d in answer.decisions):
@@ -132,7 +146,7 @@ def verify(view: StudyView, slots: int, answer: Answer) -> None:
 
 def _interrupted(view: StudyView) -> Iterator[Continue]:
     """The trials that were paused on their way, the furthest first, each to the target it had."""
-    waiting = [trial for trial in view.trials if trial.interrupted and trial.resumable]
+    waiting = [trial for trial in view.everything if trial.interrupted and trial.resumable]
     for trial in sorted(waiting, key=lambda trial: (-trial.step, trial.number)):
         yield Continue(
             trial.number,
@@ -180,6 +194,17 @@ def _check_inherited(view: StudyView, fork: Fork, parent: TrialView) -> None:
     changed = sorted(name for name in view.inherited if fork.params.get(name) != parent.params.get(name))
     if changed:
         _refuse(view, f"a fork of trial {parent.number} cannot change {', '.join(changed)}")
+
+
+def _check_repeat(view: StudyView, decision: Repeat, trial: TrialView) -> None:
+    tried = (
+        {view.tuning_seeds[0], *(replica.seed for replica in trial.replicas)}
+        if view.tuning_seeds
+        else set()
+    )
+    if trial.status != "completed" or decision.seed not in set(view.tuning_seeds) - tried:
+        _refuse(view, f"trial {trial.number} is {trial.status} and cannot be repeated with {decision.seed}")
+    _check_target(view, decision, 0, decision.target)
 
 
 def _check_schedule(view: StudyView, schedule: Schedule) -> None:

@@ -67,13 +67,32 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """Train the configuration of a completed trial from nothing with its next tuning seed, to
+    ``target``."""
+
+    trial: int
+    seed: int
+    target: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """Leave a trial's other tuning seeds out: it is clearly beaten."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Nothing is left to decide: once the running trials have ended, the study is complete."""
 
     reason: str
 
 
-Decision = Launch | Fork | Continue | Stop | Finish
+Decision = Launch | Fork | Continue | Stop | Repeat | Spare | Finish
 
 
 @dataclass(frozen=True, slots=True)

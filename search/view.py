@@ -94,6 +94,15 @@ class TrialView:
     bests: tuple[float, ...] = ()
     """At each of ``steps`` the best value so far of those that keep the study's limits, NaN before there is
     one. Empty in a study without limits."""
+    seed: int | None = None
+    """What it is trained with, if not with the study's seed."""
+    replica_of: int | None = None
+    """The trial whose configuration it repeats with another tuning seed; None: a trial of its own."""
+    replicas: tuple[TrialView, ...] = ()
+    """Its configuration with other tuning seeds, in order of number. Strategies see none of them, but means
+    (:func:`search.replicas.told`)."""
+    spared: bool = False
+    """Whether its other tuning seeds are left out, since it is clearly beaten."""
 
     @property
     def active(self) -> bool:
@@ -152,7 +161,7 @@ class StudyView:
     strategy: str
     options: Mapping[str, ParamValue] = field(default_factory=dict)
     trials: tuple[TrialView, ...] = ()
-    """In order of number."""
+    """In order of number, without replicas."""
     budget: BudgetLeft = BudgetLeft()
     parallelism: int = 1
     seed: int = 0
@@ -169,6 +178,21 @@ class StudyView:
     """On other metrics than the study's own, or on it."""
     inherited: frozenset[str] = frozenset()
     """Parameters that a fork cannot change, since a checkpoint would not fit any more: a width, a depth."""
+    tuning_seeds: tuple[int, ...] = ()
+    """With several, a trial counts with its mean over them; every trial is trained with the first."""
+    finalists: int = 0
+    """So many of the best are trained on test seeds in the end; 0: none. Search never sees what comes of
+    it."""
+
+    @property
+    def everything(self) -> tuple[TrialView, ...]:
+        """Trials and replicas, in order of number."""
+        return tuple(
+            sorted(
+                (each for trial in self.trials for each in (trial, *trial.replicas)),
+                key=lambda each: each.number,
+            )
+        )
 
     def loss(self, value: float) -> float:
         """``value`` as a loss (lower is better); NaN and both infinities become +infinity."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from search.decide import decide
-from search.decision import Answer, Continue, Finish, Fork, Launch, Stop
+from search.decision import Answer, Continue, Finish, Fork, Launch, Repeat, Spare, Stop
 from service.db.engine import Database
 from service.db.reads.replay import Answered, Started, answers
 from service.errors import NotFoundError
@@ -37,9 +37,9 @@ def differences(answered: Answered, again: Answer) -> list[str]:
             case Fork():
                 made = Started(dict(decision.params), decision.parent, decision.step, decision.schedule)
                 after.append((kind, made, decision.target, decision.reason))
-            case Continue():
+            case Continue() | Repeat():
                 after.append((kind, decision.trial, decision.target, decision.reason))
-            case Stop():
+            case Stop() | Spare():
                 after.append((kind, decision.trial, None, decision.reason))
             case Finish():
                 after.append((kind, None, None, decision.reason))

@@ -70,6 +70,8 @@ def view_parts(spec: StudySpec) -> StudyView:
         prune=spec.prune,
         objectives=objectives(spec),
         limits=limits(spec),
+        tuning_seeds=tuple(spec.seeds.tuning) if spec.seeds.several else (),
+        finalists=spec.seeds.finalists if spec.seeds.test else 0,
         inherited=inherited(spec),
     )
 

@@ -2,9 +2,10 @@
 
 Three layers: the wire models (fields and types), what the fields say about each other
 (:mod:`trimtab.space_check`, :mod:`trimtab.ties`, :mod:`trimtab.cross_check`,
-:mod:`trimtab.outcome_check`), and what the trainer (:mod:`trimtab.trainer_check`,
-:mod:`trimtab.suite_check`, :mod:`trimtab.schedule_check`) and the strategy (:mod:`trimtab.strategy_check`)
-understand. A document with a bad field is still checked as far as its other fields go.
+:mod:`trimtab.outcome_check`, :mod:`trimtab.seed_check`), and what the trainer
+(:mod:`trimtab.trainer_check`, :mod:`trimtab.suite_check`, :mod:`trimtab.schedule_check`) and the strategy
+(:mod:`trimtab.strategy_check`) understand. A document with a bad field is still checked as far as its other
+fields go.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from trimtab import (
     optimizers,
     outcome_check,
     schedule_check,
+    seed_check,
     space_check,
     strategy_check,
     suite_check,
@@ -62,6 +64,7 @@ def study(document: Any) -> StudySpec:
         *ties.problems(draft),
         *cross_check.problems(draft),
         *outcome_check.problems(draft),
+        *seed_check.problems(draft),
         *trainer_check.problems(draft),
         *suite_check.problems(draft),
         *schedule_check.problems(draft),

@@ -108,7 +108,7 @@ class Client:
 
     def _told(self, study: views.StudyItem) -> dict[str, Any]:
         """An earlier study as a warm-starter is told of it."""
-        best = self.list_trials(study.id, limit=EARLIER_TRIALS, sort="best").items
+        best = self.list_trials(study.id, limit=EARLIER_TRIALS, sort="best", replicas=False).items
         return {
             "study": study.name,
             "metric": study.metric,
@@ -262,17 +262,28 @@ class Client:
         limit: int = 50,
         state: TrialState | None = None,
         sort: str | None = None,
+        replicas: bool = True,
     ) -> views.TrialPage:
+        """``replicas``: those that repeat a trial with another seed are listed, too."""
         query = {"cursor": cursor, "limit": limit, "state": state, "sort": sort}
+        if not replicas:
+            query["replicas"] = "false"
         return self._get(f"/v1/studies/{study}/trials", views.TrialPage, **query)
 
     def trials(
-        self, study: str, *, state: TrialState | None = None, sort: str | None = None
+        self,
+        study: str,
+        *,
+        state: TrialState | None = None,
+        sort: str | None = None,
+        replicas: bool = True,
     ) -> Iterator[views.TrialItem]:
-        """All trials, page by page."""
+        """All trials, page by page; ``replicas``: those that repeat one with another seed, too."""
         cursor: str | None = None
         while True:
-            page = self.list_trials(study, cursor=cursor, limit=MAX_PAGE, state=state, sort=sort)
+            page = self.list_trials(
+                study, cursor=cursor, limit=MAX_PAGE, state=state, sort=sort, replicas=replicas
+            )
             yield from page.items
             cursor = page.next_cursor
             if cursor is None:

@@ -27,6 +27,7 @@ from trimtab.wire.study import (
     MetricSpec,
     QueuedConfig,
     ResourceSpec,
+    SeedSpec,
     StoppingRule,
     StrategySpec,
     TrainerSpec,
@@ -49,6 +50,7 @@ _FLAG: TypeAdapter[bool] = TypeAdapter(bool)
 _STOPPING: TypeAdapter[StoppingRule] = TypeAdapter(StoppingRule)
 _RESOURCES: TypeAdapter[ResourceSpec] = TypeAdapter(ResourceSpec)
 _CHECKPOINTS: TypeAdapter[CheckpointSpec] = TypeAdapter(CheckpointSpec)
+_SEEDS: TypeAdapter[SeedSpec] = TypeAdapter(SeedSpec)
 _WARM_START: TypeAdapter[WarmStart] = TypeAdapter(WarmStart)
 _QUEUED: TypeAdapter[QueuedConfig] = TypeAdapter(QueuedConfig)
 
@@ -83,6 +85,7 @@ class Draft:
     """The sound rules by their place in the list."""
     resources: ResourceSpec | None
     checkpoints: CheckpointSpec | None
+    seeds: SeedSpec | None
     enqueue: Mapping[int, QueuedConfig]
     warm_start: WarmStart | None
 
@@ -142,6 +145,7 @@ class Draft:
             stopping=_sound_items(_STOPPING, _listed(document.get("stopping"))),
             resources=_sound(_RESOURCES, document.get("resources", {})),
             checkpoints=_sound(_CHECKPOINTS, document.get("checkpoints", {})),
+            seeds=_sound(_SEEDS, document.get("seeds", {})),
             enqueue=_sound_items(_QUEUED, _listed(document.get("enqueue"))),
             warm_start=_sound(_WARM_START, document.get("warm_start", {})),
         )

@@ -69,6 +69,8 @@ class StrategyEntry(BaseModel):
     """Whether it can search parameters whose values have no order."""
     outcomes: bool
     """Whether it can work for several objectives, and under limits on metrics."""
+    seeds: bool
+    """Whether its trials can be repeated with other seeds."""
     options: tuple[Option, ...]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from search import along
 from search.domains import Choice
 from search.errors import Mistake, SearchError
 from search.space import ParamValue, SearchSpace, did_you_mean
@@ -55,6 +56,7 @@ def catalogue() -> dict[str, Any]:
             "conditional": strategy.conditional,
             "categorical": strategy.categorical,
             "outcomes": strategy.outcomes,
+            "seeds": repeats(name),
             "options": [asdict(option) for option in strategy.known_options],
         }
         for name, strategy in sorted(_STRATEGIES.items())
@@ -64,6 +66,16 @@ def catalogue() -> dict[str, Any]:
 def forks(name: str) -> bool:
     """Whether the strategy of this name, which exists, forks trials."""
     return _STRATEGIES[name].forks
+
+
+def repeats(name: str) -> bool:
+    """Whether trials of the strategy of this name, which exists, can be repeated with other seeds.
+
+    What a forked trial comes to is owed to its ancestors, too; and of trials at several values of a
+    parameter like the model's size only those at the highest would have to be repeated.
+    """
+    strategy = _STRATEGIES[name]
+    return not strategy.forks and all(option.name != along.OPTION for option in strategy.known_options)
 
 
 def create(

@@ -25,7 +25,7 @@ def affordable(
     view: StudyView, candidates: Iterable[Continue], slots: int, units: int | None
 ) -> tuple[list[Continue], int | None]:
     """The first candidates that the slots and the budget of ``units`` pay for, and the units then left."""
-    steps = {trial.number: trial.step for trial in view.trials}
+    steps = {trial.number: trial.step for trial in view.everything}
     chosen: list[Continue] = []
     for candidate in candidates:
         if len(chosen) >= slots:

@@ -37,6 +37,7 @@ class Attempt(Curve):
     trained: int
     to_end: bool
     parent: int | None
+    replica_of: int | None
     study_key: str
     study_best: float | None
     external: bool
@@ -70,6 +71,7 @@ _READ = (
         TrialRow.trained,
         TrialRow.to_end,
         TrialRow.parent,
+        TrialRow.replica_of,
         StudyRow.id.label("study_id"),
         StudyRow.key.label("study_key"),
         StudyRow.best_value.label("study_best"),

@@ -1,6 +1,8 @@
 """What a study has used of its budget, and whether it is spent.
 
-Imported trials were paid for elsewhere: they count in no limit. ``trials`` alone does not end a study at
+Imported trials were paid for elsewhere: they count in no limit, and neither do trainings with test seeds,
+which come when the budget is spent. Replicas with other tuning seeds are paid for like everything else, but
+``trials`` counts configurations. It alone does not end a study at
 once: when all are created, those under way are trained on until the strategy has nothing left to do.
 """
 
@@ -124,7 +126,11 @@ def left(session: Session, study: StudyRow, now: datetime | None = None) -> Budg
         promised = session.scalars(
             select(RunRow.target_step - TrialRow.step)
             .join(TrialRow, TrialRow.id == RunRow.trial_id)
-            .where(RunRow.study_id == study.id, RunRow.state.in_((RunState.QUEUED, RunState.RUNNING)))
+            .where(
+                RunRow.study_id == study.id,
+                RunRow.state.in_((RunState.QUEUED, RunState.RUNNING)),
+                ~TrialRow.test,
+            )
         )
         fidelity = max(0, limits.fidelity - spent.trained - sum(max(0, units) for units in promised))
     trials = None if limits.trials is None else max(0, limits.trials - spent.trials)
@@ -140,18 +146,24 @@ def _limits(study: StudyRow) -> BudgetSpec:
 
 
 def _spent(session: Session, study: StudyRow) -> Spent:
-    trials, trained, seconds = session.execute(
-        select(func.count(), func.sum(TrialRow.trained), func.sum(TrialRow.seconds)).where(
-            TrialRow.study_id == study.id, TrialRow.origin != "imported"
-        )
+    repeats, trials, trained, seconds = session.execute(
+        select(
+            func.count(TrialRow.replica_of),
+            func.count(),
+            func.sum(TrialRow.trained),
+            func.sum(TrialRow.seconds),
+        ).where(TrialRow.study_id == study.id, TrialRow.origin != "imported", ~TrialRow.test)
     ).one()
+    trials -= repeats
     return Spent(trials=trials, trained=int(trained or 0), seconds=float(seconds or 0.0))
 
 
 def _gpu_hours(session: Session, study: StudyRow, spent: Spent, now: datetime) -> float:
     """GPU-hours of ended attempts and, up to now or their lease's end, of those that hold GPUs still."""
     active = session.scalars(
-        select(AttemptRow).where(AttemptRow.study_id == study.id, AttemptRow.state == AttemptState.ACTIVE)
+        select(AttemptRow)
+        .join(TrialRow, TrialRow.id == AttemptRow.trial_id)
+        .where(AttemptRow.study_id == study.id, AttemptRow.state == AttemptState.ACTIVE, ~TrialRow.test)
     )
     running = sum(held_seconds(attempt, now) for attempt in active)
     return (spent.seconds + running) * study.gpus / SECONDS_PER_HOUR

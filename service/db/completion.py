@@ -1,4 +1,5 @@
-"""The end of a study: its strategy has nothing left to do, or its budget is spent."""
+"""The end of a study: its strategy has nothing left to do, or its budget is spent; if it names test seeds,
+its best few are tested then (:mod:`service.db.finals`)."""
 
 from __future__ import annotations
 
@@ -7,37 +8,50 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.db import budget, checkpoints, events, runs
+from service.db import budget, checkpoints, events, facts, finals, runs
 from service.db.models import RunRow, StudyRow, TrialRow
 from service.db.transitions import move_study
 from trimtab.wire.states import RunState, StudyState, TrialState, Verdict
 
 
 def over_budget(session: Session, now: datetime) -> list[int]:
-    """The running studies, by row id, whose budget is spent."""
+    """The running studies, by row id, whose budget is spent, or which are being tested."""
     studies = session.scalars(select(StudyRow).where(StudyRow.state == StudyState.RUNNING.value))
-    return [study.id for study in studies if budget.over(session, study, now) is not None]
+    return [
+        study.id
+        for study in studies
+        if study.finals is not None or budget.over(session, study, now) is not None
+    ]
 
 
 def wind_up(session: Session, study_id: int, now: datetime) -> bool:
-    """Interrupt what a study with a spent budget still trains; complete it once nothing is active.
+    """Interrupt what a study with a spent budget still trains; end it once nothing is active.
 
     Running trials are told to save and pause at their next report, queued ones are paused at once: if the
     budget is extended, search lets them go on first. What the checkpoints' policy does not keep is freed
-    with the study's end. True if the study is complete now. Does nothing if the budget is not spent (any
-    more).
+    with the study's end. Test runs are let be: no budget pays for them. True if the study is complete now.
+    Does nothing if the budget is not spent (any more) and the study is not being tested.
     """
     study = session.get(StudyRow, study_id)
     if study is None:
         return False
     runs.lock(session, study)
-    reason = budget.over(session, study, now) if study.state == StudyState.RUNNING else None
+    if study.state != StudyState.RUNNING:
+        return False
+    if study.finals is not None:
+        return end(session, study, "", now)
+    reason = budget.over(session, study, now)
     if reason is None:
         return False
     for run, trial in session.execute(
         select(RunRow, TrialRow)
         .join(TrialRow, RunRow.trial_id == TrialRow.id)
-        .where(RunRow.study_id == study.id, RunRow.state.in_(runs.UNFINISHED), RunRow.wish.is_(None))
+        .where(
+            RunRow.study_id == study.id,
+            RunRow.state.in_(runs.UNFINISHED),
+            RunRow.wish.is_(None),
+            ~TrialRow.test,
+        )
         .order_by(TrialRow.number)
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
@@ -47,8 +61,21 @@ def wind_up(session: Session, study_id: int, now: datetime) -> bool:
         else:
             runs.strengthen(run, Verdict.PAUSE.value, reason)
     session.flush()
+    return end(session, study, reason, now)
+
+
+def end(session: Session, study: StudyRow, reason: str, now: datetime) -> bool:
+    """Search is over in a running study, for ``reason``: once nothing is active, test its best few or, if
+    that is done or not asked for, complete it. True if it is complete now. The study must be locked.
+    """
     if count_active(session, study) > 0:
         return False
+    if facts.of(session, study.key).spec.seeds.test:
+        if study.finals is None:
+            finals.begin(session, study, reason, now)
+            if count_active(session, study) > 0:
+                return False
+        reason = finals.conclude(session, study)
     complete(session, study, reason, now)
     return True
 

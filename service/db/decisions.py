@@ -15,7 +15,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Stop
+from search.decision import Answer, Continue, Decision, Finish, Fork, Launch, Repeat, Spare, Stop
 from search.pruning import Pruning
 from search.view import StudyView
 from service import specs
@@ -77,7 +77,7 @@ def question(
     now: datetime,
     load: float = 0.0,
 ) -> Question | None:
-    """What to ask search about a study; None if it has no slot to fill or its budget is spent.
+    """What to ask search about a study; None if it has no slot to fill, or search is over in it.
 
     Strategies whose launches do not depend on results fill as many slots again ahead of time, so that a
     worker that falls free finds its next run queued. Of the others some are filled ahead if runs are so
@@ -88,7 +88,9 @@ def question(
     spec = StudySpec.model_validate(study.spec)
     ahead = _ahead(spec, load)
     slots = spec.parallelism + ahead - completion.count_active(session, study)
-    if study.state != StudyState.RUNNING or slots <= 0 or budget.over(session, study, now):
+    if study.state != StudyState.RUNNING or study.finals is not None:
+        return None
+    if slots <= 0 or budget.over(session, study, now):
         return None
     return Question(
         study_id=study_id,
@@ -120,7 +122,9 @@ def apply(session: Session, question: Question, answer: Answer, *, seconds: floa
     if study is None:
         return False
     runs.lock(session, study)
-    if study.state != StudyState.RUNNING or not _still_sound(session, study, question, answer):
+    if study.state != StudyState.RUNNING or study.finals is not None:
+        return False
+    if not _still_sound(session, study, question, answer):
         return False
     study.decided_version = question.version
     study.decide_error = None
@@ -136,7 +140,7 @@ def apply(session: Session, question: Question, answer: Answer, *, seconds: floa
         _record(session, study, question, answer, decision, trial, asked, seconds, now)
         asked = None  # once is enough
         if isinstance(decision, Finish):
-            completion.complete(session, study, decision.reason, now)
+            completion.end(session, study, decision.reason, now)
     return True
 
 
@@ -210,8 +214,12 @@ def _trial(session: Session, study: StudyRow, number: int) -> TrialRow | None:
 
 
 def _carry_out(
-    session: Session, study: StudyRow, decision: Launch | Fork | Continue | Stop, now: datetime
+    session: Session,
+    study: StudyRow,
+    decision: Launch | Fork | Continue | Stop | Repeat | Spare,
+    now: datetime,
 ) -> TrialRow:
+    """The trial that it is about."""
     if isinstance(decision, Launch | Fork):
         start = _start(session, study, decision) if isinstance(decision, Fork) else None
         if isinstance(decision, Fork) and start is None:
@@ -233,7 +241,14 @@ def _carry_out(
     trial = _trial(session, study, decision.trial)
     if trial is None:
         raise ConflictError(f"the strategy {study.strategy} names trial {decision.trial}: there is none")
-    if isinstance(decision, Stop):
+    if isinstance(decision, Repeat):
+        _repeat(session, study, trial, decision, now)
+    elif isinstance(decision, Spare):
+        trial.spared = decision.reason
+        study.version += 1
+        data = {"reason": decision.reason}
+        events.append(session, study, "trial.spared", trial=trial.number, data=data, now=now)
+    elif isinstance(decision, Stop):
         if trial.to_end:
             raise ConflictError(
                 f"the strategy {study.strategy} stops trial {trial.number}, "
@@ -250,6 +265,25 @@ def _carry_out(
     return trial
 
 
+def _repeat(session: Session, study: StudyRow, trial: TrialRow, decision: Repeat, now: datetime) -> None:
+    if trial.state != TrialState.COMPLETED:
+        raise ConflictError(
+            f"search repeats trial {trial.number}, which is {trial.state}: only a completed one may be"
+        )
+    trial.spared = None
+    runs.create_trial(
+        session,
+        study,
+        trial.params,
+        target=decision.target,
+        origin="strategy",
+        to_end=True,
+        reason=f"trial {trial.number} {decision.reason}",
+        now=now,
+        replica=runs.Replica(trial.number, decision.seed, test=False),
+    )
+
+
 def _record(
     session: Session,
     study: StudyRow,
@@ -262,7 +296,7 @@ def _record(
     now: datetime,
 ) -> None:
     kind = type(decision).__name__.lower()
-    target = decision.target if isinstance(decision, Launch | Fork | Continue) else None
+    target = decision.target if isinstance(decision, Launch | Fork | Continue | Repeat) else None
     session.add(
         DecisionRow(
             study_id=study.id,

@@ -166,7 +166,8 @@ def _finished(
         trial.step = max(trial.step, step)
         _well(session, study, trial, run, TrialState.PAUSED, f"reached its target, step {step}", now)
     elif run.wish == Verdict.PAUSE:
-        spent = budget.over(session, study, now) if study.state == StudyState.RUNNING else None
+        paid = study.state == StudyState.RUNNING and not trial.test
+        spent = budget.over(session, study, now) if paid else None
         if spent is not None:
             runs.interrupt(session, study, trial, run, reason=spent, now=now)
         elif study.state in _MAY_GO_ON:

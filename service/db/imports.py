@@ -146,9 +146,14 @@ def _improvements(
     session: Session, study: StudyRow, trials: list[TrialRow], now: datetime
 ) -> Iterator[events.NewEvent]:
     """Move the study's best value; each step forward is a point of its best-so-far curve."""
-    trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id))
+    about = facts.of(session, study.key)
+    if about.spec.seeds.several:
+        return  # what counts is a mean over seeds, and nobody knows theirs
+    trained = session.scalar(
+        select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id, ~TrialRow.test)
+    )
     seconds = (now - study.started_at).total_seconds() if study.started_at is not None else 0.0
-    along = facts.of(session, study.key).along
+    along = about.along
     for trial in trials:
         if trial.best_value is None or not stopping.improves(
             trial.best_value, study.best_value, study.maximize

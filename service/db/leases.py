@@ -277,7 +277,7 @@ def _assignment(
         run=run.number,
         params={**trial.params, **scaled(spec.space, trial.params)},
         trainer=spec.trainer,
-        training_seed=spec.seeds.training if trial.seed is None else trial.seed,
+        training_seed=spec.seeds.first if trial.seed is None else trial.seed,
         schedule=[(int(step), rate) for step, rate in trial.schedule or ()],
         parent=trial.parent,
         forked_at=trial.forked_at,

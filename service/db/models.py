@@ -90,6 +90,9 @@ class StudyRow(Base):
     decide_error: Mapped[str | None] = mapped_column(Text)
     pruning: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """What of the space is searched, as :class:`search.pruning.Pruning` has it; NULL: all of it."""
+    finals: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Once search is over in a study with test seeds: why, which trials are tested, and which one won
+    (:mod:`service.db.finals`); NULL: search goes on."""
     # Copies out of the spec that queries filter and sort by.
     metric: Mapped[str] = mapped_column(String(120))
     maximize: Mapped[bool]
@@ -120,6 +123,8 @@ class TrialRow(Base):
         Index("ix_trials_study_id_state", "study_id", "state"),
         Index("ix_trials_study_id_best_value", "study_id", "best_value"),
         Index("ix_trials_study_id_parent", "study_id", "parent"),
+        # Unique: no seed of a trial is ever trained twice. Trials that are no replicas are not compared.
+        Index("ix_trials_study_id_replica_of_seed", "study_id", "replica_of", "seed", unique=True),
         {"sqlite_autoincrement": True},
     )
 
@@ -142,7 +147,19 @@ class TrialRow(Base):
     schedule: Mapped[list[list[float]] | None] = mapped_column(JSON(none_as_null=True))
     """The learning rate at every step, as :data:`search.decision.Schedule`; NULL: as its parameters say."""
     seed: Mapped[int | None] = mapped_column(BigInteger)
-    """What it is trained with, if not with the study's seed: a fork's own, and its descendants'."""
+    """What it is trained with, if not with the study's seed: a fork's own, and its descendants'; of a
+    study that names tuning seeds, every trial's."""
+    replica_of: Mapped[int | None]
+    """Number of the trial whose configuration it repeats with another seed; NULL: a trial of its own."""
+    test: Mapped[bool] = mapped_column(default=False)
+    """A replica with a test seed: search never sees it, and no budget pays for it."""
+    seeds_measured: Mapped[int] = mapped_column(default=0)
+    """Tuning seeds that it was trained to its end with, its own first one included (see
+    :mod:`service.db.seeds`); 0 in a study with one seed."""
+    spread: Mapped[float | None]
+    """Standard deviation over these seeds at ``best_step``; NULL: fewer than two."""
+    spared: Mapped[str | None] = mapped_column(Text)
+    """Why its other tuning seeds are not trained; NULL: they are, or will be."""
     target_step: Mapped[int] = mapped_column(BigInteger)
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     """How far it has come; a fork begins at ``forked_at``."""
@@ -150,7 +167,8 @@ class TrialRow(Base):
     outcomes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The metrics that objectives and limits name, at its last measurement; NULL where none are named."""
     best_value: Mapped[float | None]
-    """Of the measurements that keep the study's limits."""
+    """Of the measurements that keep the study's limits. Once ``seeds_measured`` is set: the best of the
+    mean curve over these seeds."""
     best_step: Mapped[int | None] = mapped_column(BigInteger)
     first_value: Mapped[float | None]
     """The metric's first finite value: what a divergence rule compares."""

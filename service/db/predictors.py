@@ -183,6 +183,7 @@ def _is_finished(session: Session, study: StudyRow) -> tuple[Any, ...]:
     return (
         TrialRow.study_id == study.id,
         TrialRow.parent.is_(None),  # a fork's curve is not what its configuration comes to from the start
+        TrialRow.replica_of.is_(None),
         TrialRow.state == TrialState.COMPLETED.value,
         TrialRow.step >= full,
     )

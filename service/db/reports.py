@@ -164,7 +164,10 @@ def _measure(
     for measurement in measurements:
         if measurement.step <= attempt.step:
             continue  # repeated after a loss: the first measurement stands
-        new.append({"trial_id": attempt.trial_id} | attempt.add(measurement, about, attempt.token, now))
+        point = {"trial_id": attempt.trial_id} | attempt.add(measurement, about, attempt.token, now)
+        if attempt.replica_of is not None:
+            point["best"] = None  # median rules compare configurations, each of them once
+        new.append(point)
         if outlook is not None:
             outlook.add(attempt)
         value = measurement.metrics.get(about.spec.metric.name)
@@ -209,8 +212,10 @@ def _improve_studies(session: Session, heard: Sequence[Attempt], now: datetime) 
     """Move the best value of each study that has a better one now; one step per study and request."""
     best: dict[int, Attempt] = {}
     for attempt in heard:
-        if not attempt.measured or attempt.best_value is None:
+        if not attempt.measured or attempt.best_value is None or attempt.replica_of is not None:
             continue
+        if facts.of(session, attempt.study_key).spec.seeds.several:
+            continue  # what counts is a mean over seeds: see service.db.seeds
         maximize = facts.of(session, attempt.study_key).maximize
         rival = best.get(attempt.study_id)
         bar = attempt.study_best if rival is None else rival.best_value
@@ -234,7 +239,9 @@ def _improve_studies(session: Session, heard: Sequence[Attempt], now: datetime) 
         ).first()
         if moved is None:
             continue  # another transaction brought a better one meanwhile
-        trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study_id))
+        trained = session.scalar(
+            select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study_id, ~TrialRow.test)
+        )
         session.connection().execute(
             insert(ImprovementRow),
             {

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from search.decision import Schedule
-from service.db import checkpoints, events
+from service.db import checkpoints, events, facts, seeds
 from service.db.engine import is_postgresql
 from service.db.models import CheckpointRow, RunRow, StudyRow, TrialRow
 from service.db.transitions import ENDED_TRIAL, move
@@ -49,6 +49,17 @@ class Start:
     """What the fork is trained with; None: as its parent, so that both see the same data."""
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """What a new trial repeats."""
+
+    of: int
+    """Number of the trial whose configuration it has."""
+    seed: int
+    test: bool
+    """Whether ``seed`` is a test seed."""
+
+
 def lock(session: Session, study: StudyRow) -> None:
     """Hold ``study`` until the transaction ends, and see its newest state. SQLite holds everything.
 
@@ -72,13 +83,15 @@ def create_trial(
     now: datetime,
     fork: Start | None = None,
     schedule: Schedule = (),
+    replica: Replica | None = None,
 ) -> TrialRow:
     """A new trial with its first run queued, to be trained to step ``target``.
 
     ``origin`` is ``strategy``, ``enqueued`` or ``imported``; ``reason`` says why it is tried. With
     ``to_end`` neither the strategy nor a rule that compares trials or waits for progress stops it.
-    ``fork``: where it starts from; None: from nothing.
+    ``fork``: where it starts from; None: from nothing. ``replica``: what it repeats; None: nothing.
     """
+    named = facts.of(session, study.key).spec.seeds
     lock(session, study)
     trial = TrialRow(
         study_id=study.id,
@@ -96,6 +109,8 @@ def create_trial(
         step=0,
         failures={},
         schedule=[list(point) for point in schedule] or None,
+        seed=named.first if named.tuning else None,
+        test=False,
     )
     data = {"origin": origin, "run": 1, "target_step": target, "reason": reason}
     if fork is not None:
@@ -106,6 +121,9 @@ def create_trial(
         )
         trial.seed = fork.parent.seed if fork.seed is None else fork.seed
         data |= {"parent": trial.parent, "start_step": trial.forked_at}
+    if replica is not None:
+        trial.replica_of, trial.seed, trial.test = replica.of, replica.seed, replica.test
+        data |= {"replica_of": replica.of, "seed": replica.seed, "test": replica.test}
     study.next_trial += 1
     study.version += 1
     session.add(trial)
@@ -259,6 +277,7 @@ def end_trial(
     session.flush()
     checkpoints.recount(session, trial)
     events.append(session, study, f"trial.{state.value}", trial=trial.number, data=data, now=now)
+    seeds.recount(session, study, trial, now)
 
 
 def unfinished(session: Session, trial: TrialRow) -> RunRow | None:

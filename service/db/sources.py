@@ -95,7 +95,9 @@ def _source(session: Session, study: StudyRow) -> Source:
     columns = (TrialRow.number, TrialRow.params, TrialRow.step, TrialRow.best_value, TrialRow.failure_kind)
     # What a forked trial came to is owed to its parent as much as to its own configuration.
     mine = (
-        select(*columns).where(TrialRow.study_id == study.id, TrialRow.parent.is_(None)).limit(MOST_TRIALS)
+        select(*columns)
+        .where(TrialRow.study_id == study.id, TrialRow.parent.is_(None), TrialRow.replica_of.is_(None))
+        .limit(MOST_TRIALS)
     )
     best = TrialRow.best_value.desc() if study.maximize else TrialRow.best_value
     rows: dict[int, Row[Any]] = {row.number: row for row in session.execute(mine.order_by(TrialRow.number))}

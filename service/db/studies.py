@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service import specs
-from service.db import checkpoints, events, runs, sources
+from service.db import checkpoints, events, finals, runs, sources
 from service.db.models import IdempotencyRow, RunRow, StudyRow, TrialRow
 from service.db.reads.studies import find_study
 from service.db.transitions import move_study
@@ -129,6 +129,8 @@ def resume(session: Session, key: str, now: datetime) -> None:
             f"The study {study.name!r} is completed ({study.state_reason}). Extend its budget to go on: "
             f"POST /v1/studies/{study.key}/extend."
         )
+    if study.state == StudyState.FAILED:
+        finals.search_on(study)
     _set_state(session, study, StudyState.RUNNING, "resumed by a person", now)
     study.decide_error = None
 
@@ -154,6 +156,7 @@ def extend(session: Session, key: str, request: ExtendRequest, now: datetime) ->
     study.spec = {**study.spec, "budget": {**study.spec["budget"], **wanted}}
     study.version += 1
     events.append(session, study, "study.extended", data=wanted, now=now)
+    finals.search_on(study)
     if study.state in (StudyState.COMPLETED, StudyState.FAILED):
         reopen(session, study, "the budget was extended", now)
 
@@ -240,7 +243,7 @@ def locked_study(session: Session, key: str) -> StudyRow:
 
 
 def reopen(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
-    """Let an ended or paused study run again. The study must be locked."""
+    """Let an ended study run again. The study must be locked."""
     _set_state(session, study, StudyState.RUNNING, reason, now)
     study.decide_error = None
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from service import forks, specs
-from service.db import budget, checkpoints, runs, studies
+from service.db import budget, checkpoints, finals, runs, studies
 from service.db.models import StudyRow, TrialRow
 from service.db.reads.trials import find_trial
 from service.errors import ConflictError, InvalidError
@@ -63,6 +63,7 @@ def fork(session: Session, key: str, number: int, request: ForkRequest, now: dat
     study = studies.locked_study(session, key)
     parent = find_trial(session, study, number)
     spec = StudySpec.model_validate(study.spec)
+    _keep_test_seeds(spec, parent, request)
     steps = checkpoints.steps_of(session, parent)
     if not steps:
         raise ConflictError(
@@ -133,6 +134,11 @@ def retry(session: Session, key: str, number: int, now: datetime) -> TrialRow:
     target = trial.target_step
     if newest is not None and newest.step >= target:
         target = StudySpec.model_validate(study.spec).fidelity.max
+    if trial.test:
+        _require_uncancelled(study)
+        runs.queue_run(session, study, trial, target=target, reason="retried by a person", now=now)
+        _test_again(session, study, f"trial {number} is retried", now)
+        return trial
     _require_open(session, study, now)
     runs.queue_run(session, study, trial, target=target, reason="retried by a person", now=now)
     _run_again(session, study, f"trial {number} is retried", now)
@@ -151,6 +157,12 @@ def train_on(session: Session, key: str, number: int, request: ContinueRequest, 
     trial = find_trial(session, study, number)
     if trial.state in (TrialState.QUEUED, TrialState.RUNNING):
         raise ConflictError(f"Trial {number} is {trial.state}: it can be continued when its run has ended.")
+    spec = StudySpec.model_validate(study.spec)
+    if trial.replica_of is not None or (spec.seeds.several and trial.state == TrialState.COMPLETED):
+        raise ConflictError(
+            f"Trial {number} counts together with trainings of its configuration with other seeds, which "
+            "all end at the same step: fork it to train it on."
+        )
     newest = checkpoints.start_of(session, trial)
     if newest is None:
         raise ConflictError(
@@ -170,9 +182,29 @@ def train_on(session: Session, key: str, number: int, request: ContinueRequest, 
     return trial
 
 
-def _require_open(session: Session, study: StudyRow, now: datetime) -> None:
+def _keep_test_seeds(spec: StudySpec, parent: TrialRow, request: ForkRequest) -> None:
+    """Refuse a fork that would bring a test seed into the search."""
+    if parent.test:
+        raise ConflictError(
+            f"Trial {parent.number} was trained with a test seed, for the final score alone: fork trial "
+            f"{parent.replica_of}, whose configuration it has."
+        )
+    if request.seed is not None and request.seed in spec.seeds.test:
+        problem = FieldProblem(
+            pointer="/seed",
+            message=f"{request.seed} is a test seed: a trial of the search must not be trained with it",
+            suggestion="name another one",
+        )
+        raise InvalidError(f"Trial {parent.number} cannot be forked so.", [problem])
+
+
+def _require_uncancelled(study: StudyRow) -> None:
     if study.state == StudyState.CANCELLED:
         raise ConflictError(f"The study {study.name!r} was cancelled; submit it anew to go on.")
+
+
+def _require_open(session: Session, study: StudyRow, now: datetime) -> None:
+    _require_uncancelled(study)
     spent = budget.over(session, study, now)
     if spent is not None:
         raise ConflictError(
@@ -182,7 +214,14 @@ def _require_open(session: Session, study: StudyRow, now: datetime) -> None:
 
 
 def _run_again(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
-    """A person's wish for one trial opens a study that had ended; a paused one stays paused."""
+    """A person's wish for one trial opens a study that had ended; a paused one stays paused. In one that
+    was being tested, search goes on."""
+    finals.search_on(study)
+    _test_again(session, study, reason, now)
+
+
+def _test_again(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
+    """As :func:`_run_again`, without opening the search."""
     if study.state in (StudyState.COMPLETED, StudyState.FAILED):
         studies.reopen(session, study, reason, now)
 

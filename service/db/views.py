@@ -1,5 +1,5 @@
-"""The study as search sees it, read in four queries (three more for each earlier study that it learns from)
-however many trials there are.
+"""The study as search sees it, without what was measured with test seeds, read in four queries (three more
+for each earlier study that it learns from) however many trials there are.
 
 Curves are most of the data and only ever grow, so a process that builds one view after another hands the
 same :class:`Curves` in: it keeps what it has read and asks for new points alone.
@@ -8,7 +8,8 @@ same :class:`Curves` in: it keeps what it has read and asks for new points alone
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from sqlalchemy import Row, and_, or_, select
 from sqlalchemy.orm import Session
 
 from search.pruning import Pruning
+from search.replicas import told
 from search.view import ACTIVE, StudyView, TrialView
 from service import specs
 from service.db import budget, sources
@@ -94,21 +96,24 @@ def build(
             TrialRow.parent,
             TrialRow.forked_at,
             TrialRow.schedule,
+            TrialRow.seed,
+            TrialRow.replica_of,
+            TrialRow.spared,
         )
-        .where(TrialRow.study_id == study.id)
+        .where(TrialRow.study_id == study.id, ~TrialRow.test)
         .order_by(TrialRow.number)
     ).all()
     saved: dict[int, set[int]] = {row.number: set() for row in rows}
     for number, step in session.execute(
         select(TrialRow.number, CheckpointRow.step)
         .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
-        .where(TrialRow.study_id == study.id, CheckpointRow.state == CheckpointState.READY)
+        .where(TrialRow.study_id == study.id, ~TrialRow.test, CheckpointRow.state == CheckpointState.READY)
     ):
         saved[number].add(step)
     read = (curves or Curves()).read(session, study.id, rows)
     return replace(
         parts,
-        trials=tuple(
+        trials=families(
             TrialView(
                 number=row.number,
                 params=row.params,
@@ -130,12 +135,30 @@ def build(
                 forked_at=row.forked_at,
                 checkpoints=tuple(sorted(saved[row.number])),
                 schedule=tuple((int(step), rate) for step, rate in row.schedule or ()),
+                seed=row.seed,
+                replica_of=row.replica_of,
+                spared=row.spared is not None,
             )
             for row in rows
         ),
         budget=budget.left(session, study, now),
         sources=sources.read(session, spec),
         pruning=None if study.pruning is None else Pruning.from_json(study.pruning),
+    )
+
+
+def families(everything: Iterable[TrialView]) -> tuple[TrialView, ...]:
+    """Trials and replicas, in order of number, as trials with their replicas."""
+    replicas: dict[int, list[TrialView]] = defaultdict(list)
+    trials = []
+    for trial in everything:
+        if trial.replica_of is None:
+            trials.append(trial)
+        else:
+            replicas[trial.replica_of].append(trial)
+    return tuple(
+        replace(trial, replicas=tuple(replicas[trial.number])) if trial.number in replicas else trial
+        for trial in trials
     )
 
 
@@ -162,12 +185,12 @@ def _finite(outcomes: dict[str, Any] | None) -> dict[str, float]:
 
 
 def of_study(session: Session, key: str) -> tuple[int, StudyView]:
-    """The version and the view of the study with this id.
+    """The version of the study with this id, and its view as strategies see it: means over seeds.
 
     Raises :class:`~service.errors.NotFoundError` if there is none.
     """
     study = find_study(session, key)
-    return study.version, build(session, study)
+    return study.version, told(build(session, study))
 
 
 def _read_on(session: Session, trials: Sequence[int], kept: dict[int, Curve]) -> None:

@@ -39,9 +39,14 @@ def router(context: Context) -> APIRouter:
         sort: Annotated[
             TrialSort, Query(description="`best` has the best trial first; `-` turns an order round.")
         ] = "number",
+        replicas: Annotated[
+            bool, Query(description="Whether trials that repeat one with another seed are listed, too.")
+        ] = True,
     ) -> TrialPage:
         with database.read() as session:
-            return reads.list_trials(session, study, cursor=cursor, limit=limit, state=state, sort=sort)
+            return reads.list_trials(
+                session, study, cursor=cursor, limit=limit, state=state, sort=sort, replicas=replicas
+            )
 
     @routes.post(
         "/trials",

@@ -17,6 +17,7 @@ from trimtab.wire.views import (
     DecisionView,
     FrontResponse,
     ScheduleView,
+    SeedValue,
     StopsReplay,
     StudyDetail,
     StudyItem,
@@ -159,6 +160,18 @@ class Setting:
     """What the trainer is handed instead, where the parameter is tied to another one."""
 
 
+@dataclass(frozen=True, slots=True)
+class SeedRow:
+    """The configuration of a trial, trained with one seed."""
+
+    kind: str
+    """``tuning`` or ``test``."""
+    seed: SeedValue
+    line: str
+    """Its curve as points of an SVG line, 120 wide and 28 high, on axes that all seeds share; empty without
+    a finite value."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPage(Page):
     """``/studies/{id}/trials/{n}``: one trial."""
@@ -168,6 +181,7 @@ class TrialPage(Page):
     study: StudyDetail
     trial: TrialDetail
     settings: tuple[Setting, ...]
+    seeds: tuple[SeedRow, ...]
     metrics: tuple[str, ...]
     """Names of all metrics measured, the tuned one first."""
     rungs: tuple[int, ...]

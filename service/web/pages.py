@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TypeVar, cast, get_args
@@ -22,6 +23,7 @@ from service.web.contexts import (
     Column,
     ImportanceRow,
     ImportancesPage,
+    SeedRow,
     Setting,
     StudiesPage,
     StudyFilter,
@@ -92,6 +94,7 @@ def study(
             limit=TRIALS_PER_PAGE,
             state=TrialState(state) if state in [known.value for known in TrialState] else None,
             sort=cast(TrialSort, order),
+            replicas=False,
         )
         decisions = reads.decisions(session, key, limit=DECISIONS_SHOWN)
         front = reads.front(session, key) if detail.spec.objectives else None
@@ -161,6 +164,7 @@ def trial(database: Database, now: datetime, key: str, number: int, locked: bool
             )
             for name in names
         ),
+        seeds=_seeds(shown),
         metrics=_metrics(shown, detail.metric),
         rungs=rungs(detail.spec),
         previous=number - 1 if number > 1 else None,
@@ -221,7 +225,9 @@ def trials_csv(database: Database, spec: StudySpec, key: str) -> Iterator[str]:
     parameters = tuple(expanded(spec.space))
     head = ("number", "state", "label", "origin", "step", "target_step", "value", "best_value", "best_step")
     watched = tuple(name for name in spec.watched if name != spec.metric.name)
-    tail = ("seconds", "runs", "retries", "failure_kind", "state_reason")
+    seeds = ("replica_of", "seed", "test", "seeds_measured", "spread")
+    own = seeds if spec.seeds.several or spec.seeds.test else ()
+    tail = (*own, "seconds", "runs", "retries", "failure_kind", "state_reason")
     tied = tuple(ties(spec.space))
     outcomes = (f"outcomes.{name}" for name in watched)
     over = ("over_limits",) if spec.limits else ()
@@ -291,11 +297,34 @@ def _columns(
         sortable("Trial", "number", "number"),
         sortable("State", "state", "state"),
         sortable(f"Best {study.metric}", "best_value", best_first, "num"),
+        *([Column("Seeds", "num")] if study.spec.seeds.several else []),
         sortable("Latest", "value", latest_first, "num"),
         sortable(study.spec.fidelity.unit.capitalize(), "step", "-step", "num"),
         *(Column(name, "num") for name in names),
         sortable("Time", "seconds", "-seconds", "num"),
         *([Column("Action")] if study.state in ACTIVE else []),
+    )
+
+
+def _seeds(trial: TrialDetail) -> tuple[SeedRow, ...]:
+    rows = [("tuning", seed) for seed in trial.tuning_seeds] + [("test", seed) for seed in trial.test_seeds]
+    curves = [
+        [p for p in zip(seed.steps, seed.values, strict=True) if math.isfinite(p[1])] for _, seed in rows
+    ]
+    values = [value for curve in curves for _, value in curve]
+    if not values:
+        return tuple(SeedRow(kind, seed, "") for kind, seed in rows)
+    low, last = min(values), max(step for curve in curves for step, _ in curve)
+    unit = max(values) - low or 1.0
+    return tuple(
+        SeedRow(
+            kind,
+            seed,
+            " ".join(
+                f"{120 * step / last:.1f},{26 - 24 * ((value - low) / unit):.1f}" for step, value in curve
+            ),
+        )
+        for (kind, seed), curve in zip(rows, curves, strict=True)
     )
 
 

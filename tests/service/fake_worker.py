@@ -55,6 +55,12 @@ class FakeWorker:
         for token in list(self._work):
             self._train(token, now)
 
+    def value(self, assignment: Assignment, step: int) -> float:
+        """What it measures at ``step``."""
+        lr = assignment.params["lr"]
+        assert isinstance(lr, float)
+        return loss(lr, step)
+
     def _lease(self, now: datetime) -> None:
         free = self._slots - len(self._work)
         request = LeaseRequest(
@@ -73,9 +79,7 @@ class FakeWorker:
     def _train(self, token: int, now: datetime) -> None:
         assignment, step, seq = self._work[token]
         step = min(step + assignment.report_every, assignment.target_step)
-        lr = assignment.params["lr"]
-        assert isinstance(lr, float)
-        measurement = Measurement(step=step, metrics={assignment.metric: loss(lr, step)})
+        measurement = Measurement(step=step, metrics={assignment.metric: self.value(assignment, step)})
         report = Report(token=token, seq=seq + 1, measurements=[measurement])
         self._work[token] = (assignment, step, seq + 1)
         with self._database.write() as session:
@@ -90,6 +94,15 @@ class FakeWorker:
             with self._database.write() as session:
                 ends.end(session, request, now)
             del self._work[token]
+
+
+class SeededWorker(FakeWorker):
+    """What it measures depends on the seed; test seeds are 10 worse, so that they are told apart."""
+
+    def value(self, assignment: Assignment, step: int) -> float:
+        lr, seed = assignment.params["lr"], assignment.training_seed
+        assert isinstance(lr, float)
+        return loss(lr, step) + 0.01 * math.sin(seed + 7 * lr) + (10 if seed >= 100 else 0)
 
 
 class Inline:

@@ -221,6 +221,14 @@ class Life:
             enqueue=lrs[:1],
         )
         self.create("population", strategy={"name": "pbt"}, enqueue=lrs[:1])
+        self.create(
+            "seeded",
+            trainer={"name": "external"},
+            strategy={"name": "random"},
+            budget={"trials": 2},
+            enqueue=[row | {"to_end": True} for row in lrs[:2]],
+            seeds={"tuning": [0, 1], "test": [7, 8], "finalists": 1},
+        )
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])
         limits = {"strategy": {"name": "random"}, "limits": goals["limits"]}
@@ -270,6 +278,22 @@ class Life:
         self.decide("main", Answer((Fork(1, 5, {"lr": 0.4}, 9, "better"),)))
         self.decide("warm", None)
 
+    def repeat(self) -> None:
+        for _ in range(30):
+            detail = self.read(reads.study_detail, "seeded", self.now)
+            work = self.write(leases.ask, "seeded", AskRequest(), self.now).assignment
+            if detail.state == "completed":
+                break
+            if work is not None:
+                self.report([work], 9)
+                self.end(work, "finished", 9)
+            elif detail.finals is None:
+                self.decide("seeded", None)
+            else:
+                Complete(self.database).tick(self.now)
+        assert detail.finals is not None
+        assert detail.finals.winner is not None
+
     def command(self) -> None:
         queued = self.read(reads.list_trials, "main", state=TrialState.QUEUED).items[0].number
         self.write(trials.stop, "main", queued, self.now)
@@ -313,6 +337,9 @@ class Life:
                 cursor = page.next_cursor
                 self.read(reads.list_trials, "other0", limit=2, state=state, sort=sort, cursor=cursor)
         self.read(reads.trial_detail, "main", 1)
+        self.read(reads.trial_detail, "seeded", 1)
+        self.read(reads.list_trials, "seeded", limit=2, replicas=False)
+        self.read(reads.best, "seeded")
         page = self.read(reads.decisions, "main", limit=1)
         self.read(reads.decisions, "main", limit=1, cursor=page.next_cursor)
         for key in (None, "main"):
@@ -373,6 +400,7 @@ def test_no_statement_reads_a_whole_table(database: Database, monkeypatch: pytes
             life.learn,
             life.train,
             life.search,
+            life.repeat,
             life.command,
             life.look,
             life.finish,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab import study_file, warm_start
-from trimtab.cli import view
+from trimtab.cli import seeds, view
 from trimtab.cli import watch as watching
 from trimtab.cli.output import (
     Json,
@@ -57,6 +57,12 @@ def validate(file: File, as_json: Json = False) -> None:
         f"{spec.strategy.name}, {', '.join(_wanted(spec))}",
         soft_wrap=True,
     )
+    _print_seeds(spec)
+
+
+def _print_seeds(spec: StudySpec) -> None:
+    if words := seeds.planned(spec):
+        out.print(f"  {escape(words)}", style="dim", soft_wrap=True)
 
 
 def _wanted(spec: StudySpec) -> list[str]:
@@ -94,6 +100,7 @@ def submit(
         if not as_json:
             out.print(f"submitted [bold]{escape(study.name)}[/], id {study.id}", soft_wrap=True)
             out.print(f"  {client.url}/studies/{study.id}", style="dim", soft_wrap=True)
+            _print_seeds(study.spec)
         if watch:
             watching.run(client, study.id, as_json=as_json)
         else:
@@ -153,7 +160,7 @@ def list_studies(
             _giving_way(item.name),
             styled(item.state),
             str(item.trials.total),
-            number(item.best_value),
+            number(item.best_value if item.final_value is None else item.final_value),
             _giving_way(item.metric),
             percent(item.budget_fraction),
         )
@@ -212,10 +219,22 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
         print_json(found.best)
         return
     label = f" ({escape(found.best.label)})" if found.best.label else ""
-    out.print(
-        f"{found.metric} [bold green]{number(found.best.value)}[/]  trial {found.best.number}{label} "
-        f"at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
-    )
+    at = f"trial {found.best.number}{label} at {number(found.best.step)} {escape(found.spec.fidelity.unit)}"
+    tuned = f"{number(found.best.value)}{seeds.over(found.best)}"
+    if found.best.final is not None:
+        out.print(f"{found.metric} {seeds.final(found.best.final)}  {at}", soft_wrap=True)
+        out.print(
+            f"[dim]it was chosen by {tuned}{' on the tuning seed' if found.best.seeds < 2 else ''}, which "
+            "flatters it[/]",
+            soft_wrap=True,
+        )
+    else:
+        out.print(
+            f"{found.metric} [bold green]{number(found.best.value)}[/]{seeds.over(found.best)}  {at}",
+            soft_wrap=True,
+        )
+        if found.spec.seeds.test:
+            out.print("[dim]a tuning score; the final one comes when the test seeds are trained[/]")
     for name, value in found.best.params.items():
         out.print(f"  {name}: {escape(exact(value))}{_trained_with(found.best, name)}", soft_wrap=True)
     if found.best.parent is not None:
@@ -234,7 +253,9 @@ def best(study: Study, url: Url = None, token: Token = None, as_json: Json = Fal
 
 def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
     maximize = study.direction == "maximize"
-    every = list(client.trials(study.id))
+    if study.finals is not None and study.finals.scores:
+        out.print(seeds.table(study.finals, study.metric))
+    every = list(client.trials(study.id, replicas=False))
     failed = collections.Counter(t.failure_kind for t in every if t.failure_kind)
     if failed:
         kinds = ", ".join(f"{count} {words(kind)}" for kind, count in failed.most_common())
@@ -260,6 +281,9 @@ def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
     for name in others:
         heading = Text(name, no_wrap=True, overflow="ellipsis")
         table.add_column(heading, justify="right", no_wrap=True, max_width=20)
+    several = study.spec.seeds.several
+    if several:
+        table.add_column("seeds", justify="right", no_wrap=True)
     table.add_column(study.spec.fidelity.unit, justify="right", no_wrap=True)
     table.add_column("parameters")
     for trial in trials[:most]:
@@ -271,6 +295,7 @@ def _print_trials(client: Client, study: StudyDetail, most: int = 10) -> None:
             styled(trial.state),
             number(trial.best_value),
             *(number(trial.outcomes.get(name)) for name in others),
+            *([f"{trial.seeds_measured or 0}/{len(study.spec.seeds.tuning)}"] if several else []),
             number(trial.step),
             params,
         )
@@ -301,6 +326,9 @@ def _print_trial(trial: TrialDetail, study: StudyDetail) -> None:
     if trial.best_value is not None:
         best = f"[bold]{number(trial.best_value)}[/] {escape(study.metric)}"
         best += f" at {number(trial.best_step)} {unit}"
+        if trial.seeds_measured is not None and trial.seeds_measured > 1:
+            best += f", mean over {trial.seeds_measured} tuning seeds"
+            best += f" [dim](± {number(trial.spread)})[/]"
     grid.add_row("best", best)
     for name, outcome in trial.outcomes.items():
         grid.add_row(escape(name), f"{number(outcome)} [dim]at {number(trial.step)} {unit}[/]")
@@ -318,11 +346,18 @@ def _print_trial(trial: TrialDetail, study: StudyDetail) -> None:
     if trial.schedule:
         points = [f"{number(step)}: {exact(rate)}" for step, rate in trial.schedule]
         grid.add_row("schedule", ", ".join(points))
-    if trial.seed is not None:
+    if trial.replica_of is not None:
+        kind = "test" if trial.test else "tuning"
+        grid.add_row("repeats", f"trial {trial.replica_of} with {kind} seed {trial.seed}")
+    elif trial.seed is not None:
         grid.add_row("seed", str(trial.seed))
+    if trial.spared is not None:
+        grid.add_row("other seeds", f"spared: {escape(trial.spared)}")
     for name, value in trial.params.items():
         grid.add_row(name, f"{escape(exact(value))}{_trained_with(trial, name)}")
     out.print(grid)
+    if (tested := seeds.of_trial(trial)) is not None:
+        out.print(tested)
     for run in trial.runs_detail:
         steps = f"{number(run.start_step)} → {number(run.target_step)}"
         out.print(f"\n[bold]run {run.number}[/]  {styled(run.state)}  {steps}")

@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.cli import seeds
 from trimtab.cli.front import counted
 from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
@@ -73,6 +74,8 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
     inner = max(20, width - LABEL_WIDTH - 2)
     grid.add_row("trials", _trials(study, inner))
     grid.add_row("best", _best(snapshot, inner))
+    if study.finals is not None:
+        grid.add_row("final score", seeds.progress(study.finals, study.spec))
     if snapshot.front is not None:
         grid.add_row("front", counted(snapshot.front))
     if snapshot.curve:
@@ -110,6 +113,11 @@ def line(study: StudyDetail) -> str:
     """The study in one line, for logs."""
     counts = ", ".join(f"{count} {name}" for name, count in study.trials.model_dump().items() if count)
     best = "" if study.best is None else f" | best {number(study.best.value)} (trial {study.best.number})"
+    if study.finals is not None:
+        tested = study.finals.best
+        done = sum(seed.value is not None for score in study.finals.scores for seed in score.seeds)
+        runs = sum(len(score.seeds) for score in study.finals.scores)
+        best += f" | {done} of {runs} tested" if tested is None else f" | final {number(tested.mean)}"
     used = f" | budget {percent(max((use.fraction for use in study.budget), default=0.0))}"
     left = f" | left {duration(study.eta_seconds)}" if study.eta_seconds is not None else ""
     total = study.trials.total
@@ -165,6 +173,8 @@ def what_counts(spec: StudySpec) -> str:
     along = spec.strategy.options.get(ALONG)
     if along is not None:
         return f" at the highest {escape(str(along))}"
+    if spec.seeds.several:
+        return f" with all {len(spec.seeds.tuning)} tuning seeds"
     return " that keeps the limits" if spec.limits else ""
 
 
@@ -174,7 +184,7 @@ def _best(snapshot: Snapshot, inner: int) -> str:
         return f"[dim]nothing measured{what_counts(study.spec)} yet[/]"
     label = f" ({escape(best.label)})" if best.label else ""
     text = f"[bold green]{number(best.value)}[/] {study.metric}  [dim]trial {best.number}{label} at "
-    text += f"{number(best.step)} {escape(study.spec.fidelity.unit)}[/]"
+    text += f"{number(best.step)} {escape(study.spec.fidelity.unit)}{seeds.over(best)}[/]"
     default = snapshot.summary.default
     if default is not None and default.number != best.number:
         text += f"  [dim]default {number(default.value)}[/]"

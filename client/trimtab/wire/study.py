@@ -276,11 +276,41 @@ class CheckpointSpec(Wire):
     start from is kept."""
 
 
-class SeedSpec(Wire):
-    """Seeds: what is random is repeatable."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
-    search: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    training: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+class SeedSpec(Wire):
+    """Seeds: what is random is repeatable.
+
+    With several ``tuning`` seeds a configuration counts with its mean over them; with ``test`` seeds the
+    best few are trained anew on those when the search is over, and only that score is final.
+    """
+
+    search: Seed = 0
+    training: Seed = 0
+    """What every trial is trained with, unless ``tuning`` names seeds."""
+    tuning: list[Seed] = Field(default_factory=list, max_length=largest.MAX_SEEDS)
+    """Every configuration is trained with the first; those that are not clearly beaten with the others,
+    too, one after another."""
+    test: list[Seed] = Field(default_factory=list, max_length=largest.MAX_SEEDS)
+    """None of the tuning seeds. What is measured with them is never shown to search."""
+    finalists: Annotated[int, Field(ge=1, le=largest.MAX_FINALISTS)] = 3
+    """So many trials, the best on the tuning seeds, are trained with each of the test seeds."""
+
+    @property
+    def first(self) -> int:
+        """What a new trial is trained with."""
+        return self.tuning[0] if self.tuning else self.training
+
+    @property
+    def several(self) -> bool:
+        """Whether a trial counts with its mean over several seeds."""
+        return len(self.tuning) > 1
+
+    @property
+    def test_runs(self) -> int:
+        """Full trainings that the final scores cost at most, beside the budget."""
+        return len(self.test) * self.finalists
 
 
 class QueuedConfig(Wire):

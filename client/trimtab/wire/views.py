@@ -33,11 +33,71 @@ class TrialCounts(Wire):
         return self.queued + self.running + self.paused + self.completed + self.stopped + self.failed
 
 
+class SeedValue(Wire):
+    """The training of a configuration with one seed."""
+
+    seed: int
+    trial: int
+    """Its number; of the first tuning seed, the trial's own."""
+    state: TrialState
+    value: MetricValue | None
+    """The metric at the step that counts; None: not measured there (yet), or not finite."""
+    steps: list[Step] = Field(default_factory=list)
+    values: list[MetricValue] = Field(default_factory=list)
+    """Its curve of the tuned metric, thinned; where one trial is shown."""
+
+
+class FinalScore(Wire):
+    """What a finalist comes to on the test seeds."""
+
+    trial: int
+    label: str | None = None
+    params: dict[str, ParamValue]
+    """As they are searched."""
+    step: Step
+    """Where it is judged: where its mean on the tuning seeds is best."""
+    tuning: MetricValue
+    """Its mean there on the tuning seeds: what it was chosen by, and better than it is."""
+    mean: MetricValue | None
+    """On the test seeds measured so far."""
+    low: MetricValue | None
+    high: MetricValue | None
+    """The ends of the 95 % interval of the mean (Student's t); None with fewer than two seeds."""
+    seeds: list[SeedValue]
+
+
+class Finals(Wire):
+    """The end of a study with test seeds."""
+
+    scores: list[FinalScore]
+    """The best first; those that lack a seed come last."""
+    winner: int | None
+    """The trial that is best on the test seeds; None while they are being trained, or if none was
+    measured."""
+    planned: int
+    """Units of fidelity that the test runs cost, beside the budget."""
+    trained: int
+    """Units of them trained so far."""
+
+    @property
+    def best(self) -> FinalScore | None:
+        """The winner's score."""
+        return next((score for score in self.scores if score.trial == self.winner), None)
+
+
 class BestTrial(Wire):
     number: int
     value: MetricValue
+    """Of a study with several tuning seeds, the mean over them."""
     step: Step
     """The step at which the value was seen."""
+    seeds: int = 1
+    """Tuning seeds that ``value`` is the mean over."""
+    spread: float | None = None
+    """Standard deviation between them."""
+    final: FinalScore | None = None
+    """Its score on test seeds, of the winner of a study that was tested. ``value`` is what it was chosen
+    by, and better than it is."""
     params: dict[str, ParamValue]
     """As they are searched."""
     scaled: dict[str, ParamValue] = Field(default_factory=dict)
@@ -67,7 +127,7 @@ class Savings(Wire):
     trained: int
     """Units of fidelity trained so far, over all trials."""
     full: int
-    """Units had every started trial been trained to the full fidelity."""
+    """Units had every started trial been trained to the full fidelity, with each of the tuning seeds."""
     fraction_saved: float
     useful: int | None = None
     """Of a study whose strategy forks: the units in the line of its best trial; all others were the
@@ -89,6 +149,8 @@ class StudyItem(Wire):
     trials: TrialCounts
     best_value: MetricValue | None
     best_trial: int | None
+    final_value: MetricValue | None = None
+    """The best trial's mean on test seeds, once they are trained."""
     budget_fraction: float
     """In [0, 1]: how much of the tightest limit is used."""
     tags: list[str]
@@ -121,6 +183,8 @@ class StudyDetail(StudyItem):
     """Why search could not decide lately; None when all is well."""
     pruning: Pruning | None = None
     """What of the space is searched now; None: all of it."""
+    finals: Finals | None = None
+    """Of a study with test seeds, once search is over."""
     waiting_for: str | None = None
     """What keeps a running study from being trained: no dispatcher, or none that is large enough."""
 
@@ -176,6 +240,17 @@ class TrialItem(Wire):
     """The learning rate that it was given for every step; None: as its parameters say."""
     seed: int | None = None
     """What it is trained with, if not with the study's seed."""
+    replica_of: int | None = None
+    """The trial whose configuration it repeats with another seed; None: a trial of its own."""
+    test: bool = False
+    """A replica with a test seed, for the final score alone: search never sees it."""
+    seeds_measured: int | None = None
+    """Tuning seeds that its configuration was trained to the end with; `best_value` is the mean over them.
+    None in a study with one seed, and of a replica."""
+    spread: float | None = None
+    """Standard deviation between them."""
+    spared: str | None = None
+    """Why its other tuning seeds are not trained."""
     step: Step
     """The last step measured; of a fork without a measurement, where it starts."""
     target_step: Step
@@ -230,7 +305,7 @@ class RunView(Wire):
 
 class DecisionView(Wire):
     id: int
-    kind: Literal["launch", "fork", "continue", "stop", "finish"]
+    kind: Literal["launch", "fork", "continue", "stop", "repeat", "spare", "finish"]
     trial: int | None
     target_step: Step | None
     reason: str
@@ -279,6 +354,11 @@ class TrialDetail(TrialItem):
     """The steps of its checkpoints that a fork can start from, increasing."""
     children: list[Child] = Field(default_factory=list)
     """The trials that were forked from it."""
+    tuning_seeds: list[SeedValue] = Field(default_factory=list)
+    """Its configuration with the tuning seeds, in the order of the study; empty in a study with one
+    seed."""
+    test_seeds: list[SeedValue] = Field(default_factory=list)
+    """Its configuration with the test seeds, if it was a finalist."""
 
 
 class FrontTrial(Wire):

@@ -16,7 +16,8 @@ from trimtab.wire.views import CurveLine
 def curves(
     session: Session, key: str, *, max_points: int = 100, max_lines: int | None = None
 ) -> list[CurveLine]:
-    """The tuned metric of the trials that were measured, in order of their numbers.
+    """The tuned metric of the trials that were measured, in order of their numbers; of each configuration
+    the training with its first seed.
 
     Args:
         max_points: at most so many points per line (at least 2), evenly picked, first and last among them.
@@ -35,7 +36,7 @@ def curves(
     ):
         if value is None:
             value = (metrics or {}).get(study.metric)
-        if value is not None:
+        if value is not None and trial_id in lines:  # replicas are read with all others
             steps, values = lines[trial_id]
             steps.append(step)
             values.append(float(value))
@@ -51,7 +52,7 @@ def curves(
 def _chosen(session: Session, study: StudyRow, max_lines: int | None) -> dict[int, Any]:
     """Trials to draw: their number and state by id, in order of number."""
     query = select(TrialRow.id, TrialRow.number, TrialRow.state).where(
-        TrialRow.study_id == study.id, TrialRow.step > 0
+        TrialRow.study_id == study.id, TrialRow.step > 0, TrialRow.replica_of.is_(None)
     )
     if max_lines is None:
         rows = session.execute(query.order_by(TrialRow.number)).all()

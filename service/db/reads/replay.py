@@ -60,9 +60,10 @@ def pack(view: StudyView, slots: int) -> bytes:
         "prune": view.prune,
         "pruning": None if view.pruning is None else view.pruning.to_json(),
         "budget": [*astuple(view.budget)],
-        "points": [len(trial.steps) for trial in view.trials],
-        "checkpoints": [trial.checkpoints for trial in view.trials],
-        **{name: [getattr(trial, name) for trial in view.trials] for name in _KEPT},
+        "points": [len(trial.steps) for trial in view.everything],
+        "checkpoints": [trial.checkpoints for trial in view.everything],
+        "spared": [trial.number for trial in view.everything if trial.spared],
+        **{name: [getattr(trial, name) for trial in view.everything] for name in _KEPT},
     }
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 6)
 
@@ -83,6 +84,7 @@ def answers(session: Session, key: str) -> Iterator[Answered]:
         .order_by(DecisionRow.id)
         .options(undefer(DecisionRow.asked))
     ).all()
+    by_number = {trial.number: trial for trial in now.trials}
     firsts = [place for place, row in enumerate(rows) if row.asked is not None]
     for first, end in zip(firsts, [*firsts[1:], len(rows)], strict=True):
         answer = rows[first:end]
@@ -99,7 +101,7 @@ def answers(session: Session, key: str) -> Iterator[Answered]:
                 for row, trial in zip(answer, trials, strict=True)
             ),
             started=tuple(
-                _started(now.trials[trial - 1])
+                _started(by_number[trial])
                 for row, trial in zip(answer, trials, strict=True)
                 if row.kind in ("launch", "fork") and trial is not None
             ),
@@ -113,7 +115,7 @@ def _started(trial: TrialView) -> Started:
 def _unpack(now: StudyView, document: dict[str, Any]) -> StudyView:
     """The study as it was asked about; ``now`` is how it stands."""
     points = document["points"]
-    trials = tuple(
+    everything = (
         replace(
             trial,
             steps=trial.steps[: points[place]],
@@ -122,12 +124,14 @@ def _unpack(now: StudyView, document: dict[str, Any]) -> StudyView:
             **{name: document[name][place] for name in _KEPT},
             # Questions from before there were forks say nothing of checkpoints.
             checkpoints=tuple(document["checkpoints"][place] if "checkpoints" in document else ()),
+            spared=trial.number in document.get("spared", ()),
+            replicas=(),
         )
-        for place, trial in enumerate(now.trials[: len(points)])
+        for place, trial in enumerate(now.everything[: len(points)])
     )
     return replace(
         now,
-        trials=trials,
+        trials=views.families(everything),
         parallelism=document["parallelism"],
         prune=document["prune"],
         pruning=None if document["pruning"] is None else Pruning.from_json(document["pruning"]),

@@ -41,13 +41,16 @@ def stops(session: Session, key: str) -> StopsReplay:
         .where(
             TrialRow.study_id == study.id,
             TrialRow.state == TrialState.STOPPED.value,
+            TrialRow.replica_of.is_(None),
             TrialRow.origin != "imported",
             TrialRow.step > 0,
             TrialRow.step < full,
         )
         .order_by(TrialRow.number)
     ).all()
-    trained = session.scalar(select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id))
+    trained = session.scalar(
+        select(func.sum(TrialRow.trained)).where(TrialRow.study_id == study.id, ~TrialRow.test)
+    )
     units = int(trained or 0)
     rule = replace(about.predicted or Predicted(), grace=0)  # other rules stop trials earlier
     model = predictors.lesson(session, study, rule).learn() if rows else None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from search.strategies import forks
 from service.db import budget, facts, pages, sources, waiting
 from service.db.models import ImprovementRow, StudyRow, TrialRow
+from service.db.reads import seeds
 from service.errors import NotFoundError
 from trimtab.wire.importances import Pruning
 from trimtab.wire.space import scaled
@@ -21,6 +23,7 @@ from trimtab.wire.views import (
     BestPoint,
     BestTrial,
     BudgetUse,
+    FinalScore,
     Savings,
     StudyDetail,
     StudyItem,
@@ -102,6 +105,7 @@ def study_detail(session: Session, key: str, now: datetime) -> StudyDetail:
         eta_seconds=_eta(study, limits, elapsed),
         elapsed_seconds=elapsed,
         decide_error=study.decide_error,
+        finals=seeds.finals(session, study),
         pruning=None if study.pruning is None else Pruning.model_validate(study.pruning),
         waiting_for=waiting.waiting_for(session, study, now),
     )
@@ -159,13 +163,21 @@ def best(session: Session, key: str) -> BestTrial | None:
 
 
 def _best(session: Session, study: StudyRow) -> BestTrial | None:
+    """The winner on the test seeds, else the best on the tuning seeds."""
+    tested = seeds.finals(session, study)
+    final = None if tested is None else tested.best
+    if final is not None:
+        wanted = (TrialRow.study_id == study.id, TrialRow.number == final.trial)
+        return _as_best(session, study, session.scalars(select(TrialRow).where(*wanted)).one(), final)
     if study.best_trial_id is None:
         return None
     trial = session.get(TrialRow, study.best_trial_id)
     return _as_best(session, study, trial) if trial is not None else None
 
 
-def _as_best(session: Session, study: StudyRow, trial: TrialRow) -> BestTrial | None:
+def _as_best(
+    session: Session, study: StudyRow, trial: TrialRow, final: FinalScore | None = None
+) -> BestTrial | None:
     if trial.best_value is None or trial.best_step is None:
         return None
     spec = facts.of(session, study.key).spec
@@ -176,6 +188,9 @@ def _as_best(session: Session, study: StudyRow, trial: TrialRow) -> BestTrial | 
         params=trial.params,
         scaled=scaled(spec.space, trial.params),
         label=trial.label,
+        seeds=max(1, trial.seeds_measured),
+        spread=trial.spread,
+        final=final,
         parent=trial.parent,
         forked_at=trial.forked_at,
         front=f"/v1/studies/{study.key}/front" if spec.objectives else None,
@@ -191,20 +206,21 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
         select(
             TrialRow.study_id,
             TrialRow.state,
-            imported,
+            or_(imported, TrialRow.test),
+            func.count(TrialRow.replica_of),
             func.count(),
             func.sum(TrialRow.trained),
             func.sum(TrialRow.seconds),
         )
         .where(TrialRow.study_id.in_(ids))
-        .group_by(TrialRow.study_id, TrialRow.state, imported)
+        .group_by(TrialRow.study_id, TrialRow.state, or_(imported, TrialRow.test))
     )
-    for study_id, state, elsewhere, count, trained, seconds in session.execute(grouped):
+    for study_id, state, unpaid, repeats, count, trained, seconds in session.execute(grouped):
         counts[study_id][state] += count
-        if not elsewhere:
+        if not unpaid:
             before = spent[study_id]
             spent[study_id] = budget.Spent(
-                trials=before.trials + count,
+                trials=before.trials + count - repeats,
                 trained=before.trained + int(trained),
                 seconds=before.seconds + float(seconds),
             )
@@ -222,8 +238,7 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
             metric=study.metric,
             direction=Direction.MAXIMIZE if study.maximize else Direction.MINIMIZE,
             trials=TrialCounts(**counts[study.id]),
-            best_value=study.best_value,
-            best_trial=numbers.get(study.best_trial_id) if study.best_trial_id is not None else None,
+            **_best_of(study, numbers),
             budget_fraction=_tightest(budget.use(session, study, now, spent[study.id])),
             tags=study.tags,
             created_at=study.created_at,
@@ -234,18 +249,38 @@ def _items(session: Session, studies: Sequence[StudyRow], now: datetime) -> list
     ]
 
 
+def _best_of(study: StudyRow, numbers: Mapping[int, int]) -> dict[str, Any]:
+    """The winner on the test seeds, else the best on tuning seeds; ``numbers``: of trials, by row id."""
+    finals = study.finals or {}
+    if finals.get("winner") is not None:
+        (tuning,) = (one["tuning"] for one in finals["finalists"] if one["trial"] == finals["winner"])
+        return {"best_value": tuning, "best_trial": finals["winner"], "final_value": finals["mean"]}
+    best = None if study.best_trial_id is None else numbers.get(study.best_trial_id)
+    return {"best_value": study.best_value, "best_trial": best}
+
+
 def _tightest(limits: Iterable[BudgetUse]) -> float:
     return max((limit.fraction for limit in limits), default=0.0)
 
 
 def _savings(session: Session, study: StudyRow, spec: StudySpec) -> Savings:
-    """Imported trials were trained elsewhere: they cost nothing here and save nothing."""
-    started, trained, inherited = session.execute(
-        select(func.count(), func.sum(TrialRow.trained), func.sum(TrialRow.forked_at)).where(
-            TrialRow.study_id == study.id, TrialRow.origin != "imported", TrialRow.trained > 0
+    """Imported trials were trained elsewhere: they cost nothing here and save nothing. Test runs are beside
+    the budget."""
+    repeats, started, trained, inherited = session.execute(
+        select(
+            func.count(TrialRow.replica_of),
+            func.count(),
+            func.sum(TrialRow.trained),
+            func.sum(TrialRow.forked_at),
+        ).where(
+            TrialRow.study_id == study.id,
+            TrialRow.origin != "imported",
+            TrialRow.trained > 0,
+            ~TrialRow.test,
         )
     ).one()
-    units, full = int(trained or 0), started * spec.fidelity.max - int(inherited or 0)
+    trainings = (started - repeats) * max(1, len(spec.seeds.tuning))
+    units, full = int(trained or 0), trainings * spec.fidelity.max - int(inherited or 0)
     useful: int | None = None
     if forks(study.strategy):
         best = None if study.best_trial_id is None else session.get(TrialRow, study.best_trial_id)

@@ -18,6 +18,7 @@ from service.db.models import (
     StudyRow,
     TrialRow,
 )
+from service.db.reads import seeds
 from service.db.reads.studies import find_study
 from service.errors import NotFoundError
 from trimtab.wire.space import scaled
@@ -75,8 +76,11 @@ def list_trials(
     limit: int = 50,
     state: TrialState | None = None,
     sort: TrialSort = "number",
+    replicas: bool = True,
 ) -> TrialPage:
     """A page of a study's trials. Trials without a value come last in any order by value.
+
+    ``replicas``: those that repeat a configuration with another seed are listed, too.
 
     Raises:
         NotFoundError: there is no such study.
@@ -94,6 +98,8 @@ def list_trials(
     )
     if state is not None:
         query = query.where(TrialRow.state == state)
+    if not replicas:
+        query = query.where(TrialRow.replica_of.is_(None))
     if cursor is not None:
         value, number = pages.decode(cursor, listing, order.kind, int)
         query = query.where(_behind(order, value, number))
@@ -169,6 +175,7 @@ def trial_detail(session: Session, key: str, number: int) -> TrialDetail:
             )
             for row in children
         ],
+        **seeds.of_trial(session, study, trial),
     )
 
 
@@ -243,6 +250,11 @@ def _item(trial: TrialRow, spec: StudySpec) -> dict[str, Any]:
         if trial.schedule is None
         else [(int(step), rate) for step, rate in trial.schedule],
         "seed": trial.seed,
+        "replica_of": trial.replica_of,
+        "test": trial.test,
+        "seeds_measured": trial.seeds_measured if spec.seeds.several and trial.replica_of is None else None,
+        "spread": trial.spread,
+        "spared": trial.spared,
         "step": trial.step,
         "target_step": trial.target_step,
         "value": trial.value,

@@ -202,6 +202,9 @@ def test_imports_are_all_or_nothing(api: Any) -> None:
         "parent": None,
         "forked_at": 0,
         "front": None,
+        "seeds": 1,
+        "spread": None,
+        "final": None,
     }
     assert detail["best"] == best
     assert detail["budget"][0]["used"] == 0

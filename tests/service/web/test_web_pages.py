@@ -19,11 +19,16 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from service.app import create_app
+from service.db import studies
 from service.db.models import TrialRow
+from service.loops.suggest import Suggest
 from service.settings import Settings
 from service.web import format
 from service.web.login import COOKIE
 from service.web.rendering import CONTENT_SECURITY_POLICY
+from tests.service.conftest import study_spec
+from tests.service.fake_worker import START, Inline, SeededWorker, drive
+from trimtab import figures
 from trimtab.wire.study import StudySpec
 
 HTML = {"Accept": "text/html"}
@@ -390,3 +395,30 @@ def test_the_api_reference_needs_no_other_site(client: Callable[..., httpx.Clien
     assert "fidelity" in elements.text
     linked = [element.get("src") or element.get("href") or "" for _, element in elements.tags]
     assert not [address for address in linked if address.startswith(("http", "//"))]
+
+
+def test_seeds_and_final_scores(client: Any, seed: Any) -> None:
+    seeds = {"tuning": [3, 4], "test": [100, 101], "finalists": 2}
+    wanted = study_spec(strategy={"name": "random"}, budget={"trials": 4}, seeds=seeds)
+    with seed.database.write() as session:
+        studies.create(session, wanted, key="seeded", now=START)
+    before = page(client().get("/studies/seeded"))
+    assert "the 2 best trials are trained with 2 test seeds" in before.text
+    assert "up to 40 steps beside the budget" in before.text
+    drive(seed.database, SeededWorker(seed.database), Suggest(seed.database, Inline()))
+    shown = page(client().get("/studies/seeded"))
+    assert "Final loss, on test seeds" in shown.text
+    assert "Best loss, on tuning seeds" in shown.text
+    detail = client().get("/v1/studies/seeded").json()
+    winner, score = detail["finals"]["winner"], detail["finals"]["scores"][0]
+    for number in (score["mean"], score["low"], score["high"], score["tuning"]):
+        assert figures.number(number) in shown.text
+    trial = page(client().get(f"/studies/seeded/trials/{winner}"))
+    for words in ("tuning 3", "tuning 4", "test 100", "test 101"):
+        assert words in trial.text
+    assert len(trial.all("polyline")) == 4
+    replica = page(client().get(f"/studies/seeded/trials/{score['seeds'][0]['trial']}"))
+    assert "with test seed 100" in replica.text
+    head, *rows = client().get("/studies/seeded/trials.csv").text.splitlines()
+    assert "replica_of,seed,test,seeds_measured,spread" in head
+    assert len(rows) == detail["trials"]["completed"]

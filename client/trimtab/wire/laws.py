@@ -33,24 +33,38 @@ class FitState(StrEnum):
 class FitColumns(Wire):
     """Which column of a table has what, by name.
 
-    Of studies, a column is a parameter (as the trainer got it), a setting of the trainer, a metric at the
-    last measurement, or ``step``, ``tokens`` and ``study``; `params.NAME`, `settings.NAME` and
-    `metrics.NAME` say which is meant where several have a name.
+    Of studies, a column is a parameter as the trainer got it (`params/lr`), a setting of the trainer
+    (`settings/width`), a metric at the last measurement (`metrics/val_loss`), or `step`, `tokens` or
+    `study`; the plain name is enough where only one of them has it. A product may be written:
+    `12 * depth * width * width`.
     """
 
-    n: ColumnName = "N"
-    """Parameters of the model."""
-    d: ColumnName = "D"
-    """Training tokens."""
-    loss: ColumnName = "loss"
+    n: ColumnName | None = None
+    """Parameters of the model; `N` if nothing is said."""
+    d: ColumnName | None = None
+    """Training tokens; `D` if nothing is said, of studies `tokens`."""
+    loss: ColumnName | None = None
+    """`loss` if nothing is said, of studies their metric."""
     lr: ColumnName | None = None
     """Peak learning rate; a law of the optimum needs it, a law of the loss does not."""
     batch: ColumnName | None = None
-    """Batch in tokens; in sequences where `sequence_length` is given."""
+    """Batch, as a law of the optimum needs it; in `batch_unit`."""
     share: ColumnName | None = None
     """Share of a domain, 0 to 1, of a law of mixtures."""
     diverged: ColumnName | None = None
-    """True for runs that diverged; without it, those whose loss is not finite did."""
+    """True for runs that diverged; without it, those whose loss is missing or not finite did."""
+    schedule: ColumnName | None = None
+    """What should not differ between runs, as the three below: values are compared, and a difference is
+    a caution."""
+    optimizer: ColumnName | None = None
+    sequence_length: ColumnName | None = None
+    """Tokens of a sequence; with `batch_unit: sequences` batches are multiplied by it."""
+    tokenizer: ColumnName | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that are named, by role."""
+        return {role: name for role, name in self if name is not None}
 
 
 class FitRequest(Wire):
@@ -72,8 +86,10 @@ class FitRequest(Wire):
     studies: Annotated[list[str], Field(max_length=limits.MAX_FITTED_STUDIES)] = Field(default_factory=list)
     """Ids of studies whose trials are the runs: those trained to the end, and those that diverged."""
     columns: FitColumns = FitColumns()
-    sequence_length: Positive | None = None
-    """Tokens of a sequence, where the batch counts sequences."""
+    batch_unit: Literal["tokens", "sequences"] | None = None
+    """What batches count; if nothing is said, tokens, and what cannot be tokens is refused."""
+    sequence_length: Annotated[int, Field(ge=1, le=limits.MAX_STEP)] | None = None
+    """Tokens of a sequence, the same in all runs."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the bootstrap: the same runs and seed give the same fit."""
 
@@ -104,8 +120,10 @@ class FitSource(Wire):
 
     kind: Literal["table", "csv", "parquet", "studies"]
     studies: list[str]
-    columns: FitColumns
-    sequence_length: float | None
+    columns: dict[str, str]
+    """The column of each role."""
+    batch_unit: Literal["tokens", "sequences"] | None
+    sequence_length: int | None
 
 
 class FitCounts(Wire):
@@ -282,10 +300,3 @@ class FitTarget(Wire):
     """What the parameter is: a learning rate, or a batch."""
     sequence_length: Positive | None = None
     """Tokens of a sequence, where the batch counts sequences."""
-
-
-class Believed(Wire):
-    """Where good values lie by a law."""
-
-    between: tuple[FiniteFloat, FiniteFloat]
-    factor: FiniteFloat

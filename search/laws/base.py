@@ -43,6 +43,8 @@ class Runs:
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What must not differ between runs and is known: a column (schedule, optimizer, sequence_length,
     tokenizer) and its distinct values. More than one value is a warning."""
+    cautions: tuple[Caution, ...] = ()
+    """What reading them raised, such as doubtful units; every fit repeats them."""
 
     def __len__(self) -> int:
         return len(self.loss)

@@ -156,14 +156,14 @@ def renew(session: Session, fit: Taken, progress: float, now: datetime) -> bool:
     return _change(session, fit, progress=progress, lease_expires_at=now + LEASE)
 
 
-def give_back(session: Session, fit: Taken) -> bool:
-    """Let another process compute it, at no cost; as :func:`renew`."""
+def give_back(session: Session, fit: Taken, *, died: bool = False) -> bool:
+    """Let another process compute it: at no cost, unless the one that did has ``died``. As :func:`renew`."""
     return _change(
         session,
         fit,
         state=FitState.QUEUED.value,
         progress=0.0,
-        attempt=fit.attempt - 1,
+        attempt=fit.attempt if died else fit.attempt - 1,
         lease_expires_at=None,
     )
 

@@ -275,6 +275,7 @@ class FitFigure(Wire):
     """A picture of a fit, as plotly reads it: `plotly.graph_objects.Figure(figure.data, figure.layout)`."""
 
     id: str
+    group: Literal["laws", "cells", "checks"]
     title: str
     caption: str
     data: list[dict[str, Any]]

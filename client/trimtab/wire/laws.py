@@ -264,9 +264,9 @@ class PlanResponse(Wire):
     """In the order in which they teach most."""
     flops: float
     """What they cost in all."""
-    width_now: float
-    """Width of the 90 % interval of the learning rate at the target, high over low."""
-    width_then: float
+    width_now: float | None
+    """The 90 % interval of the learning rate at the target, high over low; of a law of the loss, of the loss."""
+    width_then: float | None
     """As it is expected after these runs."""
     notes: list[str]
 
@@ -282,6 +282,14 @@ class FitFigure(Wire):
     layout: dict[str, Any]
     height: int
     """In pixels."""
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Notebooks draw it by this, without a library."""
+        layout = {**self.layout, "height": self.height, "title": {"text": self.title}}
+        return {
+            "application/vnd.plotly.v1+json": {"data": self.data, "layout": layout},
+            "text/plain": f"{self.title}: {self.caption}",
+        }
 
 
 class FiguresResponse(Wire):

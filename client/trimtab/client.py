@@ -31,6 +31,7 @@ from trimtab.wire import laws, views, work
 from trimtab.wire.base import Wire
 from trimtab.wire.importances import ImportanceMethod, ImportancesResponse
 from trimtab.wire.limits import MAX_PAGE
+from trimtab.wire.space import FloatParameter, IntParameter
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import StudySpec
 
@@ -84,13 +85,15 @@ class Client:
     def create(self, spec: StudySpec, *, key: str | None = None) -> views.StudyDetail:
         """Submit a study. Calls with the same ``key`` make one study.
 
-        Earlier studies of its warm start may be named by id or by unique name. Raises
-        :class:`~trimtab.errors.UnknownStudyError` if none, or more than one, has it.
+        Earlier studies of its warm start, and the fits that beliefs ask, may be named by id or by unique
+        name. Raises :class:`~trimtab.errors.UnknownStudyError` or
+        :class:`~trimtab.errors.UnknownFitError` if none, or more than one, has it.
         """
         if spec.warm_start.studies:
             ids = [self.find(study).id for study in spec.warm_start.studies]
             known = spec.warm_start.model_copy(update={"studies": ids})
             spec = spec.model_copy(update={"warm_start": known})
+        spec = self._with_fits(spec)
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         return self._transport.call(
             "POST", "/v1/studies", views.StudyDetail, body=spec, headers=headers, safe=True
@@ -104,6 +107,16 @@ class Client:
         """
         earlier = [self._told(self.find(study)) for study in spec.warm_start.studies]
         return warm_start.ask(spec, function, earlier)
+
+    def _with_fits(self, spec: StudySpec) -> StudySpec:
+        """The study with the fits of its beliefs by id."""
+        space = {}
+        for name, parameter in spec.space.items():
+            belief = parameter.belief if isinstance(parameter, FloatParameter | IntParameter) else None
+            if belief is not None and belief.law is not None and not belief.told:
+                known = belief.model_copy(update={"law": self.find_fit(belief.law).id})
+                space[name] = parameter.model_copy(update={"belief": known})
+        return spec.model_copy(update={"space": {**spec.space, **space}}) if space else spec
 
     def _told(self, study: views.StudyItem) -> dict[str, Any]:
         """An earlier study as a warm-starter is told of it."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from trimtab.errors import TrimtabError
+from trimtab.figures import NOTHING, number, words
 from trimtab.wire.laws import FiguresResponse, FitRequest
 from trimtab.wire.limits import MAX_BODY_BYTES
 
@@ -54,6 +57,41 @@ def figure_page(answer: FiguresResponse, plotly_script: str) -> str:
     return _PAGE.format(
         title=html.escape(answer.name), blocks=blocks, data=data, plotly=plotly_script.replace("</script", "<\\/script")
     )
+
+
+def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a family says of its fit as rows of a name and a text."""
+    return list(_rows(summary, ()))
+
+
+def _rows(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    name = words(" ".join(path))
+    if not isinstance(value, Mapping):
+        yield name, _text(value)
+    elif {"low", "value", "high"} <= value.keys():
+        yield name, _interval(value)
+    elif {"constant", "exponents"} <= value.keys():
+        factors = [f"{variable}^{_interval(each)}" for variable, each in value["exponents"].items()]
+        yield name, " · ".join([number(math.exp(value["constant"])), *factors])
+    else:
+        for key, each in value.items():
+            yield from _rows(each, (*path, str(key)))
+
+
+def _interval(value: Mapping[str, float]) -> str:
+    return f"{number(value['value'])} ({number(value['low'])} to {number(value['high'])})"
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return number(float(value))
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(each) for each in value)
+    return str(value)
 
 
 _PAGE = """<!doctype html>

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli.output import out, styled
-from trimtab.figures import NOTHING, count, integer, number, words
+from trimtab.figures import NOTHING, count, integer, number
+from trimtab.laws import summary_rows
 from trimtab.wire.laws import (
     Caution,
     FitCounts,
@@ -149,19 +150,6 @@ def _range(value: Range, unit: str, confident: bool) -> tuple[Text, str]:
 
 def _print_summary(summary: Mapping[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in summary.items():
-        table.add_row(f"[dim]{escape(words(name))}[/]", escape(_shown(value)))
+    for name, text in summary_rows(summary):
+        table.add_row(f"[dim]{escape(name)}[/]", escape(text))
     out.print(table)
-
-
-def _shown(value: Any) -> str:
-    """An entry of a summary: a number, a value with its interval, or names with such."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return NOTHING if value is None else str(value)
-    if isinstance(value, int | float):
-        return number(float(value))
-    if isinstance(value, Mapping):
-        if {"low", "value", "high"} <= value.keys():
-            return f"{number(value['value'])} ({number(value['low'])} to {number(value['high'])})"
-        return ", ".join(f"{name} {_shown(each)}" for name, each in value.items())
-    return ", ".join(_shown(each) for each in value)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from trimtab.wire import limits
-from trimtab.wire.base import FiniteFloat, Name, Wire
+from trimtab.wire.base import Name, Wire
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=limits.MAX_TEXT_CHARS)]
@@ -296,16 +296,3 @@ class FiguresResponse(Wire):
     fit: str
     name: str
     figures: list[FitFigure]
-
-
-class FitTarget(Wire):
-    """A law and where it is asked: under `belief` of a parameter, where good values lie by a fitted law."""
-
-    fit: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-    """Its id."""
-    n: Positive
-    d: Positive
-    of: Literal["lr", "batch"]
-    """What the parameter is: a learning rate, or a batch."""
-    sequence_length: Positive | None = None
-    """Tokens of a sequence, where the batch counts sequences."""

@@ -19,9 +19,9 @@ OCTAVES_OUTSIDE = 0.25
 def of_runs(runs: Runs) -> tuple[Caution, ...]:
     """What the runs alone give reason for, whatever law is fitted."""
     found = list(runs.cautions)
-    for column, values in runs.conditions.items():
-        if len(values) > 1:
-            told = ", ".join(values[:5]) + (", ..." if len(values) > 5 else "")
+    for column, kinds in runs.conditions.items():
+        if len(kinds) > 1:
+            told = ", ".join(kinds[:5]) + (", ..." if len(kinds) > 5 else "")
             found.append(
                 Caution(
                     "conditions-differ",
@@ -43,15 +43,15 @@ def of_runs(runs: Runs) -> tuple[Caution, ...]:
         found.append(
             Caution(
                 "small-models",
-                f"{share:.0%} of the runs have fewer than {SMALL_N:.0e} parameters, where laws are known to "
-                "bend; do not carry this one over to larger models without runs there",
+                f"{share:.0%} of the runs have fewer than {SMALL_N:.0e} parameters, where laws are known "
+                "to bend; do not carry this one over to larger models without runs there",
             )
         )
     return tuple(found)
 
 
 def of_target(runs_n: Array, runs_d: Array, n: float, d: float) -> tuple[Caution, ...]:
-    """Is the target outside the hull of the runs, or a large model predicted from small ones alone?"""
+    """Whether the target is outside the hull of the runs, or a large model while all runs are small."""
     found = []
     beyond_n, beyond_d = octaves_beyond(runs_n, runs_d, n, d)
     far = max(abs(beyond_n), abs(beyond_d))
@@ -60,8 +60,8 @@ def of_target(runs_n: Array, runs_d: Array, n: float, d: float) -> tuple[Caution
         found.append(
             Caution(
                 "outside-hull",
-                f"the target is outside the runs, {beyond_n:+.1f} octaves in N and {beyond_d:+.1f} in D from "
-                f"the nearest point between them; the runs span {width:.1f} octaves"
+                f"the target is outside the runs, {beyond_n:+.1f} octaves in N and {beyond_d:+.1f} in D "
+                f"from the nearest point between them; the runs span {width:.1f} octaves"
                 + (", less than they are asked to foresee" if far > width else ""),
                 grave=far > width,
             )
@@ -79,10 +79,10 @@ def of_target(runs_n: Array, runs_d: Array, n: float, d: float) -> tuple[Caution
 
 
 def octaves_beyond(runs_n: Array, runs_d: Array, n: float, d: float) -> tuple[float, float]:
-    """From the nearest point of the convex hull of the runs, in (log2 N, log2 D), to the target; 0 inside."""
+    """From the nearest point of the runs' convex hull in (log2 N, log2 D) to the target; 0 inside."""
     points = np.unique(np.log2(np.column_stack([runs_n, runs_d])), axis=0)
     target = np.log2([n, d])
-    # The nearest convex combination, as non-negative least squares with a heavy row that says weights sum to 1.
+    # The nearest convex combination: non-negative least squares, with a heavy row for a sum of 1.
     heavy = 1e3 * (1 + float(np.abs(points - target).max()))
     system = np.vstack([(points - target).T, np.full(len(points), heavy)])
     weights = nnls(system, np.array([0.0, 0.0, heavy]))[0]

@@ -4,21 +4,25 @@ A posynomial of ``k`` terms in ``p`` parameters is held in logarithms, where eac
 parameters: ``log y_i = logsumexp_t(X[t, i] @ theta)``, X of shape (k, m, p). The loss law
 ``E + A / N^alpha + B / D^beta`` is one, with theta = (log E, log A, alpha, log B, beta).
 
-The objective is Hoffmann et al.'s (2022, approach 3): Huber's function of the residuals in log y, with delta
-1e-3, summed over the runs. It is minimized by L-BFGS with its exact gradient, from several starts, within a box
-that keeps exponents finite where the data do not.
+The objective is Hoffmann et al.'s (2022, approach 3): Huber's function of the residuals in log y, with
+delta 1e-3, summed over the runs. It is minimized by L-BFGS with its exact gradient, from several starts, within
+a box that keeps exponents finite where the data do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 from scipy.stats import t as student
 
 from search.laws.base import Array, Interval, Progress
+
+Groups = NDArray[np.signedinteger[Any]]
 
 DELTA = 1e-3
 _CONFIDENCE = 0.9
@@ -78,7 +82,7 @@ class Problem:
         ranked = sorted(inside, key=lambda start: self.objective(start, ones)[0])
         return min((self.polish(start, ones) for start in ranked[:polished]), key=lambda found: found[1])[0]
 
-    def bootstrap(self, theta: Array, groups: Array, draws: int, seed: int, progress: Progress) -> Array:
+    def bootstrap(self, theta: Array, groups: Groups, draws: int, seed: int, progress: Progress) -> Array:
         """Parameters fitted to reweighted data, shape (draws, p).
 
         The Bayesian bootstrap (Rubin 1981): each group of runs gets an exponential weight, so that no draw
@@ -101,15 +105,15 @@ def start_from(relative: Array) -> Array:
     """
     coefficients = nnls(relative.T, np.ones(relative.shape[1]))[0]
     floor = 1e-3 / relative.mean(axis=1)
-    return np.maximum(coefficients, floor)
+    return np.asarray(np.maximum(coefficients, floor))
 
 
 def interval(value: float, draws: Array, groups: int, parameters: int, *, log: bool) -> Interval:
     """The 90 % interval around ``value`` from bootstrap draws, expanded for few groups.
 
-    The percentiles of the draws keep their distance from the value times t / z sqrt(g / (g - p)), Student's and
-    the normal quantile (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.4): draws
-    of few groups spread too little. With ``log`` distances are of logarithms.
+    Draws of few groups spread too little (Hesterberg 2015, "What teachers should know about the
+    bootstrap"): the distances of their percentiles from the value are multiplied by t / z sqrt(g / (g - p)),
+    Student's and the normal quantile. With ``log`` they are distances of logarithms.
     """
     spare = max(groups - parameters, 1)
     tail = (1 + _CONFIDENCE) / 2
@@ -123,5 +127,7 @@ def interval(value: float, draws: Array, groups: int, parameters: int, *, log: b
         return Interval(float(ends[0]), value, float(ends[1]))
     low, high = np.quantile(draws, [1 - tail, tail])
     return Interval(
-        float(value + factor * (min(low, value) - value)), value, float(value + factor * (max(high, value) - value))
+        float(value + factor * (min(low, value) - value)),
+        value,
+        float(value + factor * (max(high, value) - value)),
     )

@@ -1,0 +1,381 @@
+"""The loss as a function of model size and data: ``L = E + A / N^alpha + B / D^beta``.
+
+Hoffmann et al. 2022 ("Training compute-optimal large language models"), approach 3, fitted as Besiroglu et
+al. 2024 ("Chinchilla scaling: a replication attempt") do: to convergence, on the sum over the runs. At a
+compute ``C = 6 N D`` the law is lowest at ``N* = G (C / 6)^a`` and ``D* = (C / 6)^b / G``, with
+``a = beta / (alpha + beta)``, ``b = 1 - a`` and ``G = (alpha A / (beta B))^(1 / (alpha + beta))``.
+
+Where runs of one (N, D) differ in learning rate or batch, the lowest loss of the cell counts: the law is of
+tuned models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from search.errors import Mistake, SearchError, did_you_mean, pointer
+from search.laws import cautions as shared
+from search.laws.base import Array, Caution, Interval, LossPrediction, Progress, Runs
+from search.laws.posynomial import Problem, interval, start_from
+from search.laws.robustness import bend, without_worst
+
+PARAMETERS = ("E", "A", "alpha", "B", "beta")
+FEWEST_CELLS = len(PARAMETERS) + 1
+DRAWS = 200
+MOST_DRAWS = 5_000
+HIGHEST_EXPONENT = 3.0
+_START_EXPONENTS = (0.1, 0.2, 0.35, 0.5, 0.8, 1.2)
+
+FEW_CELLS = 10
+"""Intervals from fewer cells (N, D) are rough."""
+E_SHARE = 0.25
+"""E is not identified if its interval is wider than this share of the lowest loss."""
+EXPONENT_RATIO = 2.0
+"""An exponent is not identified if the ends of its interval differ by more than this factor."""
+GRAVE_EXPONENT_RATIO = 4.0
+COLLINEAR = 0.99
+"""Where log N and log D correlate more, the terms cannot be told apart."""
+MOVED = 1.0
+"""Standard errors that a parameter may move when the worst-fitting runs are left out."""
+BEND_P = 0.01
+BEND_SIZE = 1e-4
+"""A bend is flagged if its chance is below BEND_P, and its size above this share of the loss."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LossFit:
+    """A fitted loss law."""
+
+    theta: Array
+    """(log E, log A', alpha, log B', beta), A' and B' at the runs' centre: A = A' exp(alpha centre[0])."""
+    draws: Array
+    """The same of the bootstrap, shape (draws, 5)."""
+    centre: tuple[float, float]
+    """Means of log N and log D."""
+    cells_n: Array
+    cells_d: Array
+    """The distinct (N, D)."""
+    lowest: float
+    """The lowest loss that was fitted."""
+    huber: float
+    """The objective, summed over the runs."""
+    spread: float
+    """Robust standard deviation of the residuals in log loss."""
+    counts: Mapping[str, int]
+    """``runs`` fitted, ``cells``, ``not_best`` (left out: their cell has a lower loss), ``diverged``."""
+    cautions: tuple[Caution, ...]
+    family: str = "loss"
+
+    def predict(self, n: float, d: float) -> LossPrediction:
+        """The law's loss at N and D, and the N and D that are best for the same compute.
+
+        The interval is of the law, not of a single run, whose noise (``spread``) comes on top.
+        Raises SearchError if a target is not above 0.
+        """
+        wrong = [
+            Mistake(f"/{name}", f"is {value:g}", "it must be above 0")
+            for name, value in (("n", n), ("d", d))
+            if not 0 < value < np.inf
+        ]
+        if wrong:
+            raise SearchError(wrong)
+        best_n, best_d = self.compute_optimal(6.0 * n * d)
+        return LossPrediction(
+            n=n,
+            d=d,
+            share=None,
+            loss=self._interval(float(self.loss(n, d)[0]), self.loss(n, d, self.draws)),
+            best_n=best_n,
+            best_d=best_d,
+            cautions=(*self.cautions, *shared.of_target(self.cells_n, self.cells_d, n, d)),
+        )
+
+    def compute_optimal(self, flops: float) -> tuple[Interval, Interval]:
+        """The N and D of the lowest loss at so much compute, 6 N D."""
+        value = _optimal_n(self.theta[None], self.centre, flops)
+        draws = _optimal_n(self.draws, self.centre, flops)
+        return (
+            self._interval(float(value[0]), draws),
+            self._interval(flops / 6 / float(value[0]), flops / 6 / draws),
+        )
+
+    def loss(self, n: float, d: float, theta: Array | None = None) -> Array:
+        """The law's loss at N and D: of the fit, shape (1,), or of rows of parameters, shape (rows,)."""
+        e, a, alpha, b, beta = np.atleast_2d(self.theta if theta is None else theta).T
+        u, v = np.log(n) - self.centre[0], np.log(d) - self.centre[1]
+        return np.asarray(np.exp(e) + np.exp(a - alpha * u) + np.exp(b - beta * v))
+
+    def parameters(self) -> dict[str, Interval]:
+        """E, A, alpha, B, beta, and ``a``: the exponent of C in the best N."""
+        own, drawn = _named(self.theta[None], self.centre), _named(self.draws, self.centre)
+        found = {
+            name: self._interval(float(own[name][0]), drawn[name], log=name in ("E", "A", "B"))
+            for name in own
+        }
+        highest = {"E": self.lowest, "alpha": HIGHEST_EXPONENT, "beta": HIGHEST_EXPONENT, "a": 1.0}
+        return {
+            name: Interval(max(i.low, 0.0), i.value, min(i.high, highest.get(name, np.inf)))
+            for name, i in found.items()
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Parameters with intervals, the objective, the spread of the residuals, counts."""
+        return {
+            "formula": "L = E + A / N^alpha + B / D^beta",
+            "parameters": {name: asdict(value) for name, value in self.parameters().items()},
+            "huber": self.huber,
+            "spread": self.spread,
+            "counts": dict(self.counts),
+            "draws": len(self.draws),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "family": self.family,
+            "theta": self.theta.tolist(),
+            "draws": self.draws.tolist(),
+            "centre": list(self.centre),
+            "cells_n": self.cells_n.tolist(),
+            "cells_d": self.cells_d.tolist(),
+            "lowest": self.lowest,
+            "huber": self.huber,
+            "spread": self.spread,
+            "counts": dict(self.counts),
+            "cautions": [asdict(caution) for caution in self.cautions],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            theta=np.array(data["theta"]),
+            draws=np.array(data["draws"]).reshape(-1, len(PARAMETERS)),
+            centre=(data["centre"][0], data["centre"][1]),
+            cells_n=np.array(data["cells_n"]),
+            cells_d=np.array(data["cells_d"]),
+            lowest=data["lowest"],
+            huber=data["huber"],
+            spread=data["spread"],
+            counts=dict(data["counts"]),
+            cautions=tuple(Caution(**caution) for caution in data["cautions"]),
+        )
+
+    def _interval(self, value: float, draws: Array, *, log: bool = True) -> Interval:
+        return interval(value, draws, self.counts["cells"], len(PARAMETERS), log=log)
+
+
+def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> LossFit:
+    """Fit the law. Options: ``draws`` of the bootstrap (200).
+
+    The bootstrap is over the cells (N, D). Raises SearchError for options it does not know, fewer than
+    six cells, or a single N or D.
+    """
+    draws = checked_draws(options)
+    best = lowest_of_cells(runs)
+    cells, groups = np.unique(np.column_stack([best.n, best.d]), axis=0, return_inverse=True)
+    wrong = []
+    if len(cells) < FEWEST_CELLS:
+        wrong.append(
+            Mistake(
+                "/runs",
+                f"there are {len(cells)} cells (N, D); the law has five parameters",
+                f"it takes at least {FEWEST_CELLS}",
+            )
+        )
+    wrong += [
+        Mistake(
+            "/runs", f"all runs have one {name}", f"the exponent of {name} takes at least two, better four"
+        )
+        for name, values in (("N", best.n), ("D", best.d))
+        if len(np.unique(values)) < 2
+    ]
+    if wrong:
+        raise SearchError(wrong)
+    u, v = np.log(best.n), np.log(best.d)
+    centre = (float(u.mean()), float(v.mean()))
+    u, v = u - centre[0], v - centre[1]
+    problem = _problem(u, v, np.log(best.loss))
+    theta = problem.fit(_starts(u, v, best.loss))
+    drawn = problem.bootstrap(theta, groups, draws, seed, progress)
+    residuals = problem.log_y - problem.log_values(theta)[0]
+    fitted = LossFit(
+        theta=theta,
+        draws=drawn,
+        centre=centre,
+        cells_n=cells[:, 0].copy(),
+        cells_d=cells[:, 1].copy(),
+        lowest=float(best.loss.min()),
+        huber=problem.huber(theta),
+        spread=float(1.4826 * np.median(np.abs(residuals - np.median(residuals)))),
+        counts={
+            "runs": len(best),
+            "cells": len(cells),
+            "not_best": len(runs) - len(best),
+            "diverged": len(runs.diverged.get("n", ())),
+        },
+        cautions=shared.of_runs(runs),
+    )
+    return _with_cautions(fitted, problem, u, v)
+
+
+def checked_draws(options: Mapping[str, Any]) -> int:
+    """The number of bootstrap draws. Raises SearchError for it, and for any other option."""
+    wrong = [
+        Mistake(pointer("options", name), f"there is no option {name!r}", did_you_mean(name, ["draws"]))
+        for name in options
+        if name != "draws"
+    ]
+    draws = options.get("draws", DRAWS)
+    if isinstance(draws, bool) or not isinstance(draws, int) or not 20 <= draws <= MOST_DRAWS:
+        wrong.append(Mistake("/options/draws", f"is {draws!r}", f"a whole number, 20 to {MOST_DRAWS}"))
+    if wrong:
+        raise SearchError(wrong)
+    return int(draws)
+
+
+def lowest_of_cells(runs: Runs) -> Runs:
+    """Of each cell (N, D, share) whose runs differ in learning rate or batch, the lowest; repeats stay."""
+    keys = [runs.n, runs.d] + ([] if runs.share is None else [runs.share])
+    _, cells = np.unique(np.column_stack(keys), axis=0, return_inverse=True)
+    settings = np.nan_to_num(np.column_stack([runs.lr, runs.batch]))
+    keep = np.ones(len(runs), dtype=bool)
+    for cell in range(int(cells.max()) + 1):
+        rows = np.flatnonzero(cells == cell)
+        if len(np.unique(settings[rows], axis=0)) > 1:
+            keep[rows] = False
+            keep[rows[np.argmin(runs.loss[rows])]] = True
+    return Runs(
+        n=runs.n[keep],
+        d=runs.d[keep],
+        lr=runs.lr[keep],
+        batch=runs.batch[keep],
+        loss=runs.loss[keep],
+        share=None if runs.share is None else runs.share[keep],
+    )
+
+
+def _problem(u: Array, v: Array, log_loss: Array) -> Problem:
+    one, zero = np.ones_like(u), np.zeros_like(u)
+    lowest = float(log_loss.min())
+    coefficient = (lowest - 7.0, float(log_loss.max()) + 3.0)
+    exponent = (0.0, HIGHEST_EXPONENT)
+    return Problem(
+        terms=np.stack(
+            [
+                np.column_stack([one, zero, zero, zero, zero]),
+                np.column_stack([zero, one, -u, zero, zero]),
+                np.column_stack([zero, zero, zero, one, -v]),
+            ]
+        ),
+        log_y=log_loss,
+        bounds=[(lowest - 7.0, lowest), coefficient, exponent, coefficient, exponent],
+    )
+
+
+def _starts(u: Array, v: Array, loss: Array) -> list[Array]:
+    found = []
+    for alpha in _START_EXPONENTS:
+        for beta in _START_EXPONENTS:
+            e, a, b = np.log(
+                start_from(np.stack([np.ones_like(u), np.exp(-alpha * u), np.exp(-beta * v)]) / loss)
+            )
+            found.append(np.array([e, a, alpha, b, beta]))
+    return found
+
+
+def _named(theta: Array, centre: tuple[float, float]) -> dict[str, Array]:
+    e, a, alpha, b, beta = theta.T
+    return {
+        "E": np.exp(e),
+        "A": np.exp(a + alpha * centre[0]),
+        "alpha": alpha,
+        "B": np.exp(b + beta * centre[1]),
+        "beta": beta,
+        "a": beta / np.maximum(alpha + beta, 1e-12),
+    }
+
+
+def _optimal_n(theta: Array, centre: tuple[float, float], flops: float) -> Array:
+    _, a, alpha, b, beta = theta.T
+    tiny = 1e-6  # an exponent of 0 has no best N; its logarithm would be infinite
+    alpha, beta = np.maximum(alpha, tiny), np.maximum(beta, tiny)
+    log_g = (np.log(alpha / beta) + a + alpha * centre[0] - b - beta * centre[1]) / (alpha + beta)
+    return np.asarray(np.exp(np.clip(log_g + beta / (alpha + beta) * np.log(flops / 6.0), -300, 300)))
+
+
+def _with_cautions(fitted: LossFit, problem: Problem, u: Array, v: Array) -> LossFit:
+    found: list[Caution] = list(fitted.cautions)
+    named = fitted.parameters()
+    cells = fitted.counts["cells"]
+    if cells < FEW_CELLS:
+        found.append(
+            Caution("few-cells", f"{cells} cells (N, D) for five parameters: the intervals are rough")
+        )
+    correlation = float(np.corrcoef(u, v)[0, 1])
+    if abs(correlation) > COLLINEAR:
+        found.append(
+            Caution(
+                "collinear",
+                f"log N and log D correlate to {correlation:.3f}, so their terms cannot be told apart; add "
+                "runs with more or fewer tokens to a parameter",
+                grave=True,
+            )
+        )
+    e = named["E"]
+    if e.high - e.low > E_SHARE * fitted.lowest:
+        found.append(
+            Caution(
+                "e-unidentified",
+                f"E is {e.value:.3g}, but anything from {e.low:.3g} to {e.high:.3g} fits (the lowest loss "
+                f"is {fitted.lowest:.3g}); larger runs tell",
+            )
+        )
+    for name, variable in (("alpha", "N"), ("beta", "D")):
+        exponent = named[name]
+        low = max(exponent.low, 1e-9)
+        if exponent.high / low > EXPONENT_RATIO:
+            found.append(
+                Caution(
+                    "exponent-unidentified",
+                    f"{name} is {exponent.value:.3g}, but anything from {exponent.low:.3g} to "
+                    f"{exponent.high:.3g} fits; add runs over a wider range of {variable}",
+                    grave=exponent.high / low > GRAVE_EXPONENT_RATIO,
+                )
+            )
+    found += _influence(fitted, problem)
+    bent = bend(problem, fitted.theta, [(1, u), (2, v)])
+    if bent.p < BEND_P and bent.size > BEND_SIZE:
+        found.append(
+            Caution(
+                "bent",
+                f"the residuals bend by up to {bent.size:.2%} of the loss, which a true power law does "
+                f"with a chance of {bent.p:.1g}; the law may break, do not carry it far",
+            )
+        )
+    return replace(fitted, cautions=tuple(found))
+
+
+def _influence(fitted: LossFit, problem: Problem) -> list[Caution]:
+    count, theta = without_worst(problem, fitted.theta)
+    if not count:
+        return []
+    before, after = _named(fitted.theta[None], fitted.centre), _named(theta[None], fitted.centre)
+    drawn = _named(fitted.draws, fitted.centre)
+    moved = []
+    for name in ("E", "alpha", "beta"):
+        error = float(np.std(drawn[name]))
+        if abs(after[name][0] - before[name][0]) > MOVED * max(error, 1e-9):
+            told = f"{after[name][0]:.3g} rather than {before[name][0]:.3g}"
+            moved.append(f"{name} is {told} (standard error {error:.2g})")
+    if not moved:
+        return []
+    return [
+        Caution(
+            "influence",
+            f"without the {count} runs of {fitted.counts['runs']} that fit worst, {', '.join(moved)}: look "
+            "at these runs, and leave them out if they are not like the others",
+        )
+    ]

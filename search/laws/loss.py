@@ -19,7 +19,7 @@ import numpy as np
 
 from search.errors import Mistake, SearchError, did_you_mean, pointer
 from search.laws import cautions as shared
-from search.laws.base import Array, Caution, Interval, LossPrediction, Progress, Runs
+from search.laws.base import Array, Caution, Family, Interval, LossPrediction, Progress, Runs
 from search.laws.posynomial import Problem, interval, start_from
 from search.laws.robustness import bend, without_worst
 
@@ -379,3 +379,12 @@ def _influence(fitted: LossFit, problem: Problem) -> list[Caution]:
             "at these runs, and leave them out if they are not like the others",
         )
     ]
+
+
+FAMILY = Family(
+    summary="The loss of a model of N parameters after D tokens, and how compute is best split between them.",
+    kind="loss",
+    fit=fit_loss,
+    check=checked_draws,
+    load=LossFit.from_json,
+)

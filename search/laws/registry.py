@@ -20,6 +20,7 @@ POINTER = "/family"
 
 _OURS = {
     "optimum": "search.laws.optimum:FAMILY",
+    "loss": "search.laws.loss:FAMILY",
 }
 
 

@@ -78,7 +78,12 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
             table.add_row(label, *_range(value, unit, found.confident))
     out.print(table)
     if found.excess is not None:
-        out.print(f"your learning rate and batch: [bold]{100 * found.excess:.2f} %[/] over the least loss")
+        low, value, high = (100 * share for share in (found.excess.low, found.excess.value, found.excess.high))
+        out.print(
+            f"your learning rate and batch cost [bold]{value:.2f} %[/] over the least loss  "
+            f"[dim]90 %: {low:.2f} to {high:.2f} %[/]",
+            soft_wrap=True,
+        )
     if found.plateau:
         plateau = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("within", "learning rate", "batch"):

@@ -47,10 +47,10 @@ def _optimum(
     cells = [_cell(law, runs, cell) for cell in law.cells]
 
     def says(n: float, d: float) -> Mapping[Quantity, Optimum]:
-        found = law.predict(n, d)
+        lr, batch = law.optimum(n, d)
         return {
-            "lr": Optimum(found.lr.value, found.lr.low, found.lr.high),
-            "batch": Optimum(found.batch.value, found.batch.low, found.batch.high),
+            "lr": Optimum(lr.value, lr.low, lr.high),
+            "batch": Optimum(batch.value, batch.low, batch.high),
         }
 
     others = [Published(TITLES[name], _form(name)) for name in ("step-law", "deepseek")]
@@ -76,11 +76,11 @@ def _optimum(
 
 def _cell(law: OptimumLaw, runs: Runs, cell: CellFit) -> Cell:
     mine = _near(runs.n, cell.n) & _near(runs.d, cell.d)
-    predicted = law.predict(cell.n, cell.d)
+    best_lr, best_batch = (found.value for found in law.optimum(cell.n, cell.d))
     surface = None
     if law.has_surface:
-        lr = np.geomspace(*_wide([*runs.lr[mine], predicted.lr.value]), _GRID)
-        batch = np.geomspace(*_wide([*runs.batch[mine], predicted.batch.value]), _GRID)
+        lr = np.geomspace(*_wide([*runs.lr[mine], best_lr]), _GRID)
+        batch = np.geomspace(*_wide([*runs.batch[mine], best_batch]), _GRID)
         grid_lr, grid_batch = np.meshgrid(lr, batch)
         excess = law.surface(cell.n, cell.d, grid_lr, grid_batch)
         surface = Surface(_rounded(lr), _rounded(batch), [_rounded(row) for row in excess])
@@ -99,7 +99,7 @@ def _cell(law: OptimumLaw, runs: Runs, cell: CellFit) -> Cell:
         batch=_rounded(runs.batch[mine]),
         loss=runs.loss[mine].tolist(),
         own=own,
-        law={"lr": predicted.lr.value, "batch": predicted.batch.value},
+        law={"lr": best_lr, "batch": best_batch},
         surface=surface,
         diverged=[
             (float(lr), float(batch)) for lr, batch in zip(gone["lr"][lost], gone["batch"][lost], strict=True)

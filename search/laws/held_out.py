@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from search.errors import SearchError
 from search.laws import published
-from search.laws.base import Progress, Runs
-from search.laws.cells import SAME, gather
-from search.laws.optimum import fitted
+from search.laws.base import Form, Runs
+from search.laws.cells import Cells, gather
+from search.laws.optimum import left_out
 from search.laws.optimum_law import CellFit, OptimumLaw
 
-FEWEST, MOST = 4, 40
+FEWEST, MOST = 4, 60
 """Cells: with fewer than three left there is no law to speak of; with more it takes too long."""
 OURS = "ours"
-_DRAWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +31,39 @@ class HeldOut:
     excess: Mapping[str, float]
 
 
-def held_out(
-    law: OptimumLaw, runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
-) -> tuple[HeldOut, ...]:
+def held_out(law: OptimumLaw, runs: Runs) -> tuple[HeldOut, ...]:
     """One entry for each cell of ``law``, the fit of all ``runs``; none where there are too few or too many cells,
     or no surface to read off."""
     if not law.has_surface or not FEWEST <= len(law.cells) <= MOST:
         return ()
+    cells = gather(runs)
     found = []
-    for done, cell in enumerate(law.cells):
-        progress(done / len(law.cells))
-        others = _without(runs, cell)
-        excess: dict[str, float] = {}
-        try:
-            unseen = fitted(others, {**options, "draws": _DRAWS}, seed, lambda share: None)
-        except SearchError:  # the others carry no law
-            continue
-        answer = unseen.predict(cell.n, cell.d)
-        excess[OURS] = _read_off(law, cell, answer.lr.value, answer.batch.value)
-        for form in (*published.laws(cell.n, cell.d), *published.rules(gather(others), cell.n, cell.d)):
-            excess[form.name] = _read_off(law, cell, form.lr, form.batch)
+    for at, (cell, unseen) in enumerate(zip(law.cells, left_out(law, runs), strict=True)):
+        lr, batch = unseen.optimum(cell.n, cell.d)
+        others = (Form(OURS, lr.value, batch.value), *published.laws(cell.n, cell.d))
+        rules = published.rules(without(cells, at), cell.n, cell.d)
+        excess = {form.name: _read_off(law, cell, form) for form in (*others, *rules)}
         found.append(HeldOut(cell.n, cell.d, excess))
-    progress(1.0)
     return tuple(found)
 
 
-def _read_off(law: OptimumLaw, cell: CellFit, lr: float, batch: float) -> float:
-    centre = law.predict(cell.n, cell.d)
-    rate, size = centre.lr.value * lr / cell.lr, centre.batch.value * batch / cell.batch
+def _read_off(law: OptimumLaw, cell: CellFit, form: Form) -> float:
+    lr, batch = law.optimum(cell.n, cell.d)
+    rate, size = lr.value * form.lr / cell.lr, batch.value * form.batch / cell.batch
     return float(law.surface(cell.n, cell.d, np.array(rate), np.array(size)))
 
 
-def _without(runs: Runs, cell: CellFit) -> Runs:
-    kept = (np.abs(np.log(runs.n / cell.n)) > 2 * SAME) | (np.abs(np.log(runs.d / cell.d)) > 2 * SAME)
-    return Runs(n=runs.n[kept], d=runs.d[kept], lr=runs.lr[kept], batch=runs.batch[kept], loss=runs.loss[kept])
+def without(cells: Cells, cell: int) -> Cells:
+    """All cells but one."""
+    kept, runs = np.arange(len(cells)) != cell, cells.of != cell
+    of = cells.of[runs] - (cells.of[runs] > cell)
+    return Cells(
+        n=cells.n[kept],
+        d=cells.d[kept],
+        of=of,
+        start=np.flatnonzero(np.diff(of, prepend=-1)),
+        lr=cells.lr[runs],
+        batch=cells.batch[runs],
+        loss=cells.loss[runs],
+        lowest=cells.lowest[kept],
+    )

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli.output import out, styled
-from trimtab.figures import NOTHING, count, integer, number
+from trimtab.figures import NOTHING, count, integer, number, span
 from trimtab.laws import summary_rows
 from trimtab.wire.laws import (
     Caution,
@@ -136,13 +136,6 @@ def counted(counts: FitCounts) -> str:
     if counts.left_out:
         parts.append(f"{integer(counts.left_out)} trials left out")
     return f"{', '.join(parts)}; N {span(counts.n)}, D {span(counts.d)}"
-
-
-def span(values: tuple[float, float] | None) -> str:
-    if values is None:
-        return NOTHING
-    low, high = count(values[0]), count(values[1])
-    return low if low == high else f"{low} to {high}"
 
 
 def _range(value: Range, unit: str, confident: bool) -> tuple[Text, str]:

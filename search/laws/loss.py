@@ -19,8 +19,8 @@ import numpy as np
 
 from search.errors import Mistake, SearchError, did_you_mean, pointer
 from search.laws import cautions as shared
-from search.laws.base import Array, Caution, Interval, LossPrediction, Progress, Runs
-from search.laws.posynomial import Problem, interval, start_from
+from search.laws.base import Array, Caution, Family, Interval, LossPrediction, Progress, Runs
+from search.laws.posynomial import Problem, bootstrap, interval, start_from
 from search.laws.robustness import bend, without_worst
 
 PARAMETERS = ("E", "A", "alpha", "B", "beta")
@@ -76,13 +76,7 @@ class LossFit:
         The interval is of the law, not of a single run, whose noise (``spread``) comes on top.
         Raises SearchError if a target is not above 0.
         """
-        wrong = [
-            Mistake(f"/{name}", f"is {value:g}", "it must be above 0")
-            for name, value in (("n", n), ("d", d))
-            if not 0 < value < np.inf
-        ]
-        if wrong:
-            raise SearchError(wrong)
+        check_target(n=n, d=d)
         best_n, best_d = self.compute_optimal(6.0 * n * d)
         return LossPrediction(
             n=n,
@@ -199,7 +193,7 @@ def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progre
     u, v = u - centre[0], v - centre[1]
     problem = _problem(u, v, np.log(best.loss))
     theta = problem.fit(_starts(u, v, best.loss))
-    drawn = problem.bootstrap(theta, groups, draws, seed, progress)
+    _, drawn = bootstrap([(problem, theta)], groups, draws, seed, progress)
     residuals = problem.log_y - problem.log_values(theta)[0]
     fitted = LossFit(
         theta=theta,
@@ -221,6 +215,9 @@ def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progre
     return _with_cautions(fitted, problem, u, v)
 
 
+FAMILY: Family = fit_loss
+
+
 def checked_draws(options: Mapping[str, Any]) -> int:
     """The number of bootstrap draws. Raises SearchError for it, and for any other option."""
     wrong = [
@@ -234,6 +231,17 @@ def checked_draws(options: Mapping[str, Any]) -> int:
     if wrong:
         raise SearchError(wrong)
     return int(draws)
+
+
+def check_target(**values: float) -> None:
+    """Raises SearchError for a target that is not above 0."""
+    wrong = [
+        Mistake(f"/target/{name}", f"is {value:g}", "it must be above 0")
+        for name, value in values.items()
+        if not 0 < value < np.inf
+    ]
+    if wrong:
+        raise SearchError(wrong)
 
 
 def lowest_of_cells(runs: Runs) -> Runs:

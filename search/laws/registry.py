@@ -20,6 +20,8 @@ POINTER = "/family"
 
 _OURS = {
     "optimum": "search.laws.optimum:FAMILY",
+    "loss": "search.laws.loss:FAMILY",
+    "mixture": "search.laws.mixture:FAMILY",
 }
 
 

@@ -48,8 +48,9 @@ def bend(problem: Problem, theta: Array, variables: Sequence[tuple[int, Array]])
 
     ``variables``: (the index of a term, its centred logarithm of the variable, shape (m,)). A broken power
     law (Caballero et al. 2022) lets the logarithm of a term bend; here by a square and a cube of the
-    logarithm of its variable, which change the loss by the term's share of it. What the law's own parameters
-    can do is projected out. Residuals are winsorized, so that a few wild runs are not taken for a bend.
+    logarithm of its variable, which change the loss by the term's share of it. What the law's own
+    parameters can do is projected out. Residuals are winsorized, so that a few wild runs are not taken for
+    a bend.
     """
     fitted, own = problem.log_values(theta)
     residuals = problem.log_y - fitted

@@ -23,6 +23,7 @@ from search.laws import cautions as shared
 from search.laws.base import Array, Caution, Family, Interval, LossPrediction, Progress, Runs
 from search.laws.loss import HIGHEST_EXPONENT, check_target, checked_draws, lowest_of_cells
 from search.laws.posynomial import Problem, bootstrap, interval, start_from
+from search.laws.robustness import robust_deviation
 
 FORMS = ("domain", "whole")
 EPSILONS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -241,7 +242,7 @@ def fit_mixture(runs: Runs, options: Mapping[str, Any], seed: int, progress: Pro
         centre=centre,
         cells=cells,
         huber=hubers[chosen],
-        spread=float(1.4826 * np.median(np.abs(residuals - np.median(residuals)))),
+        spread=robust_deviation(residuals),
         counts={
             "runs": len(best),
             "cells": len(cells),

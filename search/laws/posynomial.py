@@ -120,12 +120,13 @@ def interval(value: float, draws: Array, groups: int, parameters: int, *, log: b
     """The 90 % interval around ``value`` from bootstrap draws, expanded for few groups.
 
     Draws of few groups spread too little (Hesterberg 2015, "What teachers should know about the
-    bootstrap"): the distances of their percentiles from the value are multiplied by t / z sqrt(g / (g -
-    p)), Student's and the normal quantile. With ``log`` they are distances of logarithms.
+    bootstrap"): the distances of their percentiles from the value are multiplied by the quantile of Student's
+    distribution, with ``groups`` less ``parameters`` degrees of freedom, over the normal one. With ``log``
+    they are distances of logarithms.
     """
     spare = max(groups - parameters, 1)
     tail = (1 + _CONFIDENCE) / 2
-    factor = student.ppf(tail, spare) / student.ppf(tail, np.inf) * np.sqrt(groups / spare)
+    factor = student.ppf(tail, spare) / student.ppf(tail, np.inf)
     if log:
         floor = 1e-300
         low, high = np.quantile(np.log(np.maximum(draws, floor)), [1 - tail, tail])

@@ -120,9 +120,9 @@ def interval(value: float, draws: Array, groups: int, parameters: int, *, log: b
     """The 90 % interval around ``value`` from bootstrap draws, expanded for few groups.
 
     Draws of few groups spread too little (Hesterberg 2015, "What teachers should know about the
-    bootstrap"): the distances of their percentiles from the value are multiplied by the quantile of Student's
-    distribution, with ``groups`` less ``parameters`` degrees of freedom, over the normal one. With ``log``
-    they are distances of logarithms.
+    bootstrap"): the distances of their percentiles from the value are multiplied by Student's quantile,
+    with ``groups`` less ``parameters`` degrees of freedom, over the normal one. With ``log`` they are
+    distances of logarithms.
     """
     spare = max(groups - parameters, 1)
     tail = (1 + _CONFIDENCE) / 2

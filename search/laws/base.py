@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,12 +155,20 @@ class Fitted(Protocol):
     def from_json(cls, data: Mapping[str, Any]) -> Self: ...
 
 
-class Family(Protocol):
-    """A family of laws: fits runs, with its options checked first.
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of laws."""
 
-    Raises :class:`~search.errors.SearchError` with every mistake (pointers ``/options/...`` and
-    ``/runs/...``) if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs
-    diverged.
-    """
+    summary: str
+    """What it says, in one sentence for people."""
+    kind: Literal["optimum", "loss"]
+    """Whether its laws answer with a :class:`Prediction` or a :class:`LossPrediction`."""
+    fit: Callable[[Runs, Mapping[str, Any], int, Progress], Fitted]
+    """Fits runs: ``fit(runs, options, seed, progress)``, the options checked first.
 
-    def __call__(self, runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> Fitted: ...
+    Raises :class:`~search.errors.SearchError` with every mistake (pointers ``/options/...`` and ``/runs/...``)
+    if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs diverged."""
+    check: Callable[[Mapping[str, Any]], object]
+    """Raises :class:`~search.errors.SearchError` with every mistake of the options, before anything is fitted."""
+    load: Callable[[Mapping[str, Any]], Fitted]
+    """The law that a fit turned to JSON."""

@@ -215,9 +215,6 @@ def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progre
     return _with_cautions(fitted, problem, u, v)
 
 
-FAMILY: Family = fit_loss
-
-
 def checked_draws(options: Mapping[str, Any]) -> int:
     """The number of bootstrap draws. Raises SearchError for it, and for any other option."""
     wrong = [
@@ -386,3 +383,12 @@ def _influence(fitted: LossFit, problem: Problem) -> list[Caution]:
             "at these runs, and leave them out if they are not like the others",
         )
     ]
+
+
+FAMILY = Family(
+    summary="The loss of a model of N parameters after D tokens, and how compute is best split between them.",
+    kind="loss",
+    fit=fit_loss,
+    check=checked_draws,
+    load=LossFit.from_json,
+)

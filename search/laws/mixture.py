@@ -218,7 +218,7 @@ def fit_mixture(runs: Runs, options: Mapping[str, Any], seed: int, progress: Pro
     The bootstrap is over the cells (N, D, share). Raises SearchError for options it does not know, runs
     without shares, a single N or D, fewer than three shares, or fewer cells than parameters and one.
     """
-    form, draws = _checked(options)
+    form, draws = checked(options)
     best = _checked_runs(runs, form)
     assert best.share is not None
     cells, groups = np.unique(np.column_stack([best.n, best.d, best.share]), axis=0, return_inverse=True)
@@ -254,10 +254,8 @@ def fit_mixture(runs: Runs, options: Mapping[str, Any], seed: int, progress: Pro
     return _with_cautions(fitted)
 
 
-FAMILY: Family = fit_mixture
-
-
-def _checked(options: Mapping[str, Any]) -> tuple[str, int]:
+def checked(options: Mapping[str, Any]) -> tuple[str, int]:
+    """The form and the number of draws. Raises SearchError for them, and for any other option."""
     form = options.get("form", "domain")
     if form not in FORMS:
         hint = did_you_mean(str(form), FORMS)
@@ -358,3 +356,12 @@ def _with_cautions(fitted: MixtureFit) -> MixtureFit:
         "if it is the loss of more than one domain, fit the form whole",
     )
     return replace(fitted, cautions=(*fitted.cautions, caution))
+
+
+FAMILY = Family(
+    summary="The loss of a model by the share of a domain in its data, and the best share.",
+    kind="loss",
+    fit=fit_mixture,
+    check=checked,
+    load=MixtureFit.from_json,
+)

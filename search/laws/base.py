@@ -122,7 +122,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class LossPrediction:
-    """The loss at one target, and (where the law has them) the N and D on which its compute is best spent."""
+    """The loss at one target, and (where the law has them) the best N and D for its compute."""
 
     n: float
     d: float
@@ -131,14 +131,20 @@ class LossPrediction:
     best_n: Interval | None
     best_d: Interval | None
     cautions: tuple[Caution, ...]
+    best_share: Interval | None = None
+    """Of a mixture law: the share with the lowest loss at this N and D."""
 
 
 class Fitted(Protocol):
     """A fitted law."""
 
-    family: str
-    cautions: tuple[Caution, ...]
-    """Of the fit itself, whatever the target."""
+    @property
+    def family(self) -> str:
+        """The name in the registry."""
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """Of the fit itself, whatever the target."""
 
     def summary(self) -> Mapping[str, Any]:
         """Parameters with intervals, figures of merit, counts: plain JSON for tables and pages."""

@@ -21,6 +21,7 @@ POINTER = "/family"
 _OURS = {
     "optimum": "search.laws.optimum:FAMILY",
     "loss": "search.laws.loss:FAMILY",
+    "mixture": "search.laws.mixture:FAMILY",
 }
 
 

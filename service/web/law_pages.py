@@ -51,7 +51,6 @@ def law(
             except InvalidError as error:
                 mistakes += [f"{problem.message}. {problem.suggestion}".strip() for problem in error.errors]
     known = {caution.message for caution in detail.found}
-    summary = {name: value for name, value in detail.summary.items() if name != "held_out"}
     return LawPage(
         title=detail.name,
         now=now,
@@ -59,7 +58,7 @@ def law(
         fit=detail,
         kind=kind,
         sources=tuple(detail.source.studies),
-        rows=tuple(summary_rows(summary)),
+        rows=tuple(summary_rows(detail.summary)),
         target=target,
         prediction=prediction,
         target_cautions=()

@@ -91,9 +91,13 @@ class Laws:
         loaded = self.loaded(key)
         if loaded.kind == "loss":
             return _predicted_loss(loaded, n, d, {"lr": lr, "batch": batch}, flops, share)
-        _refuse({"flops": flops, "share": share}, "is asked of a law of the loss; this is one of the optimum")
+        _refuse(
+            {"flops": flops, "share": share}, "is asked of a law of the loss; this is one of the optimum"
+        )
         if lr is not None and batch is None:
-            raise _invalid("batch", "a learning rate costs what it costs at a batch", "say both, or neither")
+            raise _invalid(
+                "batch", "a learning rate costs what it costs at a batch", "say both, or neither"
+            )
         return _predicted_optimum(loaded, n, d, lr, batch)
 
     def plan(self, key: str, request: PlanRequest) -> PlanResponse:
@@ -154,7 +158,9 @@ def _predicted_optimum(
     excess = None
     try:
         conditional = batch if lr is None else None
-        found: Prediction = loaded.law.predict(n, d, conditional) if conditional else loaded.law.predict(n, d)
+        found: Prediction = (
+            loaded.law.predict(n, d, conditional) if conditional else loaded.law.predict(n, d)
+        )
         if lr is not None and batch is not None:
             excess = laws.interval(loaded.law.excess(n, d, lr, batch))
     except SearchError as error:
@@ -186,7 +192,9 @@ def _predicted_loss(
 ) -> PredictionResponse:
     _refuse(own, "is asked of a law of the optimum; this is one of the loss")
     try:
-        found: LossPrediction = loaded.law.predict(n, d, share) if share is not None else loaded.law.predict(n, d)
+        found: LossPrediction = (
+            loaded.law.predict(n, d, share) if share is not None else loaded.law.predict(n, d)
+        )
         best_n, best_d = found.best_n, found.best_d
         if flops is not None and best_n is not None:
             best_n, best_d = loaded.law.compute_optimal(flops)

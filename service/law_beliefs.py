@@ -79,9 +79,13 @@ def _between(prediction: PredictionResponse, of: str) -> tuple[tuple[float, floa
     return box, max(NARROWEST, math.exp(math.hypot(own, float(np.std([0.0, *forms])))))
 
 
-def _mistakes(name: str, parameter: FloatParameter | IntParameter, belief: Belief) -> Iterator[FieldProblem]:
+def _mistakes(
+    name: str, parameter: FloatParameter | IntParameter, belief: Belief
+) -> Iterator[FieldProblem]:
     if parameter.low <= 0:
-        yield _problem(name, "law", f"{name} may be {parameter.low:g}, and laws speak of positive values", "")
+        yield _problem(
+            name, "law", f"{name} may be {parameter.low:g}, and laws speak of positive values", ""
+        )
 
 
 def round_to(value: float, digits: int = 4) -> float:

@@ -135,19 +135,23 @@ def cell_figure(cell: Cell, at: int) -> FitFigure:
             }
         )
     if cell.own is not None:
-        data.append(_mark("cell's own optimum", cell.own["lr"].value, cell.own["batch"].value, "diamond", _GREEN))
+        data.append(
+            _mark("cell's own optimum", cell.own["lr"].value, cell.own["batch"].value, "diamond", _GREEN)
+        )
     data.append(_mark("the law", cell.law["lr"], cell.law["batch"], "star", _ORANGE))
-    layout = _layout(QUANTITIES["lr"], QUANTITIES["batch"], legend=True)
+    layout = _layout(QUANTITIES["lr"], QUANTITIES["batch"], legend=False)
+    _fine(layout)
     layout["xaxis"]["range"] = _span([*cell.lr, cell.law["lr"]])
     layout["yaxis"]["range"] = _span([*cell.batch, cell.law["batch"]])
     return FitFigure(
         id=f"cell-{at}",
         group="cells",
         title=cell.name,
-        caption=f"{len(cell.loss)} runs; lines where the law expects 0.1, 0.25, 1 and 2 % over the least loss.",
+        caption=f"{len(cell.loss)} runs; lines where the law expects 0.1, 0.25, 1 and 2 % over the least loss. Star: the "
+        "law's optimum, diamond: the cell's own" + (", crosses: diverged." if cell.diverged else "."),
         data=data,
         layout=layout,
-        height=330,
+        height=300,
     )
 
 
@@ -219,7 +223,14 @@ def against(
     owns = [cell.own[quantity] for cell in told if cell.own is not None]
     x = [_of(cell, variable) for cell in told]
     data.append(
-        _points("cells", x, [o.value for o in owns], [(o.low, o.high) for o in owns], colours, [c.name for c in told])
+        _points(
+            "cells",
+            x,
+            [o.value for o in owns],
+            [(o.low, o.high) for o in owns],
+            colours,
+            [c.name for c in told],
+        )
     )
     laws = [cell.law[quantity] for cell in told]
     ratios = [o.value / y for o, y in zip(owns, laws, strict=True)]
@@ -236,6 +247,7 @@ def against(
             }
         )  # fmt: skip
     layout = _layout(VARIABLES[variable], QUANTITIES[quantity], legend=True)
+    _fine(layout)
     layout["yaxis"]["domain"] = [0.3, 1.0]
     layout["xaxis"]["anchor"] = "y2"
     layout["yaxis2"] = {
@@ -243,7 +255,7 @@ def against(
         "type": "log",
         "domain": [0.0, 0.22],
         "range": _ratio_span(ratios),
-        "nticks": 4,
+        "tickvals": [0.2, 0.5, 0.8, 1, 1.25, 2, 5],
     }
     layout["shapes"] = [
         {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 1,
@@ -334,7 +346,12 @@ def _mark(name: str, x: float, y: float, symbol: str, colour: str) -> dict[str, 
         "name": name,
         "x": [x],
         "y": [y],
-        "marker": {"size": 13, "symbol": symbol, "color": colour, "line": {"color": "#ffffff", "width": 1.2}},
+        "marker": {
+            "size": 13,
+            "symbol": symbol,
+            "color": colour,
+            "line": {"color": "#ffffff", "width": 1.2},
+        },
         "hovertemplate": f"{name}<br>lr %{{x:.3g}}, batch %{{y:.4s}}<extra></extra>",
     }
 
@@ -377,10 +394,23 @@ def _layout(x: str, y: str, *, legend: bool, log: bool = True) -> dict[str, Any]
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": _INK},
         "hovermode": "closest",
         "showlegend": legend,
-        "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 11}},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": -0.17,
+            "yanchor": "top",
+            "font": {"size": 11},
+            "itemwidth": 30,
+        },
         "xaxis": {**_axis(x), **kind},
         "yaxis": {**_axis(y), **kind},
     }
+
+
+def _fine(layout: dict[str, Any]) -> None:
+    """Ticks at 1, 2 and 5 of each decade, for axes that span few."""
+    for axis in ("xaxis", "yaxis"):
+        layout[axis]["dtick"] = "D2"
 
 
 def _axis(title: str) -> dict[str, Any]:
@@ -390,7 +420,7 @@ def _axis(title: str) -> dict[str, Any]:
         "linecolor": _GRID,
         "zeroline": False,
         "automargin": True,
-        "exponentformat": "SI" if "N" in title or "D" in title or "batch" in title else "e",
+        "exponentformat": "e" if "rate" in title else "B",
         "tickfont": {"size": 11},
         "minor": {"showgrid": False},
     }
@@ -420,4 +450,3 @@ def _nearest(values: Sequence[float], wanted: float) -> int:
 
 def _of(cell: Cell, variable: Variable) -> float:
     return cell.n if variable == "n" else cell.d
-

@@ -90,7 +90,9 @@ def _cell(law: OptimumLaw, runs: Runs, cell: CellFit) -> Cell:
     }
     gone = runs.diverged
     lost = (
-        _near(gone["n"], cell.n) & _near(gone["d"], cell.d) if len(gone.get("n", ())) else np.zeros(0, dtype=bool)
+        _near(gone["n"], cell.n) & _near(gone["d"], cell.d)
+        if len(gone.get("n", ()))
+        else np.zeros(0, dtype=bool)
     )
     return Cell(
         n=cell.n,
@@ -102,7 +104,8 @@ def _cell(law: OptimumLaw, runs: Runs, cell: CellFit) -> Cell:
         law={"lr": best_lr, "batch": best_batch},
         surface=surface,
         diverged=[
-            (float(lr), float(batch)) for lr, batch in zip(gone["lr"][lost], gone["batch"][lost], strict=True)
+            (float(lr), float(batch))
+            for lr, batch in zip(gone["lr"][lost], gone["batch"][lost], strict=True)
         ]
         if lost.any()
         else (),

@@ -120,7 +120,9 @@ def invalid(
     detail: str, error: SearchError, place: Callable[[Mistake], FieldProblem] | None = None
 ) -> InvalidError:
     """What search says against a request, at the fields of the request."""
-    return InvalidError(detail, [(place or _as_it_is)(mistake) for mistake in error.mistakes[:_MOST_PROBLEMS]])
+    return InvalidError(
+        detail, [(place or _as_it_is)(mistake) for mistake in error.mistakes[:_MOST_PROBLEMS]]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,14 +28,24 @@ def _frontier(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> F
     best = [law.predict(n, float(c) / 6 / n).loss for n, c in zip(sizes, grid, strict=True)]
     data = [
         {
-            **scatter("90 % interval", [*grid, *grid[::-1]], [*(b.high for b in best), *(b.low for b in best[::-1])]),
+            **scatter(
+                "90 % interval",
+                [*grid, *grid[::-1]],
+                [*(b.high for b in best), *(b.low for b in best[::-1])],
+            ),
             "fill": "toself",
             "fillcolor": "rgba(47,127,184,0.16)",
             "line": {"width": 0},
             "mode": "lines",
             "hoverinfo": "skip",
         },
-        scatter("best at its compute", grid, [b.value for b in best], mode="lines", line={"color": _BLUE, "width": 2.2}),
+        scatter(
+            "best at its compute",
+            grid,
+            [b.value for b in best],
+            mode="lines",
+            line={"color": _BLUE, "width": 2.2},
+        ),
         scatter(
             "runs",
             flops,
@@ -48,8 +58,19 @@ def _frontier(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> F
     ]
     if target is not None:
         loss = law.predict(*target).loss
-        data.append(_target([6 * target[0] * target[1]], [loss.value], loss.high - loss.value, loss.value - loss.low))
-    return _figure("loss", "Loss against compute", "The law at the best split of each compute, and the runs.", data, "FLOP", "loss")
+        data.append(
+            _target(
+                [6 * target[0] * target[1]], [loss.value], loss.high - loss.value, loss.value - loss.low
+            )
+        )
+    return _figure(
+        "loss",
+        "Loss against compute",
+        "The law at the best split of each compute, and the runs.",
+        data,
+        "FLOP",
+        "loss",
+    )
 
 
 def _best_size(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> FitFigure:
@@ -61,7 +82,11 @@ def _best_size(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> 
         own = [pair[at] for pair in found]
         data.append(
             {
-                **scatter(f"{name}, 90 %", [*grid, *grid[::-1]], [*(o.high for o in own), *(o.low for o in own[::-1])]),
+                **scatter(
+                    f"{name}, 90 %",
+                    [*grid, *grid[::-1]],
+                    [*(o.high for o in own), *(o.low for o in own[::-1])],
+                ),
                 "fill": "toself",
                 "fillcolor": f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.16)",
                 "line": {"width": 0},
@@ -70,7 +95,9 @@ def _best_size(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> 
                 "showlegend": False,
             }
         )
-        data.append(scatter(name, grid, [o.value for o in own], mode="lines", line={"color": colour, "width": 2.2}))
+        data.append(
+            scatter(name, grid, [o.value for o in own], mode="lines", line={"color": colour, "width": 2.2})
+        )
     if target is not None:
         data.append(_target([6 * target[0] * target[1]] * 2, list(target)))
     caption = "Parameters and tokens on which each compute is best spent, with 90 % intervals."

@@ -15,7 +15,6 @@ from trimtab.wire import linear
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import Direction, MedianRule, PredictedRule, StudySpec
 
-
 BELIEVED = ("near", "between", "factor", "sd")
 
 

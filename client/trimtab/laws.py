@@ -27,7 +27,9 @@ def request_of_file(path: Path, **fields: Any) -> FitRequest:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise TrimtabError(f"{path} cannot be read: {error.strerror}", "name a CSV or Parquet file") from error
+        raise TrimtabError(
+            f"{path} cannot be read: {error.strerror}", "name a CSV or Parquet file"
+        ) from error
     parquet = path.suffix.lower() in PARQUET
     # In base64 a file is a third larger; room for the rest of the request is left.
     most = (MAX_BODY_BYTES - 100_000) * 3 // 4 if parquet else MAX_BODY_BYTES - 100_000
@@ -55,7 +57,10 @@ def figure_page(answer: FiguresResponse, plotly_script: str) -> str:
         for figure in answer.figures
     )
     return _PAGE.format(
-        title=html.escape(answer.name), blocks=blocks, data=data, plotly=plotly_script.replace("</script", "<\\/script")
+        title=html.escape(answer.name),
+        blocks=blocks,
+        data=data,
+        plotly=plotly_script.replace("</script", "<\\/script"),
     )
 
 

@@ -131,10 +131,15 @@ def router(context: Context) -> APIRouter:
         fit: FitKey,
         n: Annotated[Size, Query(description="Parameters, such as 1.5e9.")],
         d: Annotated[Size, Query(description="Training tokens, such as 3e10.")],
-        lr: Annotated[Size | None, Query(description="A learning rate of your own, to be told its cost.")] = None,
-        batch: Annotated[Size | None, Query(description="A batch in tokens of your own; with `lr`.")] = None,
+        lr: Annotated[
+            Size | None, Query(description="A learning rate of your own, to be told its cost.")
+        ] = None,
+        batch: Annotated[
+            Size | None, Query(description="A batch in tokens of your own; with `lr`.")
+        ] = None,
         flops: Annotated[
-            Size | None, Query(description="Of a law of the loss: the compute to be spent best; 6 N D if absent.")
+            Size | None,
+            Query(description="Of a law of the loss: the compute to be spent best; 6 N D if absent."),
         ] = None,
         share: Annotated[
             float | None, Query(ge=0, le=1, description="Of a law of mixtures: the share of the domain.")

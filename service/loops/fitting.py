@@ -116,7 +116,9 @@ class Fit:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(
-            target=compute, args=(theirs, fit.family, dict(fit.options), fit.seed, dict(fit.runs)), daemon=True
+            target=compute,
+            args=(theirs, fit.family, dict(fit.options), fit.seed, dict(fit.runs)),
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -198,7 +200,9 @@ def compute(
                 [laws.caution(each) for each in found.cautions],
             )
     except SearchError as error:
-        answer = Refused(" ".join(f"{_sentence(m.message)} {_sentence(m.suggestion)}" for m in error.mistakes))
+        answer = Refused(
+            " ".join(f"{_sentence(m.message)} {_sentence(m.suggestion)}" for m in error.mistakes)
+        )
     except Exception as error:  # whatever it is, it is told; the log has it, too
         logger.exception("the fit failed")
         answer = Refused(f"It could not be computed: {type(error).__name__}: {error}", defect=True)

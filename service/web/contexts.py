@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import ClassVar
 
 from trimtab.wire.base import ParamValue
-from trimtab.wire.laws import Caution, FitDetail, FitItem, PredictionResponse
 from trimtab.wire.importances import Importance, ImportancesResponse
+from trimtab.wire.laws import Caution, FitDetail, FitItem, PredictionResponse
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import (

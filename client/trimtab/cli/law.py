@@ -43,7 +43,9 @@ def fit(
     ] = None,
     study: Annotated[
         list[str] | None,
-        typer.Option("--study", "-s", metavar="STUDY", help="Trials of this study instead; may be repeated."),
+        typer.Option(
+            "--study", "-s", metavar="STUDY", help="Trials of this study instead; may be repeated."
+        ),
     ] = None,
     n: Annotated[str | None, _column("--n", "Parameters (N).")] = None,
     d: Annotated[str | None, _column("--d", "Training tokens (D; of studies tokens).")] = None,
@@ -52,7 +54,9 @@ def fit(
     loss: Annotated[str | None, _column("--loss", "Final loss (loss; of studies their metric).")] = None,
     share: Annotated[str | None, _column("--share", "Share of a domain, of a law of mixtures.")] = None,
     diverged: Annotated[str | None, _column("--diverged", "True for runs that diverged.")] = None,
-    schedule: Annotated[str | None, _column("--schedule", "Compared between runs, as the two below.")] = None,
+    schedule: Annotated[
+        str | None, _column("--schedule", "Compared between runs, as the two below.")
+    ] = None,
     optimizer: Annotated[str | None, _column("--optimizer", "")] = None,
     tokenizer: Annotated[str | None, _column("--tokenizer", "")] = None,
     sequence_length: Annotated[
@@ -63,8 +67,12 @@ def fit(
             help="Batches count sequences of so many tokens: a number or a column.",
         ),
     ] = None,
-    tokens: Annotated[bool, typer.Option("--batch-in-tokens", help="Batches are surely in tokens.")] = False,
-    family: Annotated[str | None, typer.Option("--family", "-f", help="The family of laws (optimum).")] = None,
+    tokens: Annotated[
+        bool, typer.Option("--batch-in-tokens", help="Batches are surely in tokens.")
+    ] = False,
+    family: Annotated[
+        str | None, typer.Option("--family", "-f", help="The family of laws (optimum).")
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="NAME=VALUE", help="Of the family; may be repeated."),
@@ -173,7 +181,9 @@ def predict(
     fit: Fit,
     n: N,
     d: D,
-    lr: Annotated[float | None, typer.Option("--lr", help="A learning rate of yours: what would it cost?")] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="A learning rate of yours: what would it cost?")
+    ] = None,
     batch: Annotated[float | None, typer.Option("--batch", help="A batch of yours, in tokens.")] = None,
     flops: Annotated[
         float | None, typer.Option("--flops", help="Of a law of the loss: the compute to be spent best.")
@@ -239,7 +249,12 @@ def delete(fit: Fit, url: Url = None, token: Token = None, as_json: Json = False
 def _waited(client: Client, made: FitDetail, *, quiet: bool) -> FitDetail:
     if quiet or not err.is_terminal:
         return client.wait_for_fit(made.id)
-    columns = (TextColumn("fitting"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn())
+    columns = (
+        TextColumn("fitting"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as shown:
         task = shown.add_task("fit", total=1.0)
         return client.wait_for_fit(made.id, progress=lambda share: shown.update(task, completed=share))

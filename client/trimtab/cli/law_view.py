@@ -53,7 +53,9 @@ def print_list(fits: Sequence[FitItem]) -> None:
 
 
 def print_fit(fit: FitDetail) -> None:
-    out.print(f"[bold]{escape(fit.name)}[/]  {fit.id}  {escape(fit.family)}  {styled(fit.state)}", soft_wrap=True)
+    out.print(
+        f"[bold]{escape(fit.name)}[/]  {fit.id}  {escape(fit.family)}  {styled(fit.state)}", soft_wrap=True
+    )
     out.print(f"[dim]{counted(fit.counts)}[/]", soft_wrap=True)
     if fit.error:
         out.print(f"[red]{escape(fit.error)}[/]", soft_wrap=True)
@@ -78,7 +80,9 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
             table.add_row(label, *_range(value, unit, found.confident))
     out.print(table)
     if found.excess is not None:
-        low, value, high = (100 * share for share in (found.excess.low, found.excess.value, found.excess.high))
+        low, value, high = (
+            100 * share for share in (found.excess.low, found.excess.value, found.excess.high)
+        )
         out.print(
             f"your learning rate and batch cost [bold]{value:.2f} %[/] over the least loss  "
             f"[dim]90 %: {low:.2f} to {high:.2f} %[/]",
@@ -117,7 +121,9 @@ def print_plan(name: str, plan: PlanResponse) -> None:
     out.print(table)
     out.print(f"{len(plan.runs)} runs, {plan.flops:.3g} FLOP in all")
     if plan.width_now is not None and plan.width_then is not None:
-        out.print(f"90 % interval: high over low {plan.width_now:.2f} now, {plan.width_then:.2f} expected after them")
+        out.print(
+            f"90 % interval: high over low {plan.width_now:.2f} now, {plan.width_then:.2f} expected after them"
+        )
     for note in plan.notes:
         out.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
 
@@ -125,7 +131,10 @@ def print_plan(name: str, plan: PlanResponse) -> None:
 def print_cautions(cautions: Sequence[Caution]) -> None:
     for caution in sorted(cautions, key=lambda each: not each.grave):
         style = "bold red" if caution.grave else "yellow"
-        out.print(f"[{style}]{'!!' if caution.grave else '!'} {caution.code}:[/] {escape(caution.message)}", soft_wrap=True)
+        out.print(
+            f"[{style}]{'!!' if caution.grave else '!'} {caution.code}:[/] {escape(caution.message)}",
+            soft_wrap=True,
+        )
 
 
 def counted(counts: FitCounts) -> str:

@@ -8,7 +8,19 @@ import sys
 import typer
 
 from trimtab import __version__
-from trimtab.cli import control, export, fork, front, importances, law, schedule, server, stops, studies, watch
+from trimtab.cli import (
+    control,
+    export,
+    fork,
+    front,
+    importances,
+    law,
+    schedule,
+    server,
+    stops,
+    studies,
+    watch,
+)
 from trimtab.cli.output import Json, err, out, print_error, print_json
 from trimtab.errors import ConnectionFailedError, TrimtabError
 

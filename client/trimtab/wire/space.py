@@ -56,7 +56,11 @@ class Belief(Wire):
         if self.law is not None:
             if self.n is None or self.d is None:
                 raise ValueError("a law is asked about a size: say n, the parameters, and d, the tokens")
-            if self.near is not None or self.sd is not None or (self.between is None) != (self.factor is None):
+            if (
+                self.near is not None
+                or self.sd is not None
+                or (self.between is None) != (self.factor is None)
+            ):
                 raise ValueError("a law says where good values lie: leave near, between, factor and sd out")
             if not self.told:
                 return self

@@ -73,7 +73,11 @@ def _trials(session: Session, study: StudyRow) -> tuple[list[dict[str, Any]], in
     left_out = 0
     for trial, metrics, tokens in rows:
         diverged = trial.state == TrialState.FAILED and trial.failure_kind == FailureKind.DIVERGED
-        if metrics is None or trial.parent is not None or not (diverged or trial.state == TrialState.COMPLETED):
+        if (
+            metrics is None
+            or trial.parent is not None
+            or not (diverged or trial.state == TrialState.COMPLETED)
+        ):
             left_out += 1
             continue
         if diverged and tokens is not None:
@@ -98,7 +102,9 @@ def _settings(spec: StudySpec) -> dict[str, Any]:
     entry = trainers().get(spec.trainer.name or "")
     defaults = {} if entry is None else {each.name: each.default for each in entry.settings}
     return {
-        name: value for name, value in {**defaults, **spec.trainer.settings}.items() if name not in spec.space
+        name: value
+        for name, value in {**defaults, **spec.trainer.settings}.items()
+        if name not in spec.space
     }
 
 

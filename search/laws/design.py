@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from search.errors import Mistake, SearchError
-from search.laws.base import Array, Interval
+from search.laws.base import Array, Interval, Runs
 from search.laws.joint import AMPLITUDE, MINIMUM, TRUST
-from search.laws.loss import LossFit, check_target
+from search.laws.loss import PARAMETERS, LossFit, check_target, fit_loss
 from search.laws.optimum_law import OptimumLaw, widening
 
 RUNS_PER_CELL = 6
@@ -39,6 +39,9 @@ _POSITIONS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, -0.7)
 """Of a cell's runs, in (log lr, log batch) over the radius; the first so many are used."""
 _UNKNOWN = 1.0
 """Prior standard deviation of a cell's optimum about its law, in log units."""
+_REFITS, _REFIT_DRAWS = 3, 60
+"""Data sets drawn from a loss law to judge a plan, and bootstrap draws of their fits."""
+_GRID_SIDE = 4
 _SHIFTS = 12
 """Bootstrap draws over which the radius is chosen: the optimum need not be where it is predicted."""
 
@@ -138,36 +141,76 @@ def plan_optimum(
     return Plan(n, d, before.lr, before.batch, None, tuple(runs))
 
 
-def plan_loss(law: LossFit, n: float, d: float, flops: float) -> Plan:
-    """The runs that shrink the interval of the loss at (n, d) most, within ``flops``; they may repeat a
-    cell.
+def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> Plan:
+    """The runs that shrink the interval of the loss at (n, d) most, within ``flops``; they may repeat a cell.
 
-    Raises SearchError for a target or a budget that is not above 0, or a budget that pays for no run.
+    Greedy plans and a grid towards the target are judged by fits to runs drawn from the law; so is the interval
+    that is expected in the end. Raises SearchError for a target or a budget that is not above 0, or a budget
+    that pays for no run.
     """
     check_target(n=n, d=d)
-    cells = _candidates(np.column_stack([law.cells_n, law.cells_d]), n, d)
+    own = np.column_stack([law.cells_n, law.cells_d])
+    cells = _candidates(own, n, d)
     costs = 6.0 * cells.prod(axis=1)
     _check_budget(flops, costs)
     cells, costs = cells[costs <= flops], costs[costs <= flops]
     drawn = np.log(np.stack([law.loss(x[0], x[1], law.draws) for x in cells.tolist()], 1))
     target = np.log(law.loss(n, d, law.draws))
-    quantity = _Quantity(_covariance(target, drawn), np.full(len(cells), law.spread**2), 0.0)
-    chosen = _choose([quantity], cells, costs, flops, exclusive=False)
+    # Of a robust fit a run tells less than of least squares, and residuals are smaller than the noise.
+    error = np.pi / 2 * law.spread**2 * len(own) / max(len(own) - len(PARAMETERS), 1)
+    first = _Quantity(_covariance(target, drawn), np.full(len(cells), error), 0.0)
+    greedy = [
+        _greedy([first], cells, costs, flops, exclusive=False, per_flop=per_flop)[0]
+        for per_flop in (False, True)
+    ]
+    plans = [cells[chosen] for chosen in greedy if chosen] + [_grid_within(own, n, d, flops)]
+    widths = [_refitted_width(law, own, added, n, d, seed) for added in plans if len(added)]
+    now = _refitted_width(law, own, own[:0], n, d, seed)
+    best = int(np.argmin(widths))
     before = law.predict(n, d).loss
-    runs = []
-    for index in chosen:
-        quantity = quantity.after(index)
-        runs.append(
-            PlannedRun(
-                n=float(cells[index, 0]),
-                d=float(cells[index, 1]),
-                lr=None,
-                batch=None,
-                flops=float(costs[index]),
-                loss_after=_shrunk(before, quantity.share**0.5),
-            )
+    # The share of its width that the interval loses with each run, by its share of all compute.
+    added = plans[best][np.argsort(-plans[best].prod(axis=1), kind="stable")]
+    spent = np.cumsum(added.prod(axis=1)) / added.prod(axis=1).sum()
+    runs = tuple(
+        PlannedRun(
+            n=float(cell[0]),
+            d=float(cell[1]),
+            lr=None,
+            batch=None,
+            flops=6.0 * float(cell.prod()),
+            loss_after=_shrunk(before, float((widths[best] / now) ** share)),
         )
-    return Plan(n, d, None, None, before, tuple(runs))
+        for cell, share in zip(added, spent, strict=True)
+    )
+    return Plan(n, d, None, None, before, runs)
+
+
+def _refitted_width(law: LossFit, own: Array, added: Array, n: float, d: float, seed: int) -> float:
+    """The width of the interval of log loss at the target, the mean of fits to runs drawn from the law."""
+    cells = np.concatenate([own, added])
+    nothing = np.full(len(cells), np.nan)
+    noise = law.spread * np.sqrt(len(own) / max(len(own) - len(PARAMETERS), 1))
+    true = np.array([float(law.loss(x[0], x[1])[0]) for x in cells.tolist()])
+    widths = []
+    for draw in range(_REFITS):
+        rng = np.random.default_rng([seed, draw])
+        loss = true * np.exp(rng.normal(0.0, noise, len(cells)))
+        runs = Runs(n=cells[:, 0], d=cells[:, 1], lr=nothing, batch=nothing, loss=loss)
+        found = fit_loss(runs, {"draws": _REFIT_DRAWS}, seed + draw, lambda _: None).predict(n, d).loss
+        widths.append(np.log(found.high / found.low))
+    return float(np.exp(np.mean(np.log(widths))))
+
+
+def _grid_within(own: Array, n: float, d: float, flops: float) -> Array:
+    """The largest grid of a few cells towards the target that the budget pays for; empty if it pays for none."""
+    low = np.log(own.min(axis=0))
+    span = np.log([n, d]) - low
+    for reach in np.linspace(1.0, 0.1, 91):
+        axes = np.exp(low[:, None] + reach * span[:, None] * np.linspace(0.0, 1.0, _GRID_SIDE))
+        cells = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
+        if 6.0 * cells.prod(axis=1).sum() <= flops:
+            return np.asarray(cells)
+    return own[:0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

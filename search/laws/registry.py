@@ -19,7 +19,7 @@ GROUP = "trimtab.laws"
 POINTER = "/family"
 
 _OURS = {
-    "optimum": "search.laws.optimum:FAMILY",
+    "optimum": "search.laws.optimum:fitted",
 }
 
 

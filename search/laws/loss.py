@@ -19,9 +19,9 @@ import numpy as np
 
 from search.errors import Mistake, SearchError, did_you_mean, pointer
 from search.laws import cautions as shared
-from search.laws.base import Array, Caution, Interval, LossPrediction, Progress, Runs
-from search.laws.posynomial import Problem, interval, start_from
-from search.laws.robustness import bend, without_worst
+from search.laws.base import Array, Caution, Family, Interval, LossPrediction, Progress, Runs
+from search.laws.posynomial import Problem, bootstrap, interval, start_from
+from search.laws.robustness import bend, robust_deviation, without_worst
 
 PARAMETERS = ("E", "A", "alpha", "B", "beta")
 FEWEST_CELLS = len(PARAMETERS) + 1
@@ -39,8 +39,8 @@ EXPONENT_RATIO = 2.0
 GRAVE_EXPONENT_RATIO = 4.0
 COLLINEAR = 0.99
 """Where log N and log D correlate more, the terms cannot be told apart."""
-MOVED = 1.0
-"""Standard errors that a parameter may move when the worst-fitting runs are left out."""
+MOVED = 2.0
+"""Standard errors that a parameter may move when the 2 % of the runs that fit worst are left out."""
 BEND_P = 0.01
 BEND_SIZE = 1e-4
 """A bend is flagged if its chance is below BEND_P, and its size above this share of the loss."""
@@ -76,13 +76,7 @@ class LossFit:
         The interval is of the law, not of a single run, whose noise (``spread``) comes on top.
         Raises SearchError if a target is not above 0.
         """
-        wrong = [
-            Mistake(f"/{name}", f"is {value:g}", "it must be above 0")
-            for name, value in (("n", n), ("d", d))
-            if not 0 < value < np.inf
-        ]
-        if wrong:
-            raise SearchError(wrong)
+        check_target(n=n, d=d)
         best_n, best_d = self.compute_optimal(6.0 * n * d)
         return LossPrediction(
             n=n,
@@ -199,7 +193,7 @@ def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progre
     u, v = u - centre[0], v - centre[1]
     problem = _problem(u, v, np.log(best.loss))
     theta = problem.fit(_starts(u, v, best.loss))
-    drawn = problem.bootstrap(theta, groups, draws, seed, progress)
+    _, drawn = bootstrap([(problem, theta)], groups, draws, seed, progress)
     residuals = problem.log_y - problem.log_values(theta)[0]
     fitted = LossFit(
         theta=theta,
@@ -209,7 +203,7 @@ def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progre
         cells_d=cells[:, 1].copy(),
         lowest=float(best.loss.min()),
         huber=problem.huber(theta),
-        spread=float(1.4826 * np.median(np.abs(residuals - np.median(residuals)))),
+        spread=robust_deviation(residuals),
         counts={
             "runs": len(best),
             "cells": len(cells),
@@ -234,6 +228,17 @@ def checked_draws(options: Mapping[str, Any]) -> int:
     if wrong:
         raise SearchError(wrong)
     return int(draws)
+
+
+def check_target(**values: float) -> None:
+    """Raises SearchError for a target that is not above 0."""
+    wrong = [
+        Mistake(f"/target/{name}", f"is {value:g}", "it must be above 0")
+        for name, value in values.items()
+        if not 0 < value < np.inf
+    ]
+    if wrong:
+        raise SearchError(wrong)
 
 
 def lowest_of_cells(runs: Runs) -> Runs:
@@ -359,17 +364,16 @@ def _with_cautions(fitted: LossFit, problem: Problem, u: Array, v: Array) -> Los
 
 
 def _influence(fitted: LossFit, problem: Problem) -> list[Caution]:
-    count, theta = without_worst(problem, fitted.theta)
+    count, theta, errors = without_worst(problem, fitted.theta)
     if not count:
         return []
     before, after = _named(fitted.theta[None], fitted.centre), _named(theta[None], fitted.centre)
-    drawn = _named(fitted.draws, fitted.centre)
     moved = []
-    for name in ("E", "alpha", "beta"):
-        error = float(np.std(drawn[name]))
-        if abs(after[name][0] - before[name][0]) > MOVED * max(error, 1e-9):
+    for index, name in ((0, "E"), (2, "alpha"), (4, "beta")):
+        steps = abs(theta[index] - fitted.theta[index]) / max(errors[index], 1e-9)
+        if steps > MOVED:
             told = f"{after[name][0]:.3g} rather than {before[name][0]:.3g}"
-            moved.append(f"{name} is {told} (standard error {error:.2g})")
+            moved.append(f"{name} is {told} ({steps:.1f} standard errors)")
     if not moved:
         return []
     return [
@@ -379,3 +383,12 @@ def _influence(fitted: LossFit, problem: Problem) -> list[Caution]:
             "at these runs, and leave them out if they are not like the others",
         )
     ]
+
+
+FAMILY = Family(
+    summary="The loss of a model of N parameters after D tokens, and the best N and D for a compute.",
+    kind="loss",
+    fit=fit_loss,
+    check=checked_draws,
+    load=LossFit.from_json,
+)

@@ -330,3 +330,12 @@ def _cells(cells: Cells, own: Array, errors: Array, losses: Array) -> tuple[Cell
 
 def _plain(values: Array) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
+
+
+FAMILY = Family(
+    summary="The learning rate and batch that train a model of N parameters on D tokens best.",
+    kind="optimum",
+    fit=fitted,
+    check=checked,
+    load=OptimumLaw.from_json,
+)

@@ -122,6 +122,10 @@ class OptimumLaw:
             cautions=cautions,
         )
 
+    def drawn_optima(self, n: float, d: float) -> Array:
+        """(k, 2) log lr* and log batch* at one target, of each draw of the bootstrap."""
+        return self._optima(n, d, np.array(self.draws))
+
     @property
     def has_surface(self) -> bool:
         """Whether plateaus, excesses and rates at a given batch are known."""

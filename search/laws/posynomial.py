@@ -5,8 +5,8 @@ parameters: ``log y_i = logsumexp_t(X[t, i] @ theta)``, X of shape (k, m, p). Th
 ``E + A / N^alpha + B / D^beta`` is one, with theta = (log E, log A, alpha, log B, beta).
 
 The objective is Hoffmann et al.'s (2022, approach 3): Huber's function of the residuals in log y, with
-delta 1e-3, summed over the runs. It is minimized by L-BFGS with its exact gradient, from several starts, within
-a box that keeps exponents finite where the data do not.
+delta 1e-3, summed over the runs. It is minimized by L-BFGS with its exact gradient, from several starts,
+within a box that keeps exponents finite where the data do not.
 """
 
 from __future__ import annotations
@@ -82,20 +82,28 @@ class Problem:
         ranked = sorted(inside, key=lambda start: self.objective(start, ones)[0])
         return min((self.polish(start, ones) for start in ranked[:polished]), key=lambda found: found[1])[0]
 
-    def bootstrap(self, theta: Array, groups: Groups, draws: int, seed: int, progress: Progress) -> Array:
-        """Parameters fitted to reweighted data, shape (draws, p).
 
-        The Bayesian bootstrap (Rubin 1981): each group of runs gets an exponential weight, so that no draw
-        lacks what it needs to be fitted. ``groups``: shape (m,), the index of each run's group.
-        """
-        rng = np.random.default_rng(seed)
-        count = int(groups.max()) + 1
-        found = np.empty((draws, len(theta)))
-        for draw in range(draws):
-            weights = rng.exponential(size=count)[groups]
-            found[draw] = self.polish(theta, weights / weights.mean())[0]
-            progress((draw + 1) / draws)
-        return found
+def bootstrap(
+    fits: Sequence[tuple[Problem, Array]], groups: Groups, draws: int, seed: int, progress: Progress
+) -> tuple[Groups, Array]:
+    """Fits to reweighted runs: which of ``fits`` is best, shape (draws,), and its theta, shape (draws, p).
+
+    The Bayesian bootstrap (Rubin 1981): each group of runs gets an exponential weight, so that no draw
+    lacks what it needs to be fitted. ``fits``: forms of the law on the same runs, with the theta to start
+    from. ``groups``: shape (m,), the index of each run's group.
+    """
+    rng = np.random.default_rng(seed)
+    count = int(groups.max()) + 1
+    which = np.zeros(draws, dtype=np.intp)
+    found = np.empty((draws, len(fits[0][1])))
+    for draw in range(draws):
+        weights = rng.exponential(size=count)[groups]
+        weights /= weights.mean()
+        minima = [problem.polish(theta, weights) for problem, theta in fits]
+        which[draw] = int(np.argmin([value for _, value in minima]))
+        found[draw] = minima[which[draw]][0]
+        progress((draw + 1) / draws)
+    return which, found
 
 
 def start_from(relative: Array) -> Array:
@@ -112,12 +120,13 @@ def interval(value: float, draws: Array, groups: int, parameters: int, *, log: b
     """The 90 % interval around ``value`` from bootstrap draws, expanded for few groups.
 
     Draws of few groups spread too little (Hesterberg 2015, "What teachers should know about the
-    bootstrap"): the distances of their percentiles from the value are multiplied by t / z sqrt(g / (g - p)),
-    Student's and the normal quantile. With ``log`` they are distances of logarithms.
+    bootstrap"): the distances of their percentiles from the value are multiplied by Student's quantile,
+    with ``groups`` less ``parameters`` degrees of freedom, over the normal one. With ``log`` they are
+    distances of logarithms.
     """
     spare = max(groups - parameters, 1)
     tail = (1 + _CONFIDENCE) / 2
-    factor = student.ppf(tail, spare) / student.ppf(tail, np.inf) * np.sqrt(groups / spare)
+    factor = student.ppf(tail, spare) / student.ppf(tail, np.inf)
     if log:
         floor = 1e-300
         low, high = np.quantile(np.log(np.maximum(draws, floor)), [1 - tail, tail])

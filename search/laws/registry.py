@@ -19,7 +19,9 @@ GROUP = "trimtab.laws"
 POINTER = "/family"
 
 _OURS = {
-    "optimum": "search.laws.optimum:fitted",
+    "optimum": "search.laws.optimum:FAMILY",
+    "loss": "search.laws.loss:FAMILY",
+    "mixture": "search.laws.mixture:FAMILY",
 }
 
 

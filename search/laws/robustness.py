@@ -31,16 +31,28 @@ class Bend:
     """The largest size of the bend over the runs, as a share of the loss."""
 
 
-def without_worst(problem: Problem, theta: Array) -> tuple[int, Array]:
-    """How many runs of the largest residuals were left out (0: there are too few), and the fit then."""
+def without_worst(problem: Problem, theta: Array) -> tuple[int, Array, Array]:
+    """How many runs of the largest residuals are left out (0: there are too few), the fit then, its errors.
+
+    Standard errors are those of least absolute deviations, which Huber's function with its small delta
+    almost is, under normal noise: of the residuals' variance times pi / 2 (J^T J)^-1.
+    """
     runs = len(problem.log_y)
     if runs < FEWEST_TO_LEAVE_OUT:
-        return 0, theta
+        return 0, theta, np.full(len(theta), np.inf)
     count = math.ceil(WORST_SHARE * runs)
     fitted, _ = problem.log_values(theta)
     weights = np.ones(runs)
     weights[np.argsort(np.abs(problem.log_y - fitted), kind="stable")[-count:]] = 0.0
-    return count, problem.polish(theta, weights)[0]
+    found = problem.polish(theta, weights)[0]
+    fitted, slopes = problem.log_values(found)
+    variance = np.pi / 2 * robust_deviation(problem.log_y - fitted) ** 2
+    return count, found, np.sqrt(np.diag(variance * np.linalg.pinv(slopes.T @ slopes)))
+
+
+def robust_deviation(residuals: Array) -> float:
+    """The standard deviation, by the median of absolute distances from the median."""
+    return float(1.4826 * np.median(np.abs(residuals - np.median(residuals))))
 
 
 def bend(problem: Problem, theta: Array, variables: Sequence[tuple[int, Array]]) -> Bend:
@@ -48,12 +60,13 @@ def bend(problem: Problem, theta: Array, variables: Sequence[tuple[int, Array]])
 
     ``variables``: (the index of a term, its centred logarithm of the variable, shape (m,)). A broken power
     law (Caballero et al. 2022) lets the logarithm of a term bend; here by a square and a cube of the
-    logarithm of its variable, which change the loss by the term's share of it. What the law's own parameters
-    can do is projected out. Residuals are winsorized, so that a few wild runs are not taken for a bend.
+    logarithm of its variable, which change the loss by the term's share of it. What the law's own
+    parameters can do is projected out. Residuals are winsorized, so that a few wild runs are not taken for
+    a bend.
     """
     fitted, own = problem.log_values(theta)
     residuals = problem.log_y - fitted
-    scale = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
+    scale = robust_deviation(residuals)
     residuals = np.clip(residuals, -_WINSOR * scale, _WINSOR * scale)
     shares = np.exp(problem.terms @ theta - fitted)
     columns = [shares[term] * log_x**power for term, log_x in variables for power in (2, 3)]

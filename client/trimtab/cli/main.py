@@ -8,7 +8,7 @@ import sys
 import typer
 
 from trimtab import __version__
-from trimtab.cli import control, export, fork, front, importances, schedule, server, stops, studies, watch
+from trimtab.cli import control, export, fork, front, importances, law, schedule, server, stops, studies, watch
 from trimtab.cli.output import Json, err, out, print_error, print_json
 from trimtab.errors import ConnectionFailedError, TrimtabError
 
@@ -43,6 +43,7 @@ app.command("stop")(control.stop)
 app.command("fork")(fork.fork)
 app.command("schedule")(schedule.schedule)
 app.command("export")(export.export)
+app.add_typer(law.app, name="law")
 
 
 @app.command("version")

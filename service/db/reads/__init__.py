@@ -1,6 +1,7 @@
 """Queries that answer with wire models: what REST, dashboard and event stream show."""
 
 from service.db.reads.curves import curves
+from service.db.reads.fits import fit_detail, fit_state, list_fits, stored_law
 from service.db.reads.fronts import front
 from service.db.reads.schedules import schedule
 from service.db.reads.stops import stops
@@ -13,11 +14,15 @@ __all__ = [
     "decisions",
     "find_study",
     "find_trial",
+    "fit_detail",
+    "fit_state",
     "front",
+    "list_fits",
     "list_studies",
     "list_trials",
     "schedule",
     "stops",
+    "stored_law",
     "study_detail",
     "summary",
     "trial_detail",

@@ -8,7 +8,7 @@ weights of the cells and of the runs in them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -330,6 +330,22 @@ def _cells(cells: Cells, own: Array, errors: Array, losses: Array) -> tuple[Cell
 
 def _plain(values: Array) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
+
+
+def left_out(law: OptimumLaw, runs: Runs) -> tuple[OptimumLaw, ...]:
+    """For each cell of ``law``, the joint fit to ``runs``: the law of all other cells, without draws of its own.
+
+    The fits begin at the law's own answer, all at once, which is quick; where the others tell the law it is the same
+    as fitting them from the start.
+    """
+    cells = gather(runs)
+    problem, prior = _problem(cells, law.lr_form, law.batch_form, law.centre)
+    count = len(cells)
+    weights = (cells.of != np.arange(count)[:, None]).astype(float)
+    first = start(np.repeat(np.array([law.shared]), count, 0), count)
+    means = np.repeat(prior.mean[None], count, 0)
+    found = problem.solve(first, prior, means, weights, _STEPS, fit_noise=True)
+    return tuple(replace(law, shared=_plain(shared)) for shared in found.shared)
 
 
 FAMILY = Family(

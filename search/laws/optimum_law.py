@@ -89,6 +89,12 @@ class OptimumLaw:
         """The law of the best batch, in tokens."""
         return forms.power_law(self.batch_form, self.shared[self._ends[0] : self._ends[1]], self.centre)
 
+    def optimum(self, n: float, d: float) -> tuple[Interval, Interval]:
+        """The best learning rate and batch as :meth:`predict` has them, and quicker for being without the rest."""
+        middle = self._optima(n, d, np.array([self.shared]))[0]
+        drawn = self._optima(n, d, np.array(self.draws))
+        return self._interval(middle[0], drawn[:, 0], 0), self._interval(middle[1], drawn[:, 1], 1)
+
     def predict(self, n: float, d: float, batch: float | None = None) -> Prediction:
         """The best learning rate and batch for ``n`` parameters and ``d`` tokens, both positive.
 

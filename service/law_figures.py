@@ -15,9 +15,9 @@ import numpy as np
 from trimtab.figures import count
 from trimtab.wire.laws import FitFigure
 
-type Point = tuple[float, float]
-type Quantity = Literal["lr", "batch"]
-type Variable = Literal["n", "d"]
+Point = tuple[float, float]
+Quantity = Literal["lr", "batch"]
+Variable = Literal["n", "d"]
 
 LEVELS = (0.001, 0.0025, 0.01, 0.02)
 """Contours are drawn at these excesses."""

@@ -12,7 +12,7 @@ import numpy as np
 from search.errors import Mistake, SearchError
 from search.laws import table as law_table
 from search.laws.base import Caution as FoundCaution
-from search.laws.base import Interval, Runs
+from search.laws.base import Fitted, Interval, Runs
 from service import tables
 from service.db.fits import NewFit
 from service.db.reads.fit_trials import FitTrials
@@ -89,6 +89,23 @@ def runs_from_json(data: Mapping[str, Any]) -> Runs:
         conditions={name: tuple(values) for name, values in data["conditions"].items()},
         cautions=tuple(FoundCaution(**found) for found in data["cautions"]),
     )
+
+
+def checks(law: Fitted, runs: Runs) -> dict[str, Any]:
+    """What is told of a fit beside its family's own summary: what it would have cost in cells left out."""
+    from search.laws.held_out import held_out
+    from search.laws.optimum_law import OptimumLaw
+
+    cells = held_out(law, runs) if isinstance(law, OptimumLaw) else ()
+    if not cells:
+        return {}
+    names = cells[0].excess
+    return {
+        "held_out": {
+            "mean": {name: float(np.mean([cell.excess[name] for cell in cells])) for name in names},
+            "cells": [{"n": cell.n, "d": cell.d, "excess": dict(cell.excess)} for cell in cells],
+        }
+    }
 
 
 def caution(found: FoundCaution) -> Caution:

@@ -66,6 +66,14 @@ def count(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def span(values: tuple[float, float] | None) -> str:
+    """The smallest and the largest of large numbers: ``60M to 1.1B``."""
+    if values is None:
+        return NOTHING
+    low, high = count(values[0]), count(values[1])
+    return low if low == high else f"{low} to {high}"
+
+
 def percent(fraction: float) -> str:
     """``37%``; what is not nothing is at least ``<1%``, and what is not all is at most ``99%``."""
     if 0 < fraction < 0.01:

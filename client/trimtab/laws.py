@@ -61,7 +61,11 @@ def figure_page(answer: FiguresResponse, plotly_script: str) -> str:
 
 def summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a family says of its fit as rows of a name and a text."""
-    return list(_rows(summary, ()))
+    rows = list(_rows({name: value for name, value in summary.items() if name != "held_out"}, ()))
+    if "held_out" in summary:
+        means = (f"{name} {100 * share:.3f} %" for name, share in summary["held_out"]["mean"].items())
+        rows.append(("mean excess in cells left out", ", ".join(means)))
+    return rows
 
 
 def _rows(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:

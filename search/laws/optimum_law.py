@@ -89,6 +89,12 @@ class OptimumLaw:
         """The law of the best batch, in tokens."""
         return forms.power_law(self.batch_form, self.shared[self._ends[0] : self._ends[1]], self.centre)
 
+    def optimum(self, n: float, d: float) -> tuple[Interval, Interval]:
+        """The best learning rate and batch as :meth:`predict` has them, and quicker for being without the rest."""
+        middle = self._optima(n, d, np.array([self.shared]))[0]
+        drawn = self._optima(n, d, np.array(self.draws))
+        return self._interval(middle[0], drawn[:, 0], 0), self._interval(middle[1], drawn[:, 1], 1)
+
     def predict(self, n: float, d: float, batch: float | None = None) -> Prediction:
         """The best learning rate and batch for ``n`` parameters and ``d`` tokens, both positive.
 
@@ -105,7 +111,9 @@ class OptimumLaw:
         else:
             given = float(np.log(batch))
             shapes = self._shapes(np.array([self.shared, *self.draws]))
-            rates = np.append(middle[0], drawn[:, 0]) + shapes.best_lr(given - np.append(middle[1], drawn[:, 1]))
+            rates = np.append(middle[0], drawn[:, 0]) + shapes.best_lr(
+                given - np.append(middle[1], drawn[:, 1])
+            )
             lr = self._interval(rates[0], rates[1:], 0)
             size = Interval(batch, batch, batch)
         cautions = (*self.cautions, *of_target(self._column("n"), self._column("d"), n, d))
@@ -136,8 +144,8 @@ class OptimumLaw:
         """
         middle = self._optima(n, d, np.array([self.shared]))[0]
         z = np.stack([np.log(lr) - middle[0], np.log(batch) - middle[1]], -1)
-        amplitude = self._amplitudes(n, d, np.array([self.shared]))[0]
-        return np.asarray(amplitude * self._shapes(np.array(self.shared)).excess(z))
+        surface = self._shapes(np.array(self.shared))
+        return np.asarray(self._amplitudes(n, d, np.array([self.shared]))[0] * surface.excess(z))
 
     def excess(self, n: float, d: float, lr: float, batch: float) -> Interval:
         """The predicted excess loss of a rate and batch of the user's own, a share of the lowest, with its interval.
@@ -170,9 +178,7 @@ class OptimumLaw:
         ):
             spread = draws[:, part][:, 1:]
             exponents = {
-                variable: asdict(
-                    Interval(*self._stretched(self.shared[part][1 + k], spread[:, k], 0.0))
-                )
+                variable: asdict(Interval(*self._stretched(self.shared[part][1 + k], spread[:, k], 0.0)))
                 for k, variable in enumerate(forms.VARIABLES[form])
             }
             laws[name] = {"form": form, "constant": law.constant, "exponents": exponents}

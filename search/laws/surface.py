@@ -24,7 +24,7 @@ SHAPE = 2 * (TERMS - 1) + TERMS
 """Parameters of a shape: slopes of all terms but the last, which balances them, and log weights."""
 _STEEPEST = 12.0
 """Exponents of a term are cut here: e^12 times its weight is an excess beyond all losses."""
-_BISECTIONS = 60
+_BISECTIONS = 30
 _SIDE = 4.0
 """How far from the optimum, in log units, edges are looked for: a factor of 55."""
 
@@ -56,26 +56,28 @@ class Shape:
     def box(self, level: float) -> tuple[Array, Array]:
         """Low and high corner, (2,) each and off the optimum, of the smallest box round all points whose excess is
         at most ``level`` for an amplitude of one. Only for one draw."""
-        corners = np.zeros((2, 2))
-        for axis in (0, 1):
-            for end, sign in ((0, -1.0), (1, 1.0)):
-                near, far = 0.0, _SIDE
-                for _ in range(_BISECTIONS):
-                    middle = (near + far) / 2
-                    least = self._least(axis, sign * middle)
-                    near, far = (middle, far) if least <= level else (near, middle)
-                corners[end, axis] = sign * near
-        return corners[0], corners[1]
-
-    def _least(self, axis: int, value: float) -> float:
-        """The least excess where coordinate ``axis`` of z is ``value``."""
-        low, high = -2 * _SIDE, 2 * _SIDE
-        z = np.full(2, value)
+        # Towards low and high of both axes at once: (2, 2), by axis and end.
+        sign = np.array([[-1.0, 1.0], [-1.0, 1.0]])
+        near, far = np.zeros((2, 2)), np.full((2, 2), _SIDE)
         for _ in range(_BISECTIONS):
-            z[1 - axis] = (low + high) / 2
-            rising = float(self._along(z, 1 - axis)) > 0
-            low, high = (low, float(z[1 - axis])) if rising else (float(z[1 - axis]), high)
-        return float(self.excess(z))
+            middle = (near + far) / 2
+            inside = self._least(sign * middle) <= level
+            near, far = np.where(inside, middle, near), np.where(inside, far, middle)
+        corners = sign * near
+        return corners[:, 0], corners[:, 1]
+
+    def _least(self, values: Array) -> Array:
+        """(2, m) the least excess where coordinate k of z is ``values[k]`` (2, m)."""
+        low, high = np.full(values.shape, -2 * _SIDE), np.full(values.shape, 2 * _SIDE)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            # Of the first row the second coordinate is looked for, and the other way round.
+            z = np.stack(
+                [np.stack([values[0], middle[0]], -1), np.stack([middle[1], values[1]], -1)]
+            )
+            rising = np.stack([self._along(z[0], 1), self._along(z[1], 0)]) > 0
+            low, high = np.where(rising, low, middle), np.where(rising, middle, high)
+        return self.excess(z)
 
     def _along(self, z: Array, axis: int) -> Array:
         powers = np.clip((self.slopes * z[..., None, :]).sum(-1), None, _STEEPEST)

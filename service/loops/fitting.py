@@ -190,9 +190,12 @@ def compute(
 
     try:
         with threadpool_limits(limits=1):
-            found = registry.fit(family, laws.runs_from_json(runs), options, seed, progress)
+            read = laws.runs_from_json(runs)
+            found = registry.load(family).fit(read, options, seed, progress)
             answer: Fitted | Refused = Fitted(
-                found.to_json(), dict(found.summary()), [laws.caution(each) for each in found.cautions]
+                found.to_json(),
+                {**found.summary(), **laws.checks(found, read)},
+                [laws.caution(each) for each in found.cautions],
             )
     except SearchError as error:
         answer = Refused(" ".join(f"{_sentence(m.message)} {_sentence(m.suggestion)}" for m in error.mistakes))

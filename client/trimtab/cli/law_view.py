@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli.output import out, styled
-from trimtab.figures import NOTHING, count, integer, number
+from trimtab.figures import NOTHING, count, integer, number, span
 from trimtab.laws import summary_rows
 from trimtab.wire.laws import (
     Caution,
@@ -78,7 +78,12 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
             table.add_row(label, *_range(value, unit, found.confident))
     out.print(table)
     if found.excess is not None:
-        out.print(f"your learning rate and batch: [bold]{100 * found.excess:.2f} %[/] over the least loss")
+        low, value, high = (100 * share for share in (found.excess.low, found.excess.value, found.excess.high))
+        out.print(
+            f"your learning rate and batch cost [bold]{value:.2f} %[/] over the least loss  "
+            f"[dim]90 %: {low:.2f} to {high:.2f} %[/]",
+            soft_wrap=True,
+        )
     if found.plateau:
         plateau = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("within", "learning rate", "batch"):
@@ -131,13 +136,6 @@ def counted(counts: FitCounts) -> str:
     if counts.left_out:
         parts.append(f"{integer(counts.left_out)} trials left out")
     return f"{', '.join(parts)}; N {span(counts.n)}, D {span(counts.d)}"
-
-
-def span(values: tuple[float, float] | None) -> str:
-    if values is None:
-        return NOTHING
-    low, high = count(values[0]), count(values[1])
-    return low if low == high else f"{low} to {high}"
 
 
 def _range(value: Range, unit: str, confident: bool) -> tuple[Text, str]:

@@ -225,7 +225,7 @@ class PredictionResponse(Wire):
     """The spread across forms: not a part of the intervals."""
     plateau: list[PlateauBox]
     loss: Range | None
-    excess: float | None = None
+    excess: Range | None = None
     """What the learning rate and batch that were asked about cost, as a share of the least loss."""
     best_n: Range | None = None
     """Of a law of the loss: the size on which the same compute would be best spent."""

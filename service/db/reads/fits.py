@@ -25,6 +25,7 @@ class StoredLaw:
     family: str
     law: Mapping[str, Any]
     runs: Mapping[str, Any]
+    summary: Mapping[str, Any]
 
 
 def list_fits(session: Session, *, cursor: str | None = None, limit: int = 50) -> FitPage:
@@ -77,7 +78,7 @@ def stored_law(session: Session, key: str) -> StoredLaw:
         raise _missing(key)
     if row.law is None:
         raise unfit(row.state, key)
-    return StoredLaw(row.key, row.name, row.family, row.law, row.runs)
+    return StoredLaw(row.key, row.name, row.family, row.law, row.runs, row.summary or {})
 
 
 def _find(session: Session, key: str) -> FitRow:

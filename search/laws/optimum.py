@@ -15,7 +15,7 @@ import numpy as np
 
 from search.errors import Mistake, SearchError, did_you_mean
 from search.laws import estimators, forms
-from search.laws.base import Array, Progress, Runs
+from search.laws.base import Array, Family, Progress, Runs
 from search.laws.cautions import of_runs
 from search.laws.cells import Cells, Index, gather
 from search.laws.joint import Design, Prior, Problem, State, start

@@ -166,9 +166,10 @@ class Family:
     fit: Callable[[Runs, Mapping[str, Any], int, Progress], Fitted]
     """Fits runs: ``fit(runs, options, seed, progress)``, the options checked first.
 
-    Raises :class:`~search.errors.SearchError` with every mistake (pointers ``/options/...`` and ``/runs/...``)
-    if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs diverged."""
+    Raises :class:`~search.errors.SearchError` with every mistake (pointers ``/options/...`` and
+    ``/runs/...``) if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs
+    diverged."""
     check: Callable[[Mapping[str, Any]], object]
-    """Raises :class:`~search.errors.SearchError` with every mistake of the options, before anything is fitted."""
+    """Raises :class:`~search.errors.SearchError` with every mistake of the options, before a fit."""
     load: Callable[[Mapping[str, Any]], Fitted]
     """The law that a fit turned to JSON."""

@@ -89,8 +89,8 @@ def gather(runs: Runs, fewest_cells: int = 2) -> Cells:
     start = np.flatnonzero(np.diff(of, prepend=-1))
     loss = runs.loss[order]
     return Cells(
-        n=np.exp(_means(np.log(runs.n[order]), start)),
-        d=np.exp(_means(np.log(runs.d[order]), start)),
+        n=runs.n[order][start],
+        d=runs.d[order][start],
         of=of,
         start=start,
         lr=np.log(runs.lr[order]),
@@ -112,14 +112,14 @@ def check(runs: Runs) -> None:
         mistakes += _positive(name, column)
     for name, column in (("lr", runs.lr), ("batch", runs.batch)):
         if np.all(np.isnan(column)):
-            mistakes.append(Mistake(f"/runs/{name}", "a law of the optimum needs this column, and it is missing"))
+            mistakes.append(
+                Mistake(f"/runs/{name}", "a law of the optimum needs this column, and it is missing")
+            )
         else:
             mistakes += _positive(name, column)
     if not mistakes and np.any(runs.batch > runs.d):
         row = int(np.argmax(runs.batch > runs.d))
-        message = (
-            f"row {row}: a batch of {runs.batch[row]:.4g} tokens is more than the whole training ({runs.d[row]:.4g})"
-        )
+        message = f"row {row}: a batch of {runs.batch[row]:.4g} tokens is more than the whole training ({runs.d[row]:.4g})"
         mistakes.append(Mistake("/runs/batch", message, "are the columns' units right? Both are tokens"))
     if mistakes:
         raise SearchError(mistakes)
@@ -139,8 +139,3 @@ def _values(logarithms: Array) -> Index:
     values, inverse = np.unique(logarithms, return_inverse=True)
     number = np.concatenate([[0], np.cumsum(np.diff(values) > SAME)])
     return np.asarray(number[inverse], dtype=np.intp)
-
-
-def _means(column: Array, start: Index) -> Array:
-    counts = np.diff(np.append(start, len(column)))
-    return np.asarray(np.add.reduceat(column, start) / counts)

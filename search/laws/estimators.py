@@ -79,7 +79,9 @@ def lines(points: Points, features: Array, cell_weights: Array, mean: Array, dev
     rows, force = features[index], weights * cell_weights[index] / SCATTER**2
     precision = 1 / deviation**2
     bend = (rows * force[:, None]).T @ rows + np.diag(precision)
-    return np.asarray(np.linalg.solve(bend, (rows * force[:, None]).T @ places + (precision * mean)[:, None]))
+    return np.asarray(
+        np.linalg.solve(bend, (rows * force[:, None]).T @ places + (precision * mean)[:, None])
+    )
 
 
 def lowest_point(places: Array, excess: Array, weights: Array, best: Array) -> Array:

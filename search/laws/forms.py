@@ -21,7 +21,7 @@ LR_EXPONENTS = {"N": -0.4, "D": 0.15, "C": -0.125}
 """Means of the prior: Step Law -0.713 and 0.307; muP at a fixed batch about -0.5 N (width); DeepSeek -0.125 C."""
 BATCH_EXPONENTS = {"N": 0.05, "D": 0.5, "C": 0.33}
 """Step Law 0.571 D; DeepSeek 0.327 C; critical batch size sqrt(D) (Zhang et al. 2024)."""
-EXPONENT_DEVIATION = 0.5
+EXPONENT_DEVIATION = 1.0
 
 
 def features(form: str, log_n: Array, log_d: Array, centre: tuple[float, float]) -> Array:

@@ -6,7 +6,7 @@ The loss of run i in cell c, over the lowest of the cell and less one, is modell
     (log lr*, log batch*)_c = rows of X and Y times their coefficients,   log s_c = Z_c b + normal(0, AMPLITUDE),
 
 with e the shape of :mod:`search.laws.surface`, and m_c, s_c the cell's own. Residuals are weighed by
-``1 / (sigma^2 + (TRUST e)^2)``: near the optimum by the noise of training, sigma, which is estimated; farther away by
+``1 / (sigma^2 + (TRUST e)^2 (1 + (e / FAR)^2))``: near the optimum by the noise of training, sigma, which is estimated; farther away by
 how little the shape is trusted there. The loss function is Student's t: diverged and otherwise odd runs do not bend
 the surface. It is minimized by Levenberg and Marquardt's method with iterated weights, in which the cells' own
 parameters are eliminated (Schur complement). Everything carries a leading axis of draws: starts of a fit or draws of a
@@ -26,7 +26,9 @@ from search.laws.cells import Cells
 from search.laws.surface import SHAPE, TERMS, shape
 
 TRUST = 0.5
-"""The shape's own error, as a share of the excess."""
+"""The shape's own error, as a share of the excess where that is small,"""
+FAR = 0.05
+"""and growing with it from here: at larger excesses a run says little of where the optimum is."""
 FREEDOM = 4.0
 """Degrees of freedom of Student's t."""
 AMPLITUDE = 0.3
@@ -118,7 +120,7 @@ class Problem:
             residual = observed - predicted
             if fit_noise and step % 3 == 2:
                 noise = problem._noise(residual, far, noise)
-            scale = np.sqrt(noise[:, None] ** 2 + (TRUST * far) ** 2)
+            scale = _scale(noise, far)
             before = cost(predicted, scale, shared, own)
             t = residual / scale
             force = weights * (FREEDOM + 1) / (FREEDOM + t * t) / scale**2
@@ -126,11 +128,17 @@ class Problem:
             pull = (weighed * residual[..., None]).sum(1) - precision * (shared - means)
             bend = weighed.transpose(0, 2, 1) @ slopes
             bend[:, rows, rows] += precision
-            own_bend = np.add.reduceat(own_weighed[..., :, None] * own_slopes[..., None, :], cells.start, axis=1)
+            own_bend = np.add.reduceat(
+                own_weighed[..., :, None] * own_slopes[..., None, :], cells.start, axis=1
+            )
             own_pull = np.add.reduceat(own_weighed * residual[..., None], cells.start, axis=1)
             own_pull -= cell_weights[..., None] * own_precision * own
             both = np.stack(
-                [np.add.reduceat(weighed * own_slopes[..., i : i + 1], cells.start, axis=1) for i in (0, 1)], -1
+                [
+                    np.add.reduceat(weighed * own_slopes[..., i : i + 1], cells.start, axis=1)
+                    for i in (0, 1)
+                ],
+                -1,
             )
             for i in (0, 1):
                 own_bend[..., i, i] += cell_weights * own_precision[i] + _FAST
@@ -144,7 +152,9 @@ class Problem:
             move = np.clip(np.linalg.solve(bend, right[..., None])[..., 0], -1.0, 1.0)
             back = own_pull - (both.transpose(0, 1, 3, 2) @ move[:, None, :, None])[..., 0]
             own_move = np.clip((inverse @ back[..., None])[..., 0], -1.0, 1.0)
-            after = cost(problem.predicted(shared + move, own + own_move), scale, shared + move, own + own_move)
+            after = cost(
+                problem.predicted(shared + move, own + own_move), scale, shared + move, own + own_move
+            )
             better = after <= before
             shared = np.where(better[:, None], shared + move, shared)
             own = np.where(better[:, None, None], own + own_move, own)
@@ -197,7 +207,7 @@ class Problem:
         predicted, excess, slopes, own_slopes = self.linearized(state.shared[:1], state.own[:1])
         observed, cells = self.cells.excess, self.cells
         far = np.maximum(np.maximum(excess, observed - state.own[:1, cells.of, 0]), 0.0)
-        scale = np.sqrt(state.noise[:1, None] ** 2 + (TRUST * far) ** 2)
+        scale = _scale(state.noise[:1], far)
         residual = observed - predicted
         force = (FREEDOM + 1) / (FREEDOM + (residual / scale) ** 2) / scale**2
         # Design columns of ones: the derivatives by the optimum's constants are those by its place.
@@ -236,6 +246,11 @@ class Problem:
             spread = float(np.median(np.abs(residual[k, near]))) / 0.6745 * np.sqrt(count / free)
             result[k] = np.clip(spread, noise[k] / 2, noise[k] * 2)
         return np.clip(result, *NOISE)
+
+
+def _scale(noise: Array, far: Array) -> Array:
+    """(k, r) the scale of residuals, by noise (k,) and excesses (k, r)."""
+    return np.asarray(np.sqrt(noise[:, None] ** 2 + (TRUST * far) ** 2 * (1 + (far / FAR) ** 2)))
 
 
 def start(shared: Array, cells: int) -> State:

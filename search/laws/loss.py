@@ -386,7 +386,7 @@ def _influence(fitted: LossFit, problem: Problem) -> list[Caution]:
 
 
 FAMILY = Family(
-    summary="The loss of a model of N parameters after D tokens, and how compute is best split between them.",
+    summary="The loss of a model of N parameters after D tokens, and the best N and D for a compute.",
     kind="loss",
     fit=fit_loss,
     check=checked_draws,

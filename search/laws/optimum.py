@@ -42,7 +42,8 @@ AMPLITUDE_DEVIATION = 0.3
 """Of the exponents of the amplitude in N and D, about 0."""
 _STARTS = (0.0, -1.5, 1.5)
 """Changes of the log weights from which the fit starts."""
-_STEPS, _DRAW_STEPS = 80, 12
+_FIRST_STEPS, _STEPS, _DRAW_STEPS = 15, 60, 7
+"""Of all starts, of the best one then, and of a draw, which begins at the full fit."""
 _RUNS_AT_ONCE = 20_000
 """Runs times draws that are solved together: more take more memory, and no less time."""
 
@@ -158,9 +159,7 @@ def _joint(
     return full.shared[0], draws, scatter, float(full.noise[0]), fits
 
 
-def _problem(
-    cells: Cells, lr: str, batch: str, centre: tuple[float, float]
-) -> tuple[Problem, Prior]:
+def _problem(cells: Cells, lr: str, batch: str, centre: tuple[float, float]) -> tuple[Problem, Prior]:
     at = np.log(cells.n), np.log(cells.d)
     design = Design(
         forms.features(lr, *at, centre),
@@ -194,11 +193,17 @@ def _full(problem: Problem, prior: Prior) -> State:
     """The fit to all runs alike, from the best of several starts; one draw."""
     starts = np.repeat(prior.mean[None], len(_STARTS), 0)
     starts[:, -TERMS:] += np.array(_STARTS)[:, None]
-    ones = np.ones((len(_STARTS), len(problem.cells.of)))
-    means = np.repeat(prior.mean[None], len(_STARTS), 0)
-    state = problem.solve(start(starts, len(problem.cells)), prior, means, ones, _STEPS, fit_noise=True)
-    best = int(np.argmin(state.objective))
-    return State(state.shared[best : best + 1], state.own[best : best + 1], state.noise[best : best + 1])
+    ones, means = (
+        np.ones((len(_STARTS), len(problem.cells.of))),
+        np.repeat(prior.mean[None], len(_STARTS), 0),
+    )
+    first = problem.solve(
+        start(starts, len(problem.cells)), prior, means, ones, _FIRST_STEPS, fit_noise=True
+    )
+    best = int(np.argmin(first.objective))
+    one = slice(best, best + 1)
+    state = State(first.shared[one], first.own[one], first.noise[one])
+    return problem.solve(state, prior, means[:1], ones[:1], _STEPS, fit_noise=True)
 
 
 def _exponents(design: Design) -> Index:
@@ -232,7 +237,13 @@ def _other(
             [rng.multinomial(count, np.full(count, 1 / count)) for count in counts]
         ).astype(float)
         draws[k] = _lines(
-            cells, chosen.estimator, chosen.lr, chosen.batch, centre, drawn, rng.exponential(size=len(cells))
+            cells,
+            chosen.estimator,
+            chosen.lr,
+            chosen.batch,
+            centre,
+            drawn,
+            rng.exponential(size=len(cells)),
         )
         progress(0.1 + 0.85 * (k + 1) / chosen.draws)
     index, places, _ = estimators.BY_NAME[chosen.estimator](cells, ones)
@@ -279,7 +290,9 @@ def _alternatives(cells: Cells, chosen: Options, centre: tuple[float, float]) ->
             first = 1 + len(forms.VARIABLES[lr])
             second = first + 1 + len(forms.VARIABLES[batch])
             label = f"{name}: lr({lr}), batch({batch})"
-            found.append(Alternative(label, lr, batch, _plain(shared[:first]), _plain(shared[first:second])))
+            found.append(
+                Alternative(label, lr, batch, _plain(shared[:first]), _plain(shared[first:second]))
+            )
     return tuple(found)
 
 

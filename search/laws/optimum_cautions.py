@@ -48,7 +48,7 @@ def of_exponents(law: OptimumLaw) -> tuple[Caution, ...]:
     found = []
     n, d = np.log(np.array([[cell.n, cell.d] for cell in law.cells])).T
     centred = np.stack([n - n.mean(), d - d.mean()])
-    least = float(np.sqrt(np.linalg.eigvalsh(centred @ centred.T / len(n)).min()))
+    least = float(np.linalg.svd(centred / np.sqrt(len(n)), compute_uv=False).min())
     if least < INDEPENDENT and forms.N_D in (law.lr_form, law.batch_form):
         message = (
             f"log N and log D vary together (spread {least:.2f} across their common line, {INDEPENDENT} needed): their "

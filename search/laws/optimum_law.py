@@ -111,7 +111,9 @@ class OptimumLaw:
         else:
             given = float(np.log(batch))
             shapes = self._shapes(np.array([self.shared, *self.draws]))
-            rates = np.append(middle[0], drawn[:, 0]) + shapes.best_lr(given - np.append(middle[1], drawn[:, 1]))
+            rates = np.append(middle[0], drawn[:, 0]) + shapes.best_lr(
+                given - np.append(middle[1], drawn[:, 1])
+            )
             lr = self._interval(rates[0], rates[1:], 0)
             size = Interval(batch, batch, batch)
         cautions = (*self.cautions, *of_target(self._column("n"), self._column("d"), n, d))
@@ -126,6 +128,10 @@ class OptimumLaw:
             cautions=cautions,
         )
 
+    def drawn_optima(self, n: float, d: float) -> Array:
+        """(k, 2) log lr* and log batch* at one target, of each draw of the bootstrap."""
+        return self._optima(n, d, np.array(self.draws))
+
     @property
     def has_surface(self) -> bool:
         """Whether plateaus, excesses and rates at a given batch are known."""
@@ -138,8 +144,8 @@ class OptimumLaw:
         """
         middle = self._optima(n, d, np.array([self.shared]))[0]
         z = np.stack([np.log(lr) - middle[0], np.log(batch) - middle[1]], -1)
-        amplitude = self._amplitudes(n, d, np.array([self.shared]))[0]
-        return np.asarray(amplitude * self._shapes(np.array(self.shared)).excess(z))
+        surface = self._shapes(np.array(self.shared))
+        return np.asarray(self._amplitudes(n, d, np.array([self.shared]))[0] * surface.excess(z))
 
     def excess(self, n: float, d: float, lr: float, batch: float) -> Interval:
         """The predicted excess loss of a rate and batch of the user's own, a share of the lowest, with its interval.
@@ -172,9 +178,7 @@ class OptimumLaw:
         ):
             spread = draws[:, part][:, 1:]
             exponents = {
-                variable: asdict(
-                    Interval(*self._stretched(self.shared[part][1 + k], spread[:, k], 0.0))
-                )
+                variable: asdict(Interval(*self._stretched(self.shared[part][1 + k], spread[:, k], 0.0)))
                 for k, variable in enumerate(forms.VARIABLES[form])
             }
             laws[name] = {"form": form, "constant": law.constant, "exponents": exponents}

@@ -69,6 +69,7 @@ class Laws:
         self._database = database
         self._kept: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.Lock()
+        self._planning = threading.Lock()
 
     def predict(
         self,
@@ -105,14 +106,15 @@ class Laws:
         from service import law_plans
 
         loaded = self.loaded(key)
-        return law_plans.plan(loaded.key, loaded.law, loaded.runs, request)
+        with self._planning:  # seconds of work each: one at a time leaves the other calls room
+            return law_plans.plan(loaded.key, loaded.law, request)
 
     def figures(self, key: str, target: tuple[float, float] | None) -> FiguresResponse:
         """The pictures, with a target marked in them; raises as :meth:`predict`."""
         from service import law_pictures
 
         loaded = self.loaded(key)
-        found = law_pictures.pictures(loaded.kind, loaded.law, loaded.runs, loaded.summary, target)
+        found = law_pictures.pictures(loaded.law, loaded.runs, loaded.summary, target)
         return FiguresResponse(fit=key, name=loaded.name, figures=found)
 
     def forget(self, key: str) -> None:

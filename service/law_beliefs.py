@@ -30,10 +30,12 @@ def told(spec: StudySpec, laws: Laws) -> tuple[StudySpec, list[FieldProblem]]:
     problems: list[FieldProblem] = []
     space = dict(spec.space)
     for name, parameter in spec.space.items():
-        belief = parameter.belief if isinstance(parameter, FloatParameter | IntParameter) else None
+        if not isinstance(parameter, FloatParameter | IntParameter):
+            continue
+        belief = parameter.belief
         if belief is None or belief.told:
             continue
-        found = list(_mistakes(name, parameter, belief))
+        found = list(_mistakes(name, parameter))
         answer: Belief | None = None
         if not found:
             try:
@@ -67,7 +69,8 @@ def _told(name: str, belief: Belief, laws: Laws) -> Belief:
 
 
 def _between(prediction: PredictionResponse, of: str) -> tuple[tuple[float, float], float]:
-    """The plateau, and the factor of which one standard deviation beyond it is: of the law and of its forms."""
+    """The plateau, and how far off it may be, as a factor of one standard deviation: of the law's own
+    interval and of the spread across its forms together."""
     best = prediction.lr if of == "lr" else prediction.batch
     if best is None:
         raise _UnsureError("a law of the loss says nothing of learning rates and batches")
@@ -79,9 +82,7 @@ def _between(prediction: PredictionResponse, of: str) -> tuple[tuple[float, floa
     return box, max(NARROWEST, math.exp(math.hypot(own, float(np.std([0.0, *forms])))))
 
 
-def _mistakes(
-    name: str, parameter: FloatParameter | IntParameter, belief: Belief
-) -> Iterator[FieldProblem]:
+def _mistakes(name: str, parameter: FloatParameter | IntParameter) -> Iterator[FieldProblem]:
     if parameter.low <= 0:
         yield _problem(
             name, "law", f"{name} may be {parameter.low:g}, and laws speak of positive values", ""

@@ -1,4 +1,4 @@
-"""The pictures of a fitted law as plotly reads them, the same on the page, in a notebook and in an exported file.
+"""Pictures of a fitted law as plotly reads them: the same on the page, in a notebook, in an exported file.
 
 Colours are translucent or of middle lightness, so that they stand on a light and on a dark ground.
 """
@@ -6,7 +6,7 @@ Colours are translucent or of middle lightness, so that they stand on a light an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,8 +147,9 @@ def cell_figure(cell: Cell, at: int) -> FitFigure:
         id=f"cell-{at}",
         group="cells",
         title=cell.name,
-        caption=f"{len(cell.loss)} runs; lines where the law expects 0.1, 0.25, 1 and 2 % over the least loss. Star: the "
-        "law's optimum, diamond: the cell's own" + (", crosses: diverged." if cell.diverged else "."),
+        caption=f"{len(cell.loss)} runs; lines where the law expects 0.1, 0.25, 1 and 2 % over the "
+        "least loss. Star: the law's optimum, diamond: the cell's own"
+        + (", crosses: diverged." if cell.diverged else "."),
         data=data,
         layout=layout,
         height=300,
@@ -215,7 +216,8 @@ def against(
                 "x": grid,
                 "y": ys,
                 "line": {"color": _GREY, "width": 1.4, "dash": dash},
-                "hovertemplate": f"{each.name}, {symbol} {count(middle)}<br>%{{x:.3s}}: %{{y:.3g}}<extra></extra>",
+                "hovertemplate": f"{each.name}, {symbol} {count(middle)}<br>%{{x:.3s}}: %{{y:.3g}}"
+                "<extra></extra>",
             }
         )
     told = [cell for cell in cells if cell.own is not None]
@@ -265,8 +267,8 @@ def against(
         id=f"{quantity}-{variable}",
         group="laws",
         title=f"Best {QUANTITIES[quantity].partition(' (')[0]} against {symbol_of(variable)}",
-        caption=f"Lines: the law at each {symbol}; grey: published laws at {symbol} {count(middle)}. Below: each "
-        "cell's own optimum over the law's.",
+        caption=f"Lines: the law at each {symbol}; grey: published laws at {symbol} {count(middle)}. Below: "
+        "each cell's own optimum over the law's.",
         data=data,
         layout=layout,
         height=430,
@@ -294,7 +296,7 @@ def held_out(cells: Sequence[HeldOut], *, means: Mapping[str, float]) -> FitFigu
         id="held-out",
         group="checks",
         title="Excess in cells left out",
-        caption="Each cell is left out, the law fitted to the others, and its answer read off the cell's own runs.",
+        caption="Each cell is left out, the law fitted to the others, and its answer read off the cell's runs.",
         data=data,
         layout=layout,
         height=380,
@@ -310,7 +312,7 @@ def layout(x: str, y: str, *, log: bool = True) -> dict[str, Any]:
     return _layout(x, y, legend=True, log=log)
 
 
-def scatter(name: str, x: Sequence[float], y: Sequence[float | None], **more: Any) -> dict[str, Any]:
+def scatter(name: str, x: Iterable[float], y: Iterable[float | None], **more: Any) -> dict[str, Any]:
     """A trace in our colours; ``more`` is plotly's."""
     return {"type": "scatter", "name": name, "x": list(x), "y": list(y), **more}
 

@@ -13,6 +13,7 @@ from search.laws.loss import LossFit
 from search.laws.optimum_law import CellFit, OptimumLaw
 from service import law_figures, loss_figures
 from service.law_figures import Cell, HeldOut, Optimum, Published, Quantity, Surface
+from trimtab.figures import count
 from trimtab.wire.laws import FitFigure
 
 MOST_CELLS = 36
@@ -31,7 +32,7 @@ TITLES = {
 
 
 def pictures(
-    kind: str, law: Any, runs: Runs, summary: Mapping[str, Any], target: tuple[float, float] | None
+    law: object, runs: Runs, summary: Mapping[str, Any], target: tuple[float, float] | None
 ) -> list[FitFigure]:
     """All pictures of a law; those of families that are not ours are not known here."""
     if isinstance(law, OptimumLaw):
@@ -62,7 +63,7 @@ def _optimum(
     ]
     held = [
         HeldOut(
-            f"N {law_figures.count(each['n'])}, D {law_figures.count(each['d'])}",
+            f"N {count(each['n'])}, D {count(each['d'])}",
             {TITLES.get(name, name): share for name, share in each["excess"].items()},
         )
         for each in summary.get("held_out", {}).get("cells", ())
@@ -121,8 +122,8 @@ def _form(name: str) -> Callable[[float, float], Mapping[Quantity, float | None]
 
 
 def _rule(name: str, cells: list[Cell]) -> Callable[[float, float], Mapping[Quantity, float | None]]:
-    """A rule of thumb carried over from the best run of the cell in the middle: B with the root of D, the rate
-    with B or its root (:func:`search.laws.published.rules`, which takes the cell nearest to each target)."""
+    """A rule of thumb carried over from the best run of the cell in the middle: B with the root of D, the
+    rate with B or its root. (:func:`search.laws.published.rules` takes the cell nearest to each target.)"""
     base = sorted(cells, key=lambda cell: cell.n * cell.d)[len(cells) // 2]
     best = min(range(len(base.loss)), key=lambda at: base.loss[at])
     lr, batch = base.lr[best], base.batch[best]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,10 +30,11 @@ _MOST_PROBLEMS = 20
 def read(request: FitRequest, trials_of: Callable[[Sequence[str]], FitTrials]) -> NewFit:
     """The runs that a request names, checked.
 
-    ``trials_of``: reads the trials of studies. Raises :class:`InvalidError` with every mistake; of a CSV file
-    they name lines, of studies trials.
+    ``trials_of``: reads the trials of studies. Raises :class:`InvalidError` with every mistake; of a CSV
+    file they name lines, of studies trials.
     """
-    kind, roles, left_out = "table", request.columns.named, 0
+    kind: Literal["table", "csv", "parquet", "studies"] = "table"
+    roles, left_out = request.columns.named, 0
     trials: list[dict[str, Any]] = []
     try:
         if request.studies:
@@ -61,7 +62,7 @@ def read(request: FitRequest, trials_of: Callable[[Sequence[str]], FitTrials]) -
         place = _Places(kind, trials, read_from.lines if kind == "csv" else ())
         raise invalid("The runs cannot be fitted.", error, place) from None
     source = FitSource(
-        kind=kind,  # type: ignore[arg-type]  # one of the four above
+        kind=kind,
         studies=list(request.studies),
         columns=roles,
         batch_unit=request.batch_unit,

@@ -17,7 +17,7 @@ _LINES = ("#2f7fb8", "#2a9d74", "#8d6bd1", "#c2588c", "#b08a2e")
 
 
 def pictures(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> list[FitFigure]:
-    """Losses over compute beside the law's best, what runs differ from the law by, the best N for the compute."""
+    """Losses over compute beside the law's best, the best N and D for a compute, and residuals."""
     return [_frontier(law, runs, target), _best_size(law, runs, target), _residuals(law, runs)]
 
 

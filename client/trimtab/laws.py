@@ -47,7 +47,8 @@ def request_of_file(path: Path, **fields: Any) -> FitRequest:
 
 
 def figure_page(answer: FiguresResponse, plotly_script: str) -> str:
-    """All pictures of a fit as one HTML document that needs nothing else, light or dark as the reader's system."""
+    """All pictures of a fit as one HTML document that needs nothing else, light or dark as the
+    reader's system."""
     figures = [figure.model_dump() for figure in answer.figures]
     # What would end the script early must not stand in it.
     data = json.dumps(figures, allow_nan=False).replace("</", "<\\/")
@@ -110,16 +111,27 @@ _PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>
-:root {{ color-scheme: light dark; --page: #f6f7f9; --panel: #fff; --text: #1c2430; --soft: #5a6573; --line: #dde2e8; }}
+:root {{
+  color-scheme: light dark;
+  --page: #f6f7f9; --panel: #fff; --text: #1c2430; --soft: #5a6573; --line: #dde2e8;
+}}
 @media (prefers-color-scheme: dark) {{
   :root {{ --page: #12161c; --panel: #1a2029; --text: #e4e9ef; --soft: #a0abb8; --line: #2d3642; }}
 }}
-body {{ margin: 0 auto; max-width: 1500px; padding: 1rem; background: var(--page); color: var(--text); font: 15px/1.45 system-ui, sans-serif; }}
+body {{
+  margin: 0 auto; max-width: 1500px; padding: 1rem; background: var(--page); color: var(--text);
+  font: 15px/1.45 system-ui, sans-serif;
+}}
 main {{ display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: 1rem; }}
-figure {{ margin: 0; grid-column: span 3; background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .8rem; }}
+figure {{
+  margin: 0; grid-column: span 3; padding: .8rem;
+  background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
+}}
 figure.cells {{ grid-column: span 2; }}
 figure.checks {{ grid-column: span 6; }}
-h1 {{ font-size: 1.4rem; }} h2 {{ font-size: 1rem; margin: 0; }} figcaption {{ color: var(--soft); font-size: .85rem; }}
+h1 {{ font-size: 1.4rem; }}
+h2 {{ font-size: 1rem; margin: 0; }}
+figcaption {{ color: var(--soft); font-size: .85rem; }}
 @media (max-width: 900px) {{ figure, figure.cells {{ grid-column: span 6; }} }}
 </style>
 <h1>{title}</h1>

@@ -157,7 +157,7 @@ def renew(session: Session, fit: Taken, progress: float, now: datetime) -> bool:
 
 
 def give_back(session: Session, fit: Taken, *, died: bool = False) -> bool:
-    """Let another process compute it: at no cost, unless the one that did has ``died``. As :func:`renew`."""
+    """Let another process compute it: at no cost, unless the present one ``died``. As :func:`renew`."""
     return _change(
         session,
         fit,

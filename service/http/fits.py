@@ -66,8 +66,8 @@ def router(context: Context) -> APIRouter:
         response: Response,
         idempotency_key: IdempotencyKey = None,
     ) -> FitDetail:
-        """The runs come as columns (`table`), as the text of a CSV file, as a Parquet file in base64, or from
-        the trials of studies. They are read and checked now, every mistake is named at once, and kept with
+        """The runs come as columns (`table`), as the text of a CSV file, as a Parquet file in base64, or
+        from the trials of studies. They are read and checked now, every mistake is named at once, and kept with
         the fit. It is computed in the background, within seconds: ask for it until its `state` is `done` or
         `failed`."""
         if idempotency_key is not None:
@@ -172,8 +172,8 @@ def router(context: Context) -> APIRouter:
         n: Annotated[Size | None, Query(description="Marks this target; with `d`.")] = None,
         d: Annotated[Size | None, Query(description="Marks this target; with `n`.")] = None,
     ) -> FiguresResponse:
-        """Cells with their runs, the optimum against N and D beside the published laws, what is lost in cells
-        that were left out. The same pictures as on the fit's page."""
+        """Cells with their runs, the optimum against N and D beside the published laws, what is lost in
+        cells that were left out. The same pictures as on the fit's page."""
         return answers.figures(fit, None if n is None or d is None else (n, d))
 
     return routes

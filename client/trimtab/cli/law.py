@@ -212,7 +212,9 @@ def plan(
     flops: Annotated[float, typer.Option("--flops", help="What the runs may cost in all, such as 1e20.")],
     n: N,
     d: D,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="So many at most.")] = 12,
+    runs_per_cell: Annotated[
+        int, typer.Option("--runs-per-cell", min=5, max=9, help="Rates and batches tried at each size.")
+    ] = 6,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
@@ -221,7 +223,7 @@ def plan(
 
     Example: trimtab law plan runs --flops 1e20 --n 1e9 --d 2e10
     """
-    request = _checked(lambda: PlanRequest(flops=flops, n=n, d=d, runs=runs))
+    request = _checked(lambda: PlanRequest(flops=flops, n=n, d=d, runs_per_cell=runs_per_cell))
     with Client(url, token) as client:
         found = client.find_fit(fit)
         answer = client.plan_runs(found.id, request)

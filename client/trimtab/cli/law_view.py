@@ -80,11 +80,10 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
             table.add_row(label, *_range(value, unit, found.confident))
     out.print(table)
     if found.excess is not None:
-        low, value, high = (
-            100 * share for share in (found.excess.low, found.excess.value, found.excess.high)
-        )
+        cost = found.excess
+        low, middle, high = (100 * share for share in (cost.low, cost.value, cost.high))
         out.print(
-            f"your learning rate and batch cost [bold]{value:.2f} %[/] over the least loss  "
+            f"your learning rate and batch cost [bold]{middle:.2f} %[/] over the least loss  "
             f"[dim]90 %: {low:.2f} to {high:.2f} %[/]",
             soft_wrap=True,
         )
@@ -111,21 +110,28 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
 
 
 def print_plan(name: str, plan: PlanResponse) -> None:
-    n, d = plan.target
-    out.print(f"[bold]{escape(name)}[/]  runs to add, for N {count(n)}, D {count(d)}", soft_wrap=True)
+    out.print(
+        f"[bold]{escape(name)}[/]  runs to add, for N {count(plan.n)}, D {count(plan.d)}", soft_wrap=True
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("N", "D", "learning rate", "batch", "FLOP"):
         table.add_column(heading, justify="right", no_wrap=True)
     for run in plan.runs:
         table.add_row(count(run.n), count(run.d), number(run.lr), count(run.batch), f"{run.flops:.3g}")
     out.print(table)
-    out.print(f"{len(plan.runs)} runs, {plan.flops:.3g} FLOP in all")
-    if plan.width_now is not None and plan.width_then is not None:
-        out.print(
-            f"90 % interval: high over low {plan.width_now:.2f} now, {plan.width_then:.2f} expected after them"
-        )
-    for note in plan.notes:
-        out.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+    out.print(f"{len(plan.runs)} runs, {plan.flops:.3g} FLOP in all; 90 % intervals at the target:")
+    for label, now, then in (
+        ("learning rate", plan.lr_now, plan.lr_then),
+        ("batch", plan.batch_now, plan.batch_then),
+        ("loss", plan.loss_now, plan.loss_then),
+    ):
+        if now is not None and then is not None:
+            show = count if label == "batch" else number
+            out.print(
+                f"  {label}: {show(now.low)} to {show(now.high)} now, "
+                f"[bold]{show(then.low)} to {show(then.high)}[/] expected after them",
+                soft_wrap=True,
+            )
 
 
 def print_cautions(cautions: Sequence[Caution]) -> None:

@@ -184,7 +184,8 @@ class FitDetail(FitItem):
     found: list[Caution]
     """The cautions of the fit itself, whatever the target."""
     summary: dict[str, Any]
-    """What the family says of its fit: parameters with intervals, figures of merit. Empty before it is done."""
+    """What the family says of its fit: parameters with intervals, figures of merit. Empty before it is
+    done."""
 
 
 class Range(Wire):
@@ -243,8 +244,8 @@ class PlanRequest(Wire):
     n: Positive
     """The target."""
     d: Positive
-    runs: Annotated[int, Field(ge=1, le=limits.MAX_PLANNED_RUNS)] = 12
-    """So many at most."""
+    runs_per_cell: Annotated[int, Field(ge=5, le=9)] = 6
+    """Learning rates and batches tried at each size, of a law of the optimum."""
 
 
 class PlannedRun(Wire):
@@ -258,21 +259,27 @@ class PlannedRun(Wire):
 
 
 class PlanResponse(Wire):
+    """Runs to add, and the 90 % intervals at the target: as they are, and as they are expected then."""
+
     fit: str
-    target: tuple[float, float]
+    n: float
+    """The target."""
+    d: float
     runs: list[PlannedRun]
-    """In the order in which they teach most."""
+    """In the order in which they are worth training."""
     flops: float
     """What they cost in all."""
-    width_now: float | None
-    """The 90 % interval of the learning rate at the target, high over low; of a law of the loss, of the loss."""
-    width_then: float | None
-    """As it is expected after these runs."""
-    notes: list[str]
+    lr_now: Range | None
+    lr_then: Range | None
+    batch_now: Range | None
+    batch_then: Range | None
+    loss_now: Range | None
+    loss_then: Range | None
 
 
 class FitFigure(Wire):
-    """A picture of a fit, as plotly reads it: `plotly.graph_objects.Figure(figure.data, figure.layout)`."""
+    """A picture of a fit, as plotly reads it: `plotly.graph_objects.Figure(figure.data, figure.layout)`.
+    A notebook shows it as it is."""
 
     id: str
     group: Literal["laws", "cells", "checks"]

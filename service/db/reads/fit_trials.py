@@ -20,8 +20,8 @@ from trimtab.wire.study import StudySpec
 
 @dataclass(frozen=True, slots=True)
 class FitTrials:
-    """Trials as plain data: ``study``, ``trial``, ``params`` (as the trainer got them), ``settings`` (defaults
-    among them), ``metrics`` (at the last measurement), ``step``, ``tokens``, ``diverged``."""
+    """Trials as plain data: ``study``, ``trial``, ``params`` (as the trainer got them), ``settings``
+    (defaults among them), ``metrics`` (at the last measurement), ``step``, ``tokens``, ``diverged``."""
 
     trials: list[dict[str, Any]]
     metric: str
@@ -98,7 +98,7 @@ def _trials(session: Session, study: StudyRow) -> tuple[list[dict[str, Any]], in
 
 
 def _settings(spec: StudySpec) -> dict[str, Any]:
-    """Of the trainer, those that the study does not say at their defaults; what is searched is no setting."""
+    """The trainer's, at their defaults where the study says nothing; what is searched is no setting."""
     entry = trainers().get(spec.trainer.name or "")
     defaults = {} if entry is None else {each.name: each.default for each in entry.settings}
     return {

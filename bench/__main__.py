@@ -26,6 +26,7 @@ from bench import (  # noqa: E402
     forking,
     idle,
     latency,
+    law_beliefs,
     mixtures,
     overhead,
     reports,
@@ -45,6 +46,7 @@ PLAIN: Mapping[str, Callable[[], Sequence[Any]]] = {
     "latency": lambda: [latency.run()],
     "idle": lambda: [idle.run()],
     "forking": lambda: [forking.run()],
+    "law_beliefs": lambda: [law_beliefs.run()],
 }
 """By name: the tables of one run."""
 DEFAULT = ("overhead", "reports", "big_study", "latency", "idle")

@@ -62,15 +62,15 @@ def _told(name: str, belief: Belief, laws: Laws) -> Belief:
     if not prediction.confident:
         grave = " ".join(caution.message for caution in prediction.cautions if caution.grave)
         raise _UnsureError(f"the law cannot carry a number there: {grave}")
-    between, factor = _between(prediction, of)
+    between, factor = around(prediction, of)
     unit = belief.sequence_length or 1.0
     resolved = {"between": [round_to(value / unit) for value in between], "factor": round_to(factor)}
     return belief.model_copy(update=resolved)
 
 
-def _between(prediction: PredictionResponse, of: str) -> tuple[tuple[float, float], float]:
+def around(prediction: PredictionResponse, of: str) -> tuple[tuple[float, float], float]:
     """The plateau, and how far off it may be, as a factor of one standard deviation: of the law's own
-    interval and of the spread across its forms together."""
+    interval and of the spread across its forms together. ``of``: ``lr`` or ``batch``."""
     best = prediction.lr if of == "lr" else prediction.batch
     if best is None:
         raise _UnsureError("a law of the loss says nothing of learning rates and batches")

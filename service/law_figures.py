@@ -243,8 +243,9 @@ def against(
         there = law(*target)[quantity]
         data.append(
             {
-                **_points("target", [target[0 if variable == "n" else 1]], [there.value], [(there.low, there.high)],
-                          [_ORANGE], [f"N {count(target[0])}, D {count(target[1])}"]),
+                **_points("target", [target[0 if variable == "n" else 1]], [there.value],
+                          [(there.low, there.high)], [_ORANGE],
+                          [f"N {count(target[0])}, D {count(target[1])}"]),
                 "name": "target",
             }
         )  # fmt: skip
@@ -267,8 +268,8 @@ def against(
         id=f"{quantity}-{variable}",
         group="laws",
         title=f"Best {QUANTITIES[quantity].partition(' (')[0]} against {symbol_of(variable)}",
-        caption=f"Lines: the law at each {symbol}; grey: published laws at {symbol} {count(middle)}. Below: "
-        "each cell's own optimum over the law's.",
+        caption=f"Lines: the law at each {symbol}; grey: published laws at {symbol} {count(middle)}. "
+        "Below: each cell's own optimum over the law's.",
         data=data,
         layout=layout,
         height=430,
@@ -296,7 +297,7 @@ def held_out(cells: Sequence[HeldOut], *, means: Mapping[str, float]) -> FitFigu
         id="held-out",
         group="checks",
         title="Excess in cells left out",
-        caption="Each cell is left out, the law fitted to the others, and its answer read off the cell's runs.",
+        caption="Each cell is left out, the law fitted to the others, its answer read off the cell's runs.",
         data=data,
         layout=layout,
         height=380,

@@ -67,9 +67,9 @@ def router(context: Context) -> APIRouter:
         idempotency_key: IdempotencyKey = None,
     ) -> FitDetail:
         """The runs come as columns (`table`), as the text of a CSV file, as a Parquet file in base64, or
-        from the trials of studies. They are read and checked now, every mistake is named at once, and kept with
-        the fit. It is computed in the background, within seconds: ask for it until its `state` is `done` or
-        `failed`."""
+        from the trials of studies. They are read and checked now, every mistake is named at once, and they
+        are kept with the fit. It is computed in the background, within seconds: ask for it until its
+        `state` is `done` or `failed`."""
         if idempotency_key is not None:
             known = earlier(idempotency_key, request, response)
             if known is not None:

@@ -18,7 +18,9 @@ def best(n: float, d: float) -> tuple[float, float]:
     return 1.6 * n**-0.55 * d**0.14, 0.9 * n**0.08 * d**0.5
 
 
-def runs(*, runs_per_cell: int = 10, sizes: int = 3, seed: int = 0, diverged: int = 1) -> dict[str, list[Any]]:
+def runs(
+    *, runs_per_cell: int = 10, sizes: int = 3, seed: int = 0, diverged: int = 1
+) -> dict[str, list[Any]]:
     """Columns of runs at ``sizes`` times three cells; of each size so many have no loss."""
     rng = np.random.default_rng(seed)
     table: dict[str, list[Any]] = {name: [] for name in ("params", "tokens", "lr", "batch_tokens", "loss")}

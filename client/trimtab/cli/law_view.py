@@ -27,11 +27,10 @@ from trimtab.wire.laws import (
 def print_list(fits: Sequence[FitItem]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("id", no_wrap=True)
-    table.add_column("name")
+    table.add_column("name", min_width=12, overflow="fold")
     table.add_column("family", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("runs", justify="right")
-    table.add_column("cells", justify="right")
     table.add_column("N", no_wrap=True)
     table.add_column("D", no_wrap=True)
     table.add_column("cautions", justify="right")
@@ -44,7 +43,6 @@ def print_list(fits: Sequence[FitItem]) -> None:
             escape(fit.family),
             styled(fit.state),
             integer(counts.runs),
-            integer(counts.cells),
             span(counts.n),
             span(counts.d),
             f"[red]{cautions}, grave[/]" if fit.grave else cautions,

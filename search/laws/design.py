@@ -155,33 +155,30 @@ def plan_optimum(
 def _refitted_optimum(
     law: OptimumLaw, runs: Runs, cells: Array, runs_per_cell: int, n: float, d: float, seed: int
 ) -> Array:
-    """Widths of the intervals of log lr and log batch at the target, shape (2,), once the cells are
-    trained.
+    """Widths of the intervals of log lr and log batch at the target, shape (2,), with the cells trained.
 
     Their runs are drawn from the law, each cell with a scatter of its own; the means of several fits.
     """
     widths = []
     for draw in range(_REFITS):
         rng = np.random.default_rng([seed, draw])
-        columns = [[runs.n], [runs.d], [runs.lr], [runs.batch], [runs.loss]]
-        for cell_n, cell_d in cells.tolist():
-            at = np.exp(_site(law, cell_n, cell_d, runs_per_cell)[0])
-            moved = np.exp(np.maximum(law.scatter, LEAST_SCATTER) * rng.standard_normal(2))
-            excess = law.surface(cell_n, cell_d, at[:, 0] / moved[0], at[:, 1] / moved[1])
-            loss = _ANY_LOSS * (1 + excess) * (1 + law.noise * rng.standard_normal(runs_per_cell))
-            one = np.ones(runs_per_cell)
-            for column, values in zip(
-                columns, (cell_n * one, cell_d * one, at[:, 0], at[:, 1], loss), strict=True
-            ):
-                column.append(values)
-        names = ("n", "d", "lr", "batch", "loss")
-        together = Runs(
-            **{name: np.concatenate(column) for name, column in zip(names, columns, strict=True)}
-        )
+        trained = [_drawn_cell(law, cell[0], cell[1], runs_per_cell, rng) for cell in cells.tolist()]
+        have = np.stack([runs.n, runs.d, runs.lr, runs.batch, runs.loss])
+        all_n, all_d, lr, batch, loss = np.concatenate([have, *trained], axis=1)
+        together = Runs(n=all_n, d=all_d, lr=lr, batch=batch, loss=loss)
         options = {"lr": law.lr_form, "batch": law.batch_form, "draws": _REFIT_DRAWS}
         found = fitted(together, options, seed + draw, lambda _: None).predict(n, d)
         widths.append(np.log([found.lr.high / found.lr.low, found.batch.high / found.batch.low]))
     return np.asarray(np.exp(np.mean(np.log(widths), axis=0)))
+
+
+def _drawn_cell(law: OptimumLaw, n: float, d: float, runs: int, rng: np.random.Generator) -> Array:
+    """A cell's runs drawn from the law: rows N, D, learning rates, batches, losses."""
+    at = np.exp(_site(law, n, d, runs)[0])
+    moved = np.exp(np.maximum(law.scatter, LEAST_SCATTER) * rng.standard_normal(2))
+    excess = law.surface(n, d, at[:, 0] / moved[0], at[:, 1] / moved[1])
+    loss = _ANY_LOSS * (1 + excess) * (1 + law.noise * rng.standard_normal(runs))
+    return np.stack([np.full(runs, n), np.full(runs, d), at[:, 0], at[:, 1], loss])
 
 
 def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> Plan:

@@ -32,6 +32,8 @@ STEP = 0.5
 """Octaves between the values of N and D that are considered."""
 APART = 0.45
 """Octaves in N or D by which a new cell differs from all others."""
+LARGEST_PART = 1 / 3
+"""Of the budget, that one cell of a greedy plan may take: no single cell should decide a law."""
 RATIO_MARGIN = 2.0
 """Tokens to a parameter of new cells are within those of the runs and the target, and this factor."""
 _RADII = (0.35, 0.5, 0.7, 1.0, 1.4)
@@ -113,11 +115,10 @@ def plan_optimum(
     cells = _candidates(own, n, d)
     cells = cells[_apart(cells, own)]
     costs = runs_per_cell * 6.0 * cells.prod(axis=1)
-    _check_budget(flops, costs)
-    cells, costs = cells[costs <= flops], costs[costs <= flops]
+    cells, costs = _affordable(cells, costs, flops)
     target = law.drawn_optima(n, d)
     drawn = np.stack([law.drawn_optima(*cell) for cell in cells.tolist()], 1)
-    errors = np.array([_site(law, *cell, runs_per_cell)[1] for cell in cells.tolist()])
+    errors = np.array([_site(law, cell[0], cell[1], runs_per_cell)[1] for cell in cells.tolist()])
     scatter = np.maximum(law.scatter, LEAST_SCATTER) ** 2
     quantities = [
         _Quantity(
@@ -136,7 +137,7 @@ def plan_optimum(
     added = plans[best]
     spent = np.cumsum(np.repeat(added.prod(axis=1), runs_per_cell))
     for index, cell in enumerate(added.tolist()):
-        for run, (lr, batch) in enumerate(np.exp(_site(law, *cell, runs_per_cell)[0]).tolist()):
+        for run, (lr, batch) in enumerate(np.exp(_site(law, cell[0], cell[1], runs_per_cell)[0]).tolist()):
             done = spent[index * runs_per_cell + run] / spent[-1]
             planned.append(
                 PlannedRun(
@@ -193,8 +194,7 @@ def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> 
     own = np.column_stack([law.cells_n, law.cells_d])
     cells = _candidates(own, n, d)
     costs = 6.0 * cells.prod(axis=1)
-    _check_budget(flops, costs)
-    cells, costs = cells[costs <= flops], costs[costs <= flops]
+    cells, costs = _affordable(cells, costs, flops)
     drawn = np.log(np.stack([law.loss(x[0], x[1], law.draws) for x in cells.tolist()], 1))
     target = np.log(law.loss(n, d, law.draws))
     # Of a robust fit a run tells less than of least squares, and residuals are smaller than the noise.
@@ -315,14 +315,18 @@ def _apart(cells: Array, others: Array) -> np.ndarray[tuple[int], np.dtype[np.bo
     return np.asarray((distance > APART).all(axis=1))
 
 
-def _check_budget(flops: float, costs: Array) -> None:
+def _affordable(cells: Array, costs: Array, flops: float) -> tuple[Array, Array]:
+    """The cells that take at most ``LARGEST_PART`` of the budget, or else those that it pays for at all."""
     if not 0 < flops < np.inf:
         raise SearchError([Mistake("/flops", f"is {flops:g}", "it must be above 0")])
-    if not len(costs) or flops < costs.min():
-        cheapest = f"{costs.min():.2g} FLOP" if len(costs) else "more than any budget"
-        raise SearchError(
-            [Mistake("/flops", f"{flops:.2g} FLOP pay for no runs", f"the cheapest cell takes {cheapest}")]
-        )
+    for most in (LARGEST_PART * flops, flops):
+        kept = costs <= most
+        if kept.any():
+            return cells[kept], costs[kept]
+    cheapest = f"{costs.min():.2g} FLOP" if len(costs) else "more than any budget"
+    raise SearchError(
+        [Mistake("/flops", f"{flops:.2g} FLOP pay for no runs", f"the cheapest cell takes {cheapest}")]
+    )
 
 
 def _covariance(target: Array, cells: Array) -> Array:

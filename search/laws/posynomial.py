@@ -35,16 +35,18 @@ class Problem:
     terms: Array
     log_y: Array
     bounds: Sequence[tuple[float, float]]
+    delta: float = DELTA
+    """Residuals beyond it count by their absolute value; infinite for least squares."""
 
     def objective(self, theta: Array, weights: Array) -> tuple[float, Array]:
-        """Huber's objective over DELTA, and its gradient: of the order of a sum of absolute residuals."""
+        """Huber's objective over ``DELTA``, and its gradient: about the sum of absolute residuals."""
         k, m, p = self.terms.shape
         z = (self.terms.reshape(k * m, p) @ theta).reshape(k, m)
         top = z.max(axis=0)
         parts = np.exp(z - top)
         total = parts.sum(axis=0)
         residuals = top + np.log(total) - self.log_y
-        clipped = np.clip(residuals, -DELTA, DELTA)
+        clipped = np.clip(residuals, -self.delta, self.delta)
         value = float(weights @ (clipped * residuals - 0.5 * clipped * clipped)) / DELTA
         slopes = (parts * (weights * clipped / (total * DELTA))).reshape(k * m)
         return value, slopes @ self.terms.reshape(k * m, p)

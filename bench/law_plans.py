@@ -129,9 +129,9 @@ def optimum_plans(seed: int) -> dict[str, Outcome]:
     found = {}
     for kind, cells in added.items():
         more = [_cell(*cell[:2], rng, cell[2]) for cell in cells]
-        said = _fit_optimum(_joined([runs, *more]), seed).predict(*TARGET)
-        errors = [float(np.log(said.lr.value / best[0])), float(np.log(said.batch.value / best[1]))]
-        found[kind] = ([_width(said.lr), _width(said.batch)], errors, len(cells))
+        said = _fit_optimum(_joined([runs, *more]), seed).best(*TARGET)
+        errors = [float(np.log(each.value / true)) for each, true in zip(said, best, strict=True)]
+        found[kind] = ([_width(each) for each in said], errors, len(cells))
     return found
 
 

@@ -131,7 +131,7 @@ def plan_optimum(
     plans = _plans(quantities, cells, costs, own, n, d, flops, runs_per_cell)
     widths = [_refitted_optimum(law, runs, cells, runs_per_cell, n, d, seed) for cells in (own[:0], *plans)]
     best = int(np.argmin([np.log(width).sum() for width in widths[1:]]))
-    before = law.predict(n, d)
+    lr_now, batch_now = law.best(n, d)
     share = widths[best + 1] / widths[0]
     planned = []
     added = plans[best]
@@ -146,11 +146,11 @@ def plan_optimum(
                     lr=lr,
                     batch=batch,
                     flops=6.0 * cell[0] * cell[1],
-                    lr_after=_shrunk(before.lr, float(share[0] ** done)),
-                    batch_after=_shrunk(before.batch, float(share[1] ** done)),
+                    lr_after=_shrunk(lr_now, float(share[0] ** done)),
+                    batch_after=_shrunk(batch_now, float(share[1] ** done)),
                 )
             )
-    return Plan(n, d, before.lr, before.batch, None, tuple(planned))
+    return Plan(n, d, lr_now, batch_now, None, tuple(planned))
 
 
 def _refitted_optimum(
@@ -168,8 +168,8 @@ def _refitted_optimum(
         all_n, all_d, lr, batch, loss = np.concatenate([have, *trained], axis=1)
         together = Runs(n=all_n, d=all_d, lr=lr, batch=batch, loss=loss)
         options = {"lr": law.lr_form, "batch": law.batch_form, "draws": _REFIT_DRAWS}
-        found = fitted(together, options, seed + draw, lambda _: None).predict(n, d)
-        widths.append(np.log([found.lr.high / found.lr.low, found.batch.high / found.batch.low]))
+        found = fitted(together, options, seed + draw, lambda _: None).best(n, d)
+        widths.append(np.log([each.high / each.low for each in found]))
     return np.asarray(np.exp(np.mean(np.log(widths), axis=0)))
 
 

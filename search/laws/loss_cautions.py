@@ -59,8 +59,8 @@ def of_fit(
         found.append(
             Caution(
                 "e-unidentified",
-                f"E is {e.value:.3g}, but anything from {e.low:.3g} to {e.high:.3g} fits (the lowest loss is "
-                f"{lowest:.3g}); larger runs tell",
+                f"E is {e.value:.3g}, but anything from {e.low:.3g} to {e.high:.3g} fits (the lowest loss "
+                f"is {lowest:.3g}); larger runs tell",
             )
         )
     for name, variable in (("alpha", "N"), ("beta", "D")):
@@ -81,8 +81,8 @@ def of_fit(
         found.append(
             Caution(
                 "bent",
-                f"the residuals bend by up to {bent.size:.2%} of the loss, which a true power law does with a "
-                f"chance of {bent.p:.1g}; the law may break, do not carry it far",
+                f"the residuals bend by up to {bent.size:.2%} of the loss, which a true power law does "
+                f"with a chance of {bent.p:.1g}; the law may break, do not carry it far",
             )
         )
     return found
@@ -103,7 +103,7 @@ def _influence(problem: Problem, theta: Array) -> list[Caution]:
     return [
         Caution(
             "influence",
-            f"without the {count} runs of {len(problem.log_y)} that fit worst, {', '.join(moved)}: look at these "
-            "runs, and leave them out if they are not like the others",
+            f"without the {count} runs of {len(problem.log_y)} that fit worst, {', '.join(moved)}: look "
+            "at these runs, and leave them out if they are not like the others",
         )
     ]

@@ -106,8 +106,7 @@ class OptimumLaw:
         middle = self._optima(n, d, np.array([self.shared]))[0]
         drawn = self._optima(n, d, np.array(self.draws))
         if batch is None:
-            lr = self._interval(middle[0], drawn[:, 0], 0)
-            size = self._interval(middle[1], drawn[:, 1], 1)
+            lr, size = self.best(n, d)
         else:
             given = float(np.log(batch))
             shapes = self._shapes(np.array([self.shared, *self.draws]))
@@ -127,6 +126,12 @@ class OptimumLaw:
             loss=None,
             cautions=cautions,
         )
+
+    def best(self, n: float, d: float) -> tuple[Interval, Interval]:
+        """The best learning rate and batch at one target, without the rest of a prediction."""
+        middle = self._optima(n, d, np.array([self.shared]))[0]
+        drawn = self.drawn_optima(n, d)
+        return self._interval(middle[0], drawn[:, 0], 0), self._interval(middle[1], drawn[:, 1], 1)
 
     def drawn_optima(self, n: float, d: float) -> Array:
         """(k, 2) log lr* and log batch* at one target, of each draw of the bootstrap."""

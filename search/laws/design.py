@@ -6,7 +6,11 @@ scatter about the law. By the rules of normal variables an observation with erro
 the variance of the target ``cov(target, cell)^2 / (var(cell) + r)``; all cells that are considered are
 updated likewise, so that the next one is chosen knowing the first (sequential c-optimal design; Chaloner
 and Verdinelli 1995, "Bayesian experimental design"). Cells are chosen greedily, once by what they tell and
-once by what they tell for their compute, 6 N D a run; the better of the two plans is taken.
+once by what they tell for their compute, 6 N D a run.
+
+These plans, and grids towards the target, are then judged by what matters: for each, runs are drawn from
+the law, the law is fitted again, and the plan whose interval at the target is the narrowest is taken. From
+now to the end of a plan the interval is interpolated by the compute spent.
 
 Around a cell's predicted optimum runs lie in the middle, on the axes and in the corners (a central
 composite design), as far out as tells the optimum best by the law's own surface.
@@ -47,8 +51,9 @@ LEAST_SCATTER = 0.05
 _ANY_LOSS = 3.0
 """Only losses over the lowest of a cell tell of the optimum."""
 _REFITS, _REFIT_DRAWS = 2, 60
-"""Data sets drawn from a loss law to judge a plan, and bootstrap draws of their fits."""
+"""Data sets drawn from a law to judge a plan, and bootstrap draws of their fits."""
 _GRID_SIDES = (2, 3)
+"""Cells along N, and along D, of the grids that are judged."""
 _STEP_SIZE = 1e-3
 """Of numeric derivatives of the surface."""
 _SHIFTS = 5
@@ -72,7 +77,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Runs in the order in which they are worth training, and the intervals at the target before them."""
+    """Runs, the largest first, and the intervals at the target before them."""
 
     n: float
     d: float

@@ -20,7 +20,7 @@ import numpy as np
 from search.errors import Mistake, SearchError, did_you_mean, pointer
 from search.laws import cautions as shared
 from search.laws.base import Array, Caution, Family, Interval, LossForm, LossPrediction, Progress, Runs
-from search.laws.loss_cautions import of_fit
+from search.laws.loss_cautions import LEAST_EXPONENT, of_fit
 from search.laws.posynomial import Problem, bootstrap, interval, start_from
 from search.laws.robustness import robust_deviation, without_worst
 
@@ -61,11 +61,14 @@ class LossFit:
     def predict(self, n: float, d: float) -> LossPrediction:
         """The law's loss at N and D, and the N and D that are best for the same compute.
 
+        These are None if the loss does not fall with N or with D.
+
         The interval is of the law, not of a single run, whose noise (``spread``) comes on top.
         Raises SearchError if a target is not above 0.
         """
         check_target(n=n, d=d)
-        best_n, best_d = self.compute_optimal(6.0 * n * d)
+        falls = min(self.theta[2], self.theta[4]) >= LEAST_EXPONENT
+        best_n, best_d = self.compute_optimal(6.0 * n * d) if falls else (None, None)
         return LossPrediction(
             n=n,
             d=d,
@@ -318,8 +321,8 @@ def _named(theta: Array, centre: tuple[float, float]) -> dict[str, Array]:
 
 def _optimal_n(theta: Array, centre: tuple[float, float], flops: float) -> Array:
     _, a, alpha, b, beta = theta.T
-    tiny = 1e-6  # an exponent of 0 has no best N; its logarithm would be infinite
-    alpha, beta = np.maximum(alpha, tiny), np.maximum(beta, tiny)
+    # An exponent of 0 has no best N.
+    alpha, beta = np.maximum(alpha, LEAST_EXPONENT), np.maximum(beta, LEAST_EXPONENT)
     log_g = (np.log(alpha / beta) + a + alpha * centre[0] - b - beta * centre[1]) / (alpha + beta)
     return np.asarray(np.exp(np.clip(log_g + beta / (alpha + beta) * np.log(flops / 6.0), -300, 300)))
 

@@ -17,6 +17,8 @@ E_SHARE = 0.25
 EXPONENT_RATIO = 2.0
 """An exponent is not identified if the ends of its interval differ by more than this factor."""
 GRAVE_EXPONENT_RATIO = 4.0
+LEAST_EXPONENT = 0.01
+"""Below, the loss does not fall with the variable, as far as the runs tell."""
 COLLINEAR = 0.99
 """Where log N and log D correlate more, the terms cannot be told apart."""
 MOVED = 2.0
@@ -65,6 +67,15 @@ def of_fit(
         )
     for name, variable in (("alpha", "N"), ("beta", "D")):
         exponent = parameters[name]
+        if exponent.value < LEAST_EXPONENT:
+            found.append(
+                Caution(
+                    "exponent-unidentified",
+                    f"{name} is {exponent.value:.2g}: the loss of these runs does not fall with {variable}",
+                    grave=True,
+                )
+            )
+            continue
         ratio = exponent.high / max(exponent.low, 1e-9)
         if ratio > EXPONENT_RATIO:
             found.append(

@@ -133,9 +133,9 @@ def interval(value: float, draws: Array, groups: int, parameters: int, *, log: b
         floor = 1e-300
         low, high = np.quantile(np.log(np.maximum(draws, floor)), [1 - tail, tail])
         centre = np.log(max(value, floor))
-        with np.errstate(over="ignore"):
-            ends = np.exp(centre + factor * (np.array([min(low, centre), max(high, centre)]) - centre))
-        return Interval(float(ends[0]), value, float(ends[1]))
+        ends = centre + factor * (np.array([min(low, centre), max(high, centre)]) - centre)
+        ends = np.exp(np.clip(ends, -600, 600))  # JSON has no infinity
+        return Interval(min(float(ends[0]), value), value, max(float(ends[1]), value))
     low, high = np.quantile(draws, [1 - tail, tail])
     return Interval(
         float(value + factor * (min(low, value) - value)),

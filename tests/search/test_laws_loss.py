@@ -202,6 +202,14 @@ def test_what_cannot_be_fitted_is_refused(rows: slice, options: dict[str, Any], 
     assert {mistake.pointer for mistake in error.value.mistakes} == at
 
 
+def test_a_loss_that_does_not_fall_has_no_best_n() -> None:
+    n, d = grid()
+    said = fit(n, d, np.full(len(n), 3.0)).predict(1e9, 1e10)
+    assert said.best_n is None
+    assert said.best_d is None
+    assert "exponent-unidentified" in {caution.code for caution in said.cautions if caution.grave}
+
+
 def test_targets_must_be_positive() -> None:
     n, d = grid()
     fitted = fit(n, d, planted(n, d), draws=20)

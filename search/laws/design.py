@@ -18,28 +18,19 @@ composite design), as far out as tells the optimum best by the law's own surface
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from search.errors import Mistake, SearchError
 from search.laws.base import Array, Interval, Runs
+from search.laws.candidates import Quantity, affordable, apart, candidates, covariance, plans_of
 from search.laws.joint import AMPLITUDE, MINIMUM, TRUST
 from search.laws.loss import PARAMETERS, LossFit, check_target, fit_loss
 from search.laws.optimum import fitted
 from search.laws.optimum_law import OptimumLaw
 
 RUNS_PER_CELL = 6
-MOST_CELLS = 24
-STEP = 0.5
-"""Octaves between the values of N and D that are considered."""
-APART = 0.45
-"""Octaves in N or D by which a new cell differs from all others."""
-LARGEST_PART = 1 / 3
-"""Of the budget, that one cell of a greedy plan may take: no single cell should decide a law."""
-RATIO_MARGIN = 2.0
-"""Tokens to a parameter of new cells are within those of the runs and the target, and this factor."""
 _RADII = (0.35, 0.5, 0.7, 1.0, 1.4)
 """Distances of runs from the predicted optimum that are tried, in log units."""
 _POSITIONS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, -0.7), (0.7, -0.7), (-0.7, 0.7))
@@ -52,8 +43,6 @@ _ANY_LOSS = 3.0
 """Only losses over the lowest of a cell tell of the optimum."""
 _REFITS, _REFIT_DRAWS = 2, 60
 """Data sets drawn from a law to judge a plan, and bootstrap draws of their fits."""
-_GRID_SIDES = (2, 3)
-"""Cells along N, and along D, of the grids that are judged."""
 _STEP_SIZE = 1e-3
 """Of numeric derivatives of the surface."""
 _SHIFTS = 5
@@ -117,23 +106,23 @@ def plan_optimum(
     if not 5 <= runs_per_cell <= len(_POSITIONS):
         raise SearchError([Mistake("/runs_per_cell", f"is {runs_per_cell}", "5 to 9")])
     own = np.array([[cell.n, cell.d] for cell in law.cells])
-    cells = _candidates(own, n, d)
-    cells = cells[_apart(cells, own)]
+    cells = candidates(own, n, d)
+    cells = cells[apart(cells, own)]
     costs = runs_per_cell * 6.0 * cells.prod(axis=1)
-    cells, costs = _affordable(cells, costs, flops)
+    cells, costs = affordable(cells, costs, flops)
     target = law.drawn_optima(n, d)
     drawn = np.stack([law.drawn_optima(*cell) for cell in cells.tolist()], 1)
     errors = np.array([_site(law, cell[0], cell[1], runs_per_cell)[1] for cell in cells.tolist()])
     scatter = np.maximum(law.scatter, LEAST_SCATTER) ** 2
     quantities = [
-        _Quantity(
-            _covariance(target[:, axis], drawn[:, :, axis]),
+        Quantity(
+            covariance(target[:, axis], drawn[:, :, axis]),
             errors[:, axis] + scatter[axis],
             float(scatter[axis]),
         )
         for axis in (0, 1)
     ]
-    plans = _plans(quantities, cells, costs, own, n, d, flops, runs_per_cell)
+    plans = plans_of(quantities, cells, costs, own, n, d, flops, runs_per_cell)
     widths = [_refitted_optimum(law, runs, cells, runs_per_cell, n, d, seed) for cells in (own[:0], *plans)]
     best = int(np.argmin([np.log(width).sum() for width in widths[1:]]))
     lr_now, batch_now = law.best(n, d)
@@ -197,15 +186,15 @@ def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> 
     """
     check_target(n=n, d=d)
     own = np.column_stack([law.cells_n, law.cells_d])
-    cells = _candidates(own, n, d)
+    cells = candidates(own, n, d)
     costs = 6.0 * cells.prod(axis=1)
-    cells, costs = _affordable(cells, costs, flops)
+    cells, costs = affordable(cells, costs, flops)
     drawn = np.log(np.stack([law.loss(x[0], x[1], law.draws) for x in cells.tolist()], 1))
     target = np.log(law.loss(n, d, law.draws))
     # Of a robust fit a run tells less than of least squares, and residuals are smaller than the noise.
     error = np.pi / 2 * law.spread**2 * len(own) / max(len(own) - len(PARAMETERS), 1)
-    first = _Quantity(_covariance(target, drawn), np.full(len(cells), error), 0.0)
-    plans = _plans([first], cells, costs, own, n, d, flops, 1)
+    first = Quantity(covariance(target, drawn), np.full(len(cells), error), 0.0)
+    plans = plans_of([first], cells, costs, own, n, d, flops, 1)
     widths = [_refitted_width(law, own, added, n, d, seed) for added in plans]
     now = _refitted_width(law, own, own[:0], n, d, seed)
     best = int(np.argmin(widths))
@@ -241,130 +230,6 @@ def _refitted_width(law: LossFit, own: Array, added: Array, n: float, d: float, 
         found = fit_loss(runs, {"draws": _REFIT_DRAWS}, seed + draw, lambda _: None).predict(n, d).loss
         widths.append(np.log(found.high / found.low))
     return float(np.exp(np.mean(np.log(widths))))
-
-
-def _plans(
-    quantities: Sequence[_Quantity],
-    cells: Array,
-    costs: Array,
-    own: Array,
-    n: float,
-    d: float,
-    flops: float,
-    repeats: int,
-) -> list[Array]:
-    """Plans worth judging, each the cells to train, the largest first: greedy ones, and grids.
-
-    ``repeats``: runs of each cell; several need cells that lie apart.
-    """
-    found = [
-        cells[_greedy(list(quantities), cells, costs, flops, exclusive=repeats > 1, per_flop=per_flop)]
-        for per_flop in (False, True)
-    ]
-    found += [_grid_within(own, n, d, flops / repeats, side) for side in _GRID_SIDES]
-    return [plan[np.argsort(-plan.prod(axis=1), kind="stable")] for plan in found if len(plan)]
-
-
-def _grid_within(own: Array, n: float, d: float, flops: float, side: int) -> Array:
-    """The largest grid of ``side`` by ``side`` runs towards the target that ``flops`` pay for, empty if
-    none."""
-    low = np.log(own.min(axis=0))
-    span = np.log([n, d]) - low
-    for reach in np.linspace(1.0, 0.1, 91):
-        axes = np.exp(low[:, None] + reach * span[:, None] * np.linspace(0.0, 1.0, side))
-        cells = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
-        if 6.0 * cells.prod(axis=1).sum() <= flops:
-            return np.asarray(cells)
-    return own[:0]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Quantity:
-    """What is to be known at the target, and what cells tell of it."""
-
-    covariance: Array
-    """Shape (1 + c, 1 + c): of the target, then the cells."""
-    errors: Array
-    """Shape (c,): variances of observations of the cells."""
-    floor: float
-    """The target's own scatter, which no run elsewhere takes away."""
-
-    def gains(self) -> Array:
-        """Shape (c,): how far the logarithm of the target's variance falls with each cell."""
-        now = self.covariance[0, 0]
-        gone = self.covariance[0, 1:] ** 2 / (np.diag(self.covariance)[1:] + self.errors)
-        return np.asarray(-np.log1p(-gone / (now + self.floor)))
-
-    def after(self, cell: int) -> _Quantity:
-        """Once the cell is observed."""
-        column = self.covariance[:, cell + 1]
-        taken = np.outer(column, column) / (column[cell + 1] + self.errors[cell])
-        return replace(self, covariance=self.covariance - taken)
-
-
-def _candidates(own: Array, n: float, d: float) -> Array:
-    """Cells from the smallest run to the target, shape (c, 2), with plausible tokens to a parameter."""
-    axes = []
-    for values, target in ((own[:, 0], n), (own[:, 1], d)):
-        low, high = np.log2(min(values.min(), target)), np.log2(max(values.max(), target))
-        axes.append(2 ** np.linspace(low, high, max(2, round((high - low) / STEP) + 1)))
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-    ratios, known = cells[:, 1] / cells[:, 0], np.append(own[:, 1] / own[:, 0], d / n)
-    fits = (ratios >= known.min() / RATIO_MARGIN) & (ratios <= known.max() * RATIO_MARGIN)
-    return np.asarray(cells[fits])
-
-
-def _apart(cells: Array, others: Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Shape (c,): cells that differ from each of the others."""
-    distance = np.abs(np.log2(cells)[:, None] - np.log2(others)[None]).max(-1)
-    return np.asarray((distance > APART).all(axis=1))
-
-
-def _affordable(cells: Array, costs: Array, flops: float) -> tuple[Array, Array]:
-    """The cells that take at most ``LARGEST_PART`` of the budget, or else those that it pays for at all."""
-    if not 0 < flops < np.inf:
-        raise SearchError([Mistake("/flops", f"is {flops:g}", "it must be above 0")])
-    for most in (LARGEST_PART * flops, flops):
-        kept = costs <= most
-        if kept.any():
-            return cells[kept], costs[kept]
-    cheapest = f"{costs.min():.2g} FLOP" if len(costs) else "more than any budget"
-    raise SearchError(
-        [Mistake("/flops", f"{flops:.2g} FLOP pay for no runs", f"the cheapest cell takes {cheapest}")]
-    )
-
-
-def _covariance(target: Array, cells: Array) -> Array:
-    return np.cov(np.column_stack([target, cells]), rowvar=False)
-
-
-def _greedy(
-    quantities: list[_Quantity],
-    cells: Array,
-    costs: Array,
-    flops: float,
-    *,
-    exclusive: bool,
-    per_flop: bool,
-) -> list[int]:
-    """Indices of cells in the order of their choice."""
-    chosen: list[int] = []
-    allowed, left = np.ones(len(cells), dtype=bool), flops
-    while len(chosen) < MOST_CELLS:
-        gains = np.sum([quantity.gains() for quantity in quantities], axis=0)
-        gains[~allowed | (costs > left)] = -1.0
-        if gains.max() <= 1e-3:
-            break
-        best = int(np.argmax(gains / costs if per_flop else gains))
-        if gains[best] <= 1e-3:  # the rest of the budget is better spent on what tells more
-            allowed[best] = False
-            continue
-        chosen.append(best)
-        left -= costs[best]
-        quantities = [quantity.after(best) for quantity in quantities]
-        if exclusive:
-            allowed &= _apart(cells, cells[best : best + 1])
-    return chosen
 
 
 def _site(law: OptimumLaw, n: float, d: float, runs: int) -> tuple[Array, Array]:

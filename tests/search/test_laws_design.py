@@ -9,7 +9,7 @@ import pytest
 
 from search.errors import SearchError
 from search.laws.base import Interval, Runs
-from search.laws.design import plan_loss, plan_optimum
+from search.laws.design import Plan, plan_loss, plan_optimum
 from search.laws.loss import LossFit, fit_loss
 from search.laws.optimum import fitted
 from search.laws.optimum_law import OptimumLaw
@@ -17,6 +17,7 @@ from tests.search.laws_support import Planted, sweep
 
 CELLS = [(n, d) for n in (1e8, 4e8) for d in (2e9, 8e9)]
 TARGET = (3.2e9, 6.4e10)
+BUDGET = 4e20
 
 
 def width(interval: Interval | None) -> float:
@@ -45,10 +46,15 @@ def small() -> tuple[LossFit, Runs]:
     return fit_loss(runs, {"draws": 60}, 0, lambda _: None), runs
 
 
-def test_a_plan_for_the_loss_beats_repeats_of_the_largest_run(small: tuple[LossFit, Runs]) -> None:
-    law, runs = small
-    budget = 4 * float((6 * runs.n * runs.d).sum())
-    plan = plan_loss(law, *TARGET, budget)
+@pytest.fixture(scope="module")
+def planned(small: tuple[LossFit, Runs]) -> Plan:
+    return plan_loss(small[0], *TARGET, BUDGET)
+
+
+def test_a_plan_for_the_loss_beats_repeats_of_the_largest_run(
+    small: tuple[LossFit, Runs], planned: Plan
+) -> None:
+    (_, runs), plan, budget = small, planned, BUDGET
     assert 0.5 * budget < plan.flops <= budget
     assert all(run.lr is None for run in plan.runs)
     widths = [width(run.loss_after) for run in plan.runs]
@@ -65,9 +71,9 @@ def test_a_plan_for_the_loss_beats_repeats_of_the_largest_run(small: tuple[LossF
     assert by_plan < by_largest
 
 
-def test_the_same_seed_gives_the_same_plan(small: tuple[LossFit, Runs]) -> None:
+def test_the_same_seed_gives_the_same_plan(small: tuple[LossFit, Runs], planned: Plan) -> None:
     law, _ = small
-    assert plan_loss(law, *TARGET, 1e20, seed=3) == plan_loss(law, *TARGET, 1e20, seed=3)
+    assert plan_loss(law, *TARGET, BUDGET) == planned
 
 
 @pytest.fixture(scope="module")

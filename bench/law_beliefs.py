@@ -1,8 +1,8 @@
 """A fitted law as the belief of a new study: what a right one spares, and what a wrong one costs.
 
 The study trains one model of 1B parameters on 20B tokens (simulated: a planted law with a lopsided surface)
-and searches the learning rate over five decades and the batch over three. Its belief is what a law says that
-was fitted to runs of models of at most a fifth of the size, as the service resolves it; the wrong belief is
+and searches the learning rate over five decades and the batch over three. Its belief is what a law says
+that was fitted to runs of models of at most a fifth of the size, as the service resolves it; the wrong belief is
 the same, a factor of ten too high in the learning rate.
 """
 

@@ -1,7 +1,7 @@
 """Runs sorted into cells: all runs of one model size N on one amount of data D.
 
-A cell is a sweep over learning rate and batch. Sizes that differ by less than 1 % count as one: trainers round
-tokens to whole batches.
+A cell is a sweep over learning rate and batch. Sizes that differ by less than 1 % count as one: trainers
+round tokens to whole batches.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ class Cells:
 def gather(runs: Runs, fewest_cells: int = 2) -> Cells:
     """The cells of ``runs``.
 
-    Raises :class:`~search.errors.SearchError` with all mistakes found: no finished runs, values that are not
-    positive, no learning rates or batches, batches that cannot be tokens, fewer than ``fewest_cells`` cells.
+    Raises :class:`~search.errors.SearchError` with all mistakes found: no finished runs, values that are
+    not positive, no learning rates or batches, batches that cannot be tokens, fewer than ``fewest_cells``
+    cells.
     """
     check(runs)
     sizes, amounts = _values(np.log(runs.n)), _values(np.log(runs.d))
@@ -77,8 +78,8 @@ def gather(runs: Runs, fewest_cells: int = 2) -> Cells:
             for cell in range(min(len(counts), 5))
         )
         message = (
-            f"a law of the optimum needs at least {fewest_cells} cells (pairs of N and D) with {FEWEST_RUNS} finished "
-            f"runs each; there are {kept.sum()} among {len(counts)}: {found}"
+            f"a law of the optimum needs at least {fewest_cells} cells (pairs of N and D) with "
+            f"{FEWEST_RUNS} finished runs each; there are {kept.sum()} among {len(counts)}: {found}"
         )
         raise SearchError(
             [Mistake("/runs", message, "add runs of another model size or another amount of data")]
@@ -102,7 +103,8 @@ def gather(runs: Runs, fewest_cells: int = 2) -> Cells:
 
 
 def check(runs: Runs) -> None:
-    """Raise :class:`~search.errors.SearchError` with every reason why ``runs`` cannot carry a law of the optimum."""
+    """Raise :class:`~search.errors.SearchError` with every reason why ``runs`` cannot carry a law of
+    the optimum."""
     diverged = max((len(column) for column in runs.diverged.values()), default=0)
     if not len(runs):
         what = f"all {diverged} runs diverged" if diverged else "there are no finished runs"
@@ -119,7 +121,8 @@ def check(runs: Runs) -> None:
             mistakes += _positive(name, column)
     if not mistakes and np.any(runs.batch > runs.d):
         row = int(np.argmax(runs.batch > runs.d))
-        message = f"row {row}: a batch of {runs.batch[row]:.4g} tokens is more than the whole training ({runs.d[row]:.4g})"
+        batch, tokens = runs.batch[row], runs.d[row]
+        message = f"row {row}: a batch of {batch:.4g} tokens is more than the whole training ({tokens:.4g})"
         mistakes.append(Mistake("/runs/batch", message, "are the columns' units right? Both are tokens"))
     if mistakes:
         raise SearchError(mistakes)

@@ -1,8 +1,10 @@
-"""Simpler estimators than the joint fit: points near each cell's optimum, and straight lines through them.
+"""Simpler estimators than the joint fit: points near each cell's optimum, and straight lines through
+them.
 
-``argmin``: the best run of each cell. ``pool``: all runs within 0.25 % of it, the Step Law's own way (Li et al. 2025).
-``cells``: the lowest point of a surface fitted to the cell alone, robustly: a quadratic, or a quartic where there are
-runs enough. None has a shape that cells share, so none has a plateau or needs one.
+``argmin``: the best run of each cell. ``pool``: all runs within 0.25 % of it, the Step Law's own way (Li
+et al. 2025). ``cells``: the lowest point of a surface fitted to the cell alone, robustly: a quadratic, or
+a quartic where there are runs enough. None has a shape that cells share, so none has a plateau or needs
+one.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ def pool(cells: Cells, weights: Array) -> Points:
 
 
 def surfaces(cells: Cells, weights: Array) -> Points:
-    """The lowest point of each cell's own surface; of the best run, where there are too few for a surface."""
+    """The lowest point of each cell's own surface; of the best run, where there are too few for a
+    surface."""
     index, best, ones = argmin(cells, weights)
     places = best.copy()
     for k, cell in enumerate(index):
@@ -85,8 +88,8 @@ def lines(points: Points, features: Array, cell_weights: Array, mean: Array, dev
 
 
 def lowest_point(places: Array, excess: Array, weights: Array, best: Array) -> Array:
-    """(2,) where a polynomial through ``excess`` (m,) at ``places`` (m, 2) is lowest, in the box of the places
-    within a third of SURFACE; ``best`` if it cannot be told."""
+    """(2,) where a polynomial through ``excess`` (m,) at ``places`` (m, 2) is lowest, in the box of
+    the places within a third of SURFACE; ``best`` if it cannot be told."""
     for degree in (4, 2):
         powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
         if len(np.unique(places, axis=0)) >= 2 * len(powers) or (degree == 2 and len(places) > len(powers)):

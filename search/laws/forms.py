@@ -1,7 +1,9 @@
-"""Forms of the laws of the optimum: which of N, D and C = 6 N D the best rate and the best batch depend on.
+"""Forms of the laws of the optimum: which of N, D and C = 6 N D the best rate and the best batch depend
+on.
 
-The priors of their exponents are wide: two published laws and the rules of thumb lie within one standard deviation.
-They decide where the runs cannot (and then the exponents are said to be unidentified), and hardly count elsewhere.
+The priors of their exponents are wide: two published laws and the rules of thumb lie within one standard
+deviation. They decide where the runs cannot (and then the exponents are said to be unidentified), and
+hardly count elsewhere.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ LR_FORMS = (N_D, C)
 BATCH_FORMS = (N_D, D, C)
 
 LR_EXPONENTS = {"N": -0.4, "D": 0.15, "C": -0.125}
-"""Means of the prior: Step Law -0.713 and 0.307; muP at a fixed batch about -0.5 N (width); DeepSeek -0.125 C."""
+"""Means of the prior: Step Law -0.713 and 0.307; muP at a fixed batch about -0.5 N (width); DeepSeek
+-0.125 C."""
 BATCH_EXPONENTS = {"N": 0.05, "D": 0.5, "C": 0.33}
 """Step Law 0.571 D; DeepSeek 0.327 C; critical batch size sqrt(D) (Zhang et al. 2024)."""
 EXPONENT_DEVIATION = 1.0
 
 
 def features(form: str, log_n: Array, log_d: Array, centre: tuple[float, float]) -> Array:
-    """(..., 1 + variables) what the coefficients of ``form`` are multiplied with; ``centre`` is in (log N, log D)."""
+    """(..., 1 + variables) what the coefficients of ``form`` are multiplied with; ``centre`` is in
+    (log N, log D)."""
     n, d = log_n - centre[0], log_d - centre[1]
     columns = {"N": n, "D": d, "C": n + d}
     return np.stack([np.ones_like(n), *(columns[name] for name in VARIABLES[form])], axis=-1)

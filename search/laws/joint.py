@@ -3,14 +3,18 @@
 The loss of run i in cell c, over the lowest of the cell and less one, is modelled as
 
     m_c + s_c e(log lr_i - lr*_c, log batch_i - batch*_c),
-    (log lr*, log batch*)_c = rows of X and Y times their coefficients,   log s_c = Z_c b + normal(0, AMPLITUDE),
+    (log lr*, log batch*)_c = rows of a design times its coefficients,
+    log s_c = a row times its coefficients + normal(0, AMPLITUDE),
 
 with e the shape of :mod:`search.laws.surface`, and m_c, s_c the cell's own. Residuals are weighed by
-``1 / (sigma^2 + (TRUST e)^2 (1 + (e / FAR)^2))``: near the optimum by the noise of training, sigma, which is estimated; farther away by
-how little the shape is trusted there. The loss function is Student's t: diverged and otherwise odd runs do not bend
-the surface. It is minimized by Levenberg and Marquardt's method with iterated weights, in which the cells' own
-parameters are eliminated (Schur complement). Everything carries a leading axis of draws: starts of a fit or draws of a
-bootstrap, which differ in the weights of cells and runs, are solved together.
+
+    1 / (sigma^2 + (TRUST e)^2 (1 + (e / FAR)^2)):
+
+near the optimum by the noise of training, sigma, which is estimated; farther away by how little the shape
+is trusted there. The loss function is Student's t: diverged and otherwise odd runs do not bend the surface. It is minimized by Levenberg and Marquardt's
+method with iterated weights, in which the cells' own parameters are eliminated (Schur complement).
+Everything carries a leading axis of draws: starts of a fit or draws of a bootstrap, which differ in the
+weights of cells and runs, are solved together.
 
 Axes: k draws, r runs, c cells, p shared parameters.
 """
@@ -59,7 +63,8 @@ class Design:
 
     @property
     def ends(self) -> tuple[int, int, int]:
-        """Where the coefficients of lr, batch and amplitude end among the shared parameters; the shape follows."""
+        """Where the coefficients of lr, batch and amplitude end among the shared parameters; the shape
+        follows."""
         lr = self.lr.shape[1]
         batch = lr + self.batch.shape[1]
         return lr, batch, batch + self.amplitude.shape[1]
@@ -95,8 +100,8 @@ class Problem:
     ) -> State:
         """Fit from ``first``.
 
-        ``means``: (k, p) the prior's means of each draw; ``weights``: (k, r) of the runs, whose mean in a cell also
-        weighs its priors; ``fit_noise``: whether sigma is estimated on the way.
+        ``means``: (k, p) the prior's means of each draw; ``weights``: (k, r) of the runs, whose mean in a
+        cell also weighs its priors; ``fit_noise``: whether sigma is estimated on the way.
         """
         cells, problem = self.cells, self
         precision = 1.0 / prior.deviation**2
@@ -199,10 +204,11 @@ class Problem:
         return own[:, of, 0] + excess, excess, slopes, own_slopes
 
     def displaced(self, state: State) -> tuple[Array, Array]:
-        """(c, 2) how far each cell's own optimum is from the law of the first draw, and the standard errors of that.
+        """(c, 2) how far each cell's own optimum is from the law of the first draw, and the standard
+        errors of that.
 
-        By one step of Newton's method in the cell's optimum, its other parameters along with it, cut at two
-        standard errors of a wide prior (1 in log units).
+        By one step of Newton's method in the cell's optimum, its other parameters along with it, cut at
+        two standard errors of a wide prior (1 in log units).
         """
         predicted, excess, slopes, own_slopes = self.linearized(state.shared[:1], state.own[:1])
         observed, cells = self.cells.excess, self.cells

@@ -1,8 +1,8 @@
 """The family ``optimum``: best learning rate and batch as power laws of N and D, and how sure they are.
 
-The default estimator is the joint fit (:mod:`search.laws.joint`); see :mod:`search.laws.estimators` for the others.
-Uncertainty is by the Bayesian bootstrap (Rubin 1981): each draw fits again from the full fit's answer, with random
-weights of the cells and of the runs in them.
+The default estimator is the joint fit (:mod:`search.laws.joint`); see :mod:`search.laws.estimators` for
+the others. Uncertainty is by the Bayesian bootstrap (Rubin 1981): each draw fits again from the full
+fit's answer, with random weights of the cells and of the runs in them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from search.errors import Mistake, SearchError, did_you_mean
 from search.laws import estimators, forms
 from search.laws.base import Array, Family, Progress, Runs
 from search.laws.cautions import of_runs
-from search.laws.cells import Cells, Index, gather
+from search.laws.cells import Cells, gather
 from search.laws.joint import Design, Prior, Problem, State, start
 from search.laws.optimum_cautions import of_cells, of_exponents
 from search.laws.optimum_law import Alternative, CellFit, OptimumLaw
@@ -31,9 +31,9 @@ EDGE = 0.02
 """Of the width of a cell's grid: an optimum this near its edge, or beyond, is on the edge."""
 
 SLOPES = (1.5, 0.0, -0.1, 0.05, 0.0, 1.1)
-"""Where slopes of the shape begin, and are weakly held, (log lr, log batch) each: instability, too little movement, too
-few steps. The fourth term, noise, balances them."""
-SLOPE_DEVIATION = 0.3
+"""Where slopes of the shape begin, and are weakly held, (log lr, log batch) each: instability, too
+little movement, too few steps. The fourth term, noise, balances them."""
+SLOPE_DEVIATION = 0.8
 LOG_WEIGHTS = (-5.3, -1.6, -5.8, -4.2)
 WEIGHT_DEVIATION = 2.0
 PLACE_DEVIATION = 2.0
@@ -42,7 +42,7 @@ AMPLITUDE_DEVIATION = 0.3
 """Of the exponents of the amplitude in N and D, about 0."""
 _STARTS = (0.0, -1.5, 1.5)
 """Changes of the log weights from which the fit starts."""
-_FIRST_STEPS, _STEPS, _DRAW_STEPS = 15, 60, 7
+_FIRST_STEPS, _STEPS, _DRAW_STEPS = 15, 60, 12
 """Of all starts, of the best one then, and of a draw, which begins at the full fit."""
 _RUNS_AT_ONCE = 20_000
 """Runs times draws that are solved together: more take more memory, and no less time."""
@@ -82,8 +82,8 @@ def checked(options: Mapping[str, Any]) -> Options:
 def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> OptimumLaw:
     """Fit the laws of the optimum: a :class:`~search.laws.base.Family`.
 
-    Options: ``estimator`` (``joint``, ``cells``, ``pool``, ``argmin``), ``lr`` (``N,D`` or ``C``), ``batch`` (``N,D``,
-    ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000).
+    Options: ``estimator`` (``joint``, ``cells``, ``pool``, ``argmin``), ``lr`` (``N,D`` or ``C``),
+    ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000).
     """
     chosen = checked(options)
     cells = gather(runs)
@@ -125,10 +125,8 @@ def _joint(
     progress(0.1)
     count = chosen.draws
     weights = _weights(cells, count, rng)
-    means = np.broadcast_to(prior.mean, (count, len(prior.mean))).copy()
-    # Draws differ in the priors of exponents, too: else what only the prior tells would seem certain.
-    exponents = _exponents(problem.design)
-    means[:, exponents] += forms.EXPONENT_DEVIATION * rng.standard_normal((count, len(exponents)))
+    # Draws differ in their priors, too: else what only the prior tells would seem certain.
+    means = prior.mean + prior.deviation * rng.standard_normal((count, len(prior.mean)))
     draws = np.empty((count, len(prior.mean)))
     together = max(1, _RUNS_AT_ONCE // len(cells.of))
     for begin in range(0, count, together):
@@ -206,16 +204,11 @@ def _full(problem: Problem, prior: Prior) -> State:
     return problem.solve(state, prior, means[:1], ones[:1], _STEPS, fit_noise=True)
 
 
-def _exponents(design: Design) -> Index:
-    lr, batch, _ = design.ends
-    return np.array([*range(1, lr), *range(lr + 1, batch)])
-
-
 def _weights(cells: Cells, draws: int, rng: np.random.Generator) -> Array:
     """(draws, r) weights of the Bayesian bootstrap: of cells, times those of runs in them."""
     of_cells = rng.exponential(size=(draws, len(cells)))
     of_cells /= of_cells.mean(1, keepdims=True)
-    return np.asarray(of_cells[:, cells.of])
+    return np.asarray(of_cells[:, cells.of] * rng.exponential(size=(draws, len(cells.of))))
 
 
 def _scatter(moved: Array, errors: Array, coefficients: int) -> float:
@@ -333,10 +326,11 @@ def _plain(values: Array) -> tuple[float, ...]:
 
 
 def left_out(law: OptimumLaw, runs: Runs) -> tuple[OptimumLaw, ...]:
-    """For each cell of ``law``, the joint fit to ``runs``: the law of all other cells, without draws of its own.
+    """For each cell of ``law``, the joint fit to ``runs``: the law of all other cells, without draws of
+    its own.
 
-    The fits begin at the law's own answer, all at once, which is quick; where the others tell the law it is the same
-    as fitting them from the start.
+    The fits begin at the law's own answer, all at once, which is quick; where the others tell the law it
+    is the same as fitting them from the start.
     """
     cells = gather(runs)
     problem, prior = _problem(cells, law.lr_form, law.batch_form, law.centre)

@@ -12,9 +12,11 @@ from search.laws.optimum_law import CellFit, OptimumLaw
 FEWEST_RUNS = 6
 """A cell with fewer runs tells little of its own optimum."""
 EDGES = 1 / 3
-"""Share of the cells with their optimum on the edge of their grid, above which the law is in doubt altogether."""
+"""Share of the cells with their optimum on the edge of their grid, above which the law is in doubt
+altogether."""
 INDEPENDENT = 0.15
-"""log N and log D are told apart if the smaller axis of the cells' spread is at least this (natural log)."""
+"""log N and log D are told apart if the smaller axis of the cells' spread is at least this (natural
+log)."""
 PRIOR = 0.5
 """An exponent whose uncertainty is more than this share of its prior's was hardly told by the runs."""
 
@@ -32,7 +34,7 @@ def of_cells(cells: Cells, fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
     edges = [cell for cell in fits if cell.edge]
     if edges:
         told = "; ".join(f"N={cell.n:.3g} D={cell.d:.3g}: {', '.join(cell.edge)}" for cell in edges[:4])
-        message = f"the optimum of {len(edges)} of {len(fits)} cells is on the edge of its grid ({told}): widen it there"
+        message = f"{len(edges)} of {len(fits)} cells have their optimum on the edge of the grid ({told}): widen it"
         found.append(Caution("edge", message, grave=len(edges) > EDGES * len(fits)))
     for name, column in (("learning rate", cells.lr), ("batch", cells.batch)):
         low = np.minimum.reduceat(column, cells.start)
@@ -51,8 +53,8 @@ def of_exponents(law: OptimumLaw) -> tuple[Caution, ...]:
     least = float(np.linalg.svd(centred / np.sqrt(len(n)), compute_uv=False).min())
     if least < INDEPENDENT and forms.N_D in (law.lr_form, law.batch_form):
         message = (
-            f"log N and log D vary together (spread {least:.2f} across their common line, {INDEPENDENT} needed): their "
-            "exponents cannot be told apart; the law holds only for targets on that line. Add cells of another D / N"
+            f"log N and log D vary together (spread {least:.2f} across their common line, {INDEPENDENT} needed): "
+            "their exponents cannot be told apart, and the law holds only on that line; add cells of another D / N"
         )
         found.append(Caution("exponents-unidentified", message, grave=True))
     for name, laws in (("lr", law.summary()["lr"]), ("batch", law.summary()["batch"])):

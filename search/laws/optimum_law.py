@@ -41,7 +41,8 @@ class CellFit:
     batch_error: float
     """Standard errors of the logs of these."""
     edge: tuple[str, ...]
-    """Sides of the cell's grid on which its optimum lies: ``lr low``, ``lr high``, ``batch low``, ``batch high``."""
+    """Sides of the cell's grid on which its optimum lies: ``lr low``, ``lr high``, ``batch low``,
+    ``batch high``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class OptimumLaw:
     centre: tuple[float, float]
     """Means of log N and log D over the cells."""
     shared: tuple[float, ...]
-    """Coefficients of lr, of batch, and of estimators with a surface those of log amplitude, and the shape."""
+    """Coefficients of lr, of batch, and of estimators with a surface those of log amplitude, and the
+    shape."""
     draws: tuple[tuple[float, ...], ...]
     """The same of each draw of the bootstrap."""
     scatter: tuple[float, float]
@@ -90,7 +92,8 @@ class OptimumLaw:
         return forms.power_law(self.batch_form, self.shared[self._ends[0] : self._ends[1]], self.centre)
 
     def optimum(self, n: float, d: float) -> tuple[Interval, Interval]:
-        """The best learning rate and batch as :meth:`predict` has them, and quicker for being without the rest."""
+        """The best learning rate and batch as :meth:`predict` has them, and quicker for being without
+        the rest."""
         middle = self._optima(n, d, np.array([self.shared]))[0]
         drawn = self._optima(n, d, np.array(self.draws))
         return self._interval(middle[0], drawn[:, 0], 0), self._interval(middle[1], drawn[:, 1], 1)
@@ -98,16 +101,15 @@ class OptimumLaw:
     def predict(self, n: float, d: float, batch: float | None = None) -> Prediction:
         """The best learning rate and batch for ``n`` parameters and ``d`` tokens, both positive.
 
-        With ``batch`` (tokens) the learning rate is the best at that batch, lr*(N, D | B); that needs a surface.
-        Raises :class:`~search.errors.SearchError` for what is not positive, or for a ``batch`` where there is no
-        surface.
+        With ``batch`` (tokens) the learning rate is the best at that batch, lr*(N, D | B); that needs a
+        surface. Raises :class:`~search.errors.SearchError` for what is not positive, or for a ``batch``
+        where there is no surface.
         """
         _positive(n=n, d=d, batch=1.0 if batch is None else batch)
         middle = self._optima(n, d, np.array([self.shared]))[0]
         drawn = self._optima(n, d, np.array(self.draws))
         if batch is None:
-            lr = self._interval(middle[0], drawn[:, 0], 0)
-            size = self._interval(middle[1], drawn[:, 1], 1)
+            lr, size = self.best(n, d)
         else:
             given = float(np.log(batch))
             shapes = self._shapes(np.array([self.shared, *self.draws]))
@@ -128,6 +130,12 @@ class OptimumLaw:
             cautions=cautions,
         )
 
+    def best(self, n: float, d: float) -> tuple[Interval, Interval]:
+        """The best learning rate and batch at one target, without the rest of a prediction."""
+        middle = self._optima(n, d, np.array([self.shared]))[0]
+        drawn = self.drawn_optima(n, d)
+        return self._interval(middle[0], drawn[:, 0], 0), self._interval(middle[1], drawn[:, 1], 1)
+
     def drawn_optima(self, n: float, d: float) -> Array:
         """(k, 2) log lr* and log batch* at one target, of each draw of the bootstrap."""
         return self._optima(n, d, np.array(self.draws))
@@ -138,7 +146,8 @@ class OptimumLaw:
         return len(self.shared) > self._ends[1]
 
     def surface(self, n: float, d: float, lr: Array, batch: Array) -> Array:
-        """(...,) the predicted excess loss, a share of the lowest, at rates and batches (...,) for one target.
+        """(...,) the predicted excess loss, a share of the lowest, at rates and batches (...,) for one
+        target.
 
         Raises :class:`~search.errors.SearchError` if the estimator has no surface.
         """
@@ -148,9 +157,11 @@ class OptimumLaw:
         return np.asarray(self._amplitudes(n, d, np.array([self.shared]))[0] * surface.excess(z))
 
     def excess(self, n: float, d: float, lr: float, batch: float) -> Interval:
-        """The predicted excess loss of a rate and batch of the user's own, a share of the lowest, with its interval.
+        """The predicted excess loss of a rate and batch of the user's own, a share of the lowest, with
+        its interval.
 
-        Raises :class:`~search.errors.SearchError` for what is not positive, or if the estimator has no surface.
+        Raises :class:`~search.errors.SearchError` for what is not positive, or if the estimator has no
+        surface.
         """
         _positive(n=n, d=d, lr=lr, batch=batch)
         value = float(self.surface(n, d, np.array(lr), np.array(batch)))
@@ -270,7 +281,8 @@ class OptimumLaw:
         return Interval(float(low), float(middle), float(high))
 
     def _stretched(self, value: float, drawn: Array, scatter: float) -> tuple[float, float, float]:
-        """The 90 % interval of ``value`` by its draws, with ``scatter`` beside them, widened for few cells."""
+        """The 90 % interval of ``value`` by its draws, with ``scatter`` beside them, widened for few
+        cells."""
         below, above = np.quantile(drawn - value, [_TAIL, 1 - _TAIL])
         beside = _NORMAL * scatter
         low = self._widening * float(np.hypot(min(below, 0.0), beside))
@@ -279,7 +291,8 @@ class OptimumLaw:
 
 
 def widening(cells: int, coefficients: int) -> float:
-    """Student's t over the normal at 95 %, with ``cells - coefficients`` degrees of freedom, at least two."""
+    """Student's t over the normal at 95 %, with ``cells - coefficients`` degrees of freedom, at least
+    two."""
     return float(student.ppf(1 - _TAIL, max(cells - coefficients, 2)) / _NORMAL)
 
 

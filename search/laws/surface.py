@@ -1,14 +1,16 @@
-"""The shape of the loss around its optimum in (log lr, log batch): lopsided, convex, the same in all cells.
+"""The shape of the loss around its optimum in (log lr, log batch): lopsided, convex, the same in all
+cells.
 
 With ``z = (log lr - log lr*, log batch - log batch*)`` the excess loss, as a share of the lowest, is
 
     e(z) = amplitude * sum_k w_k (exp(a_k . z) - 1),   w_k > 0,   sum_k w_k a_k = 0.
 
-Each term is a power law in lr and batch, and training has four of them: noise from small batches at high rates
-(about lr / batch), too little movement (a negative power of lr), too few steps (a power of batch), instability (a
-high power of lr). A sum of power laws is convex in logarithms, so there is one optimum, at z = 0, where the
-weighted slopes cancel. If each term also has its power of N and D, the optimum of three terms in two variables is
-exactly a power law in N and D (geometric programming: Boyd et al. 2007), which is why the shape may be shared.
+Each term is a power law in lr and batch, and training has four of them: noise from small batches at high
+rates (about lr / batch), too little movement (a negative power of lr), too few steps (a power of batch),
+instability (a high power of lr). A sum of power laws is convex in logarithms, so there is one optimum, at
+z = 0, where the weighted slopes cancel. If each term also has its power of N and D, the optimum of three
+terms in two variables is exactly a power law in N and D (geometric programming: Boyd et al. 2007), which
+is why the shape may be shared.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ class Shape:
         return np.asarray((low + high) / 2)
 
     def box(self, level: float) -> tuple[Array, Array]:
-        """Low and high corner, (2,) each and off the optimum, of the smallest box round all points whose excess is
-        at most ``level`` for an amplitude of one. Only for one draw."""
+        """Low and high corner, (2,) each and off the optimum, of the smallest box round all points
+        whose excess is at most ``level`` for an amplitude of one. Only for one draw."""
         # Towards low and high of both axes at once: (2, 2), by axis and end.
         sign = np.array([[-1.0, 1.0], [-1.0, 1.0]])
         near, far = np.zeros((2, 2)), np.full((2, 2), _SIDE)
@@ -72,9 +74,7 @@ class Shape:
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
             # Of the first row the second coordinate is looked for, and the other way round.
-            z = np.stack(
-                [np.stack([values[0], middle[0]], -1), np.stack([middle[1], values[1]], -1)]
-            )
+            z = np.stack([np.stack([values[0], middle[0]], -1), np.stack([middle[1], values[1]], -1)])
             rising = np.stack([self._along(z[0], 1), self._along(z[1], 0)]) > 0
             low, high = np.where(rising, low, middle), np.where(rising, middle, high)
         return self.excess(z)

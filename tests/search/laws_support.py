@@ -54,8 +54,8 @@ def sweep(
     noise: float = 0.0,
     scatter: float = 0.0,
 ) -> Runs:
-    """Runs of a grid of 9 x 8 in each cell, or ``per_cell`` of them at random. ``noise`` is a share of the loss,
-    ``scatter`` moves each cell's optimum off the law (log units)."""
+    """Runs of a grid of 9 x 8 in each cell, or ``per_cell`` of them at random. ``noise`` is a share of
+    the loss, ``scatter`` moves each cell's optimum off the law (log units)."""
     columns: list[tuple[Array, ...]] = []
     for n, d in cells:
         lr, batch = planted.best(n, d)

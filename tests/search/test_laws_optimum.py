@@ -1,4 +1,5 @@
-"""Laws of the optimum: planted ones come back, and what cannot carry a law is refused or cautioned about."""
+"""Laws of the optimum: planted ones come back, and what cannot carry a law is refused or cautioned
+about."""
 
 from __future__ import annotations
 
@@ -96,7 +97,7 @@ def test_plateaus_hold_what_they_say(exact: OptimumLaw) -> None:
     for box in said.plateau:
         lr, batch = np.meshgrid(np.geomspace(*box.lr, 41), np.geomspace(*box.batch, 41))
         inside = planted.excess(3e8, 2e10, lr, batch) <= box.excess
-        # The box touches the level set on all four sides: no side could be moved in by a tenth of its width.
+        # The box touches the level set on all four sides: no side could be moved in by a tenth.
         assert inside[:, :5].any()
         assert inside[:, -5:].any()
         assert inside[:5].any()
@@ -213,6 +214,6 @@ def test_targets_must_be_positive(exact: OptimumLaw) -> None:
 
 def test_families_by_name() -> None:
     assert "optimum" in registry.names()
-    assert registry.load("optimum") is fitted
+    assert registry.load("optimum").fit is fitted
     with pytest.raises(SearchError, match="no family of laws"):
         registry.load("optimun")

@@ -187,6 +187,7 @@ class TargetForm:
     d: str = ""
     lr: str = ""
     batch: str = ""
+    share: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

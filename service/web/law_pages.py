@@ -16,7 +16,7 @@ from trimtab.laws import summary_rows
 from trimtab.wire.laws import FitState, PredictionResponse
 
 FITS_PER_PAGE = 30
-_LABELS = {"n": "N", "d": "D", "lr": "the learning rate", "batch": "the batch"}
+_LABELS = {"n": "N", "d": "D", "lr": "the learning rate", "batch": "the batch", "share": "the share"}
 
 
 def laws(database: Database, now: datetime, cursor: str | None, locked: bool) -> LawsPage:

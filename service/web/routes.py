@@ -73,8 +73,8 @@ def router(
         return respond(law_pages.laws(database, clock(), cursor, locked))
 
     @routes.get("/laws/{key}")
-    def law(key: str, n: str = "", d: str = "", lr: str = "", batch: str = "") -> Response:
-        asked = TargetForm(n.strip(), d.strip(), lr.strip(), batch.strip())
+    def law(key: str, n: str = "", d: str = "", lr: str = "", batch: str = "", share: str = "") -> Response:
+        asked = TargetForm(n.strip(), d.strip(), lr.strip(), batch.strip(), share.strip())
         return respond(law_pages.law(database, laws, clock(), key, asked, locked))
 
     @routes.get("/docs")

@@ -69,8 +69,8 @@ NEWEST = re.compile(
     r"|FROM fits\s+ORDER BY fits\.id DESC",
     re.DOTALL,
 )
-"""The lists of studies and of fits walk their ids downwards until a page is full. A part of a name and a tag
-have no index: studies are few, and what is asked for is mostly among the newest."""
+"""The lists of studies and of fits walk their ids downwards until a page is full. A part of a name and a
+tag have no index: studies are few, and what is asked for is mostly among the newest."""
 
 Calls = set[tuple[str, str]]
 

@@ -73,6 +73,7 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
         ("loss", found.loss, ""),
         ("best N for the compute", found.best_n, ""),
         ("best D for the compute", found.best_d, " tokens"),
+        ("best share", found.best_share, ""),
     ):
         if value is not None:
             table.add_row(label, *_range(value, unit, found.confident))
@@ -99,10 +100,12 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
         out.print(plateau)
     if found.forms:
         forms = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("other forms", "learning rate", "batch"):
+        told = ("learning rate", "batch") if found.lr is not None else ("loss",)
+        for heading in ("other forms", *told):
             forms.add_column(heading, no_wrap=True)
         for form in found.forms:
-            forms.add_row(escape(form.name), number(form.lr), count(form.batch))
+            values = (number(form.lr), count(form.batch)) if found.lr is not None else (number(form.loss),)
+            forms.add_row(escape(form.name), *values)
         out.print(forms)
     print_cautions(found.cautions)
 

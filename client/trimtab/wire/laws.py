@@ -208,8 +208,9 @@ class FormValue(Wire):
     """What another defensible form of the law says."""
 
     name: str
-    lr: float | None
-    batch: float | None
+    lr: float | None = None
+    batch: float | None = None
+    loss: float | None = None
 
 
 class PredictionResponse(Wire):
@@ -231,6 +232,9 @@ class PredictionResponse(Wire):
     best_n: Range | None = None
     """Of a law of the loss: the size on which the same compute would be best spent."""
     best_d: Range | None = None
+    share: float | None = None
+    """Of a law of mixtures: the share that the loss is of."""
+    best_share: Range | None = None
     confident: bool
     """False with a grave caution: show the interval and why, not the value."""
     cautions: list[Caution]

@@ -2,8 +2,8 @@
 
 The study trains one model of 1B parameters on 20B tokens (simulated: a planted law with a lopsided surface)
 and searches the learning rate over five decades and the batch over three. Its belief is what a law says
-that was fitted to runs of models of at most a fifth of the size, as the service resolves it; the wrong one is
-the same, a factor of ten too high in the learning rate.
+that was fitted to runs of models of at most a fifth of the size, as the service resolves it; the wrong one
+is the same, a factor of ten too high in the learning rate.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Laws:
 
         loaded = self.loaded(key)
         with self._planning:  # seconds of work each: one at a time leaves the other calls room
-            return law_plans.plan(loaded.key, loaded.law, request)
+            return law_plans.plan(loaded.key, loaded.law, loaded.runs, request)
 
     def figures(self, key: str, target: tuple[float, float] | None) -> FiguresResponse:
         """The pictures, with a target marked in them; raises as :meth:`predict`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from search.errors import Mistake, SearchError
+from search.laws.base import Runs
 from search.laws.design import Plan, plan_loss, plan_optimum
 from search.laws.loss import LossFit
 from search.laws.optimum_law import OptimumLaw
@@ -12,14 +13,16 @@ from trimtab.wire.laws import PlannedRun, PlanRequest, PlanResponse
 from trimtab.wire.problems import FieldProblem
 
 
-def plan(key: str, law: object, request: PlanRequest) -> PlanResponse:
+def plan(key: str, law: object, runs: Runs, request: PlanRequest) -> PlanResponse:
     """The runs that shrink the interval at the target most, within the budget.
 
     Raises :class:`InvalidError` for a budget that pays for nothing, and for laws that cannot plan.
     """
     try:
         if isinstance(law, OptimumLaw):
-            found = plan_optimum(law, request.n, request.d, request.flops, request.runs_per_cell)
+            found = plan_optimum(
+                law, runs, request.n, request.d, request.flops, request.runs_per_cell
+            )
         elif isinstance(law, LossFit):
             found = plan_loss(law, request.n, request.d, request.flops)
         else:

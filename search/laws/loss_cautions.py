@@ -14,6 +14,8 @@ FEW_CELLS = 10
 """Intervals from fewer cells (N, D) are rough."""
 E_SHARE = 0.25
 """E is not identified if its interval is wider than this share of the lowest loss."""
+LEAST_E = 0.01
+"""Nor is it below this share of the lowest loss."""
 EXPONENT_RATIO = 2.0
 """An exponent is not identified if the ends of its interval differ by more than this factor."""
 GRAVE_EXPONENT_RATIO = 4.0
@@ -57,7 +59,14 @@ def of_fit(
             )
         )
     e = parameters["E"]
-    if e.high - e.low > E_SHARE * lowest:
+    if e.value < LEAST_E * lowest:
+        found.append(
+            Caution(
+                "e-unidentified",
+                f"E is {e.value:.2g}: these runs show no floor of the loss; larger ones may",
+            )
+        )
+    elif e.high - e.low > E_SHARE * lowest:
         found.append(
             Caution(
                 "e-unidentified",

@@ -54,6 +54,8 @@ class Alternative:
     batch_form: str
     lr: tuple[float, ...]
     batch: tuple[float, ...]
+    refuted: bool
+    """The runs speak against this form: it is not among the answers of :meth:`OptimumLaw.predict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class OptimumLaw:
             d=d,
             lr=lr,
             batch=size,
-            forms=tuple(self._alternative(each, n, d) for each in self.alternatives),
+            forms=tuple(self.alternative(each, n, d) for each in self.alternatives if not each.refuted),
             plateau=self._plateau(n, d, middle) if self.has_surface else (),
             loss=None,
             cautions=cautions,
@@ -162,7 +164,7 @@ class OptimumLaw:
         value = float(self.surface(n, d, np.array(lr), np.array(batch)))
         draws = np.array(self.draws)
         optima = self._optima(n, d, draws)
-        # The optimum itself is not known: it moves by the spread of the draws, and by the cells' own scatter.
+        # The optimum is not known itself: it moves by the spread of the draws and the cells' scatter.
         rng = np.random.default_rng(0)
         middle = self._optima(n, d, np.array([self.shared]))[0]
         moved = middle + self._widening * (
@@ -265,7 +267,8 @@ class OptimumLaw:
             boxes.append(Box(level, (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))))
         return tuple(boxes)
 
-    def _alternative(self, other: Alternative, n: float, d: float) -> Form:
+    def alternative(self, other: Alternative, n: float, d: float) -> Form:
+        """What one of the alternatives says of a target."""
         at = np.array(np.log(n)), np.array(np.log(d))
         lr = forms.features(other.lr_form, *at, self.centre) @ np.array(other.lr)
         batch = forms.features(other.batch_form, *at, self.centre) @ np.array(other.batch)

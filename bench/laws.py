@@ -249,7 +249,7 @@ def planted_draws(law: Planted, options: Mapping[str, float | int], times: int) 
     held, off = [], []
     for seed in range(times):
         rng = np.random.default_rng(seed)
-        found = fitted(sweep(law, rng, **options), {"draws": 60}, seed, lambda share: None)
+        found = fitted(sweep(law, rng, **options), {"draws": 60, "forms": False}, seed, lambda share: None)
         for n, d in TARGETS.values():
             for interval, truth in zip(found.optimum(n, d), law.best(n, d), strict=True):
                 held.append(interval.low <= truth <= interval.high)

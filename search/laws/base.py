@@ -121,6 +121,14 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class LossForm:
+    """The loss by another defensible form or estimator, for the spread across forms."""
+
+    name: str
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class LossPrediction:
     """The loss at one target, and (where the law has them) the best N and D for its compute."""
 
@@ -133,6 +141,8 @@ class LossPrediction:
     cautions: tuple[Caution, ...]
     best_share: Interval | None = None
     """Of a mixture law: the share with the lowest loss at this N and D."""
+    forms: tuple[LossForm, ...] = ()
+    """Shown apart from the bootstrap."""
 
 
 class Fitted(Protocol):

@@ -6,7 +6,11 @@ scatter about the law. By the rules of normal variables an observation with erro
 the variance of the target ``cov(target, cell)^2 / (var(cell) + r)``; all cells that are considered are
 updated likewise, so that the next one is chosen knowing the first (sequential c-optimal design; Chaloner
 and Verdinelli 1995, "Bayesian experimental design"). Cells are chosen greedily, once by what they tell and
-once by what they tell for their compute, 6 N D a run; the better of the two plans is taken.
+once by what they tell for their compute, 6 N D a run.
+
+These plans, and grids towards the target, are then judged by what matters: for each, runs are drawn from
+the law, the law is fitted again, and the plan whose interval at the target is the narrowest is taken. From
+now to the end of a plan the interval is interpolated by the compute spent.
 
 Around a cell's predicted optimum runs lie in the middle, on the axes and in the corners (a central
 composite design), as far out as tells the optimum best by the law's own surface.
@@ -14,32 +18,34 @@ composite design), as far out as tells the optimum best by the law's own surface
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from search.errors import Mistake, SearchError
-from search.laws.base import Array, Interval
+from search.laws.base import Array, Interval, Runs
+from search.laws.candidates import Quantity, affordable, apart, candidates, covariance, plans_of
 from search.laws.joint import AMPLITUDE, MINIMUM, TRUST
-from search.laws.loss import LossFit, check_target
-from search.laws.optimum_law import OptimumLaw, widening
+from search.laws.loss import PARAMETERS, LossFit, check_target, fit_loss
+from search.laws.optimum import fitted
+from search.laws.optimum_law import OptimumLaw
 
 RUNS_PER_CELL = 6
-MOST_CELLS = 24
-STEP = 0.5
-"""Octaves between the values of N and D that are considered."""
-APART = 0.45
-"""Octaves in N or D by which a new cell differs from all others."""
-RATIO_MARGIN = 2.0
-"""Tokens to a parameter of new cells are within those of the runs and the target, and this factor."""
 _RADII = (0.35, 0.5, 0.7, 1.0, 1.4)
 """Distances of runs from the predicted optimum that are tried, in log units."""
 _POSITIONS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, -0.7), (0.7, -0.7), (-0.7, 0.7))
 """Of a cell's runs, in (log lr, log batch) over the radius; the first so many are used."""
 _UNKNOWN = 1.0
 """Prior standard deviation of a cell's optimum about its law, in log units."""
-_SHIFTS = 12
+LEAST_SCATTER = 0.05
+"""Cells are taken to scatter about a law of the optimum by this much, in log units, at least."""
+_ANY_LOSS = 3.0
+"""Only losses over the lowest of a cell tell of the optimum."""
+_REFITS, _REFIT_DRAWS = 2, 60
+"""Data sets drawn from a law to judge a plan, and bootstrap draws of their fits."""
+_STEP_SIZE = 1e-3
+"""Of numeric derivatives of the surface."""
+_SHIFTS = 5
 """Bootstrap draws over which the radius is chosen: the optimum need not be where it is predicted."""
 
 
@@ -60,7 +66,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Runs in the order in which they are worth training, and the intervals at the target before them."""
+    """Runs, the largest first, and the intervals at the target before them."""
 
     n: float
     d: float
@@ -81,250 +87,186 @@ class Plan:
 
 
 def plan_optimum(
-    law: OptimumLaw, n: float, d: float, flops: float, runs_per_cell: int = RUNS_PER_CELL
+    law: OptimumLaw,
+    runs: Runs,
+    n: float,
+    d: float,
+    flops: float,
+    runs_per_cell: int = RUNS_PER_CELL,
+    seed: int = 0,
 ) -> Plan:
     """The cells that shrink the intervals of the best learning rate and batch at (n, d) most, within
     ``flops``.
 
-    Raises SearchError for a target or a budget that is not above 0, a budget that does not pay for the
-    cheapest cell, fewer than 5 or more than 9 runs in a cell, or a law without a surface.
+    ``runs``: those that the law was fitted to. Raises SearchError for a target or a budget that is not
+    above 0, a budget that does not pay for the cheapest cell, fewer than 5 or more than 9 runs in a cell,
+    or a law without a surface.
     """
     check_target(n=n, d=d)
     if not 5 <= runs_per_cell <= len(_POSITIONS):
         raise SearchError([Mistake("/runs_per_cell", f"is {runs_per_cell}", "5 to 9")])
     own = np.array([[cell.n, cell.d] for cell in law.cells])
-    cells = _candidates(own, n, d)
-    cells = cells[_apart(cells, own)]
+    cells = candidates(own, n, d)
+    cells = cells[apart(cells, own)]
     costs = runs_per_cell * 6.0 * cells.prod(axis=1)
-    _check_budget(flops, costs)
-    cells, costs = cells[costs <= flops], costs[costs <= flops]
-    sites = [_site(law, float(x[0]), float(x[1]), runs_per_cell) for x in cells]
+    cells, costs = affordable(cells, costs, flops)
     target = law.drawn_optima(n, d)
-    scatter = np.array(law.scatter) ** 2
+    drawn = np.stack([law.drawn_optima(*cell) for cell in cells.tolist()], 1)
+    errors = np.array([_site(law, cell[0], cell[1], runs_per_cell)[1] for cell in cells.tolist()])
+    scatter = np.maximum(law.scatter, LEAST_SCATTER) ** 2
     quantities = [
-        _Quantity(
-            _covariance(
-                target[:, axis], np.stack([law.drawn_optima(*x)[:, axis] for x in cells.tolist()], 1)
-            ),
-            np.array([site.errors[-1, axis] for site in sites]) + scatter[axis],
+        Quantity(
+            covariance(target[:, axis], drawn[:, :, axis]),
+            errors[:, axis] + scatter[axis],
             float(scatter[axis]),
         )
         for axis in (0, 1)
     ]
-    chosen = _choose(quantities, cells, costs, flops, exclusive=True)
-    before = law.predict(n, d)
-    coefficients = max(len(law.lr.exponents), len(law.batch.exponents)) + 1
-    runs: list[PlannedRun] = []
-    for done, index in enumerate(chosen):
-        site, (cell_n, cell_d) = sites[index], cells[index].tolist()
-        wider = widening(len(law.cells) + done + 1, coefficients) / widening(len(law.cells), coefficients)
-        for run in range(runs_per_cell):
-            after = []
-            for axis, now in ((0, before.lr), (1, before.batch)):
-                error = float(site.errors[run, axis] + scatter[axis])
-                after.append(_shrunk(now, quantities[axis].share_with(index, error) ** 0.5 * wider))
-            runs.append(
+    plans = plans_of(quantities, cells, costs, own, n, d, flops, runs_per_cell)
+    widths = [_refitted_optimum(law, runs, cells, runs_per_cell, n, d, seed) for cells in (own[:0], *plans)]
+    best = int(np.argmin([np.log(width).sum() for width in widths[1:]]))
+    lr_now, batch_now = law.optimum(n, d)
+    share = widths[best + 1] / widths[0]
+    planned = []
+    added = plans[best]
+    spent = np.cumsum(np.repeat(added.prod(axis=1), runs_per_cell))
+    for index, cell in enumerate(added.tolist()):
+        for run, (lr, batch) in enumerate(np.exp(_site(law, cell[0], cell[1], runs_per_cell)[0]).tolist()):
+            done = spent[index * runs_per_cell + run] / spent[-1]
+            planned.append(
                 PlannedRun(
-                    n=cell_n,
-                    d=cell_d,
-                    lr=float(np.exp(site.runs[run, 0])),
-                    batch=float(np.exp(site.runs[run, 1])),
-                    flops=6.0 * cell_n * cell_d,
-                    lr_after=after[0],
-                    batch_after=after[1],
+                    n=cell[0],
+                    d=cell[1],
+                    lr=lr,
+                    batch=batch,
+                    flops=6.0 * cell[0] * cell[1],
+                    lr_after=_shrunk(lr_now, float(share[0] ** done)),
+                    batch_after=_shrunk(batch_now, float(share[1] ** done)),
                 )
             )
-        quantities = [quantity.after(index) for quantity in quantities]
-    return Plan(n, d, before.lr, before.batch, None, tuple(runs))
+    return Plan(n, d, lr_now, batch_now, None, tuple(planned))
 
 
-def plan_loss(law: LossFit, n: float, d: float, flops: float) -> Plan:
+def _refitted_optimum(
+    law: OptimumLaw, runs: Runs, cells: Array, runs_per_cell: int, n: float, d: float, seed: int
+) -> Array:
+    """Widths of the intervals of log lr and log batch at the target, shape (2,), with the cells trained.
+
+    Their runs are drawn from the law, each cell with a scatter of its own; the means of several fits.
+    """
+    widths = []
+    for draw in range(_REFITS):
+        rng = np.random.default_rng([seed, draw])
+        trained = [_drawn_cell(law, cell[0], cell[1], runs_per_cell, rng) for cell in cells.tolist()]
+        have = np.stack([runs.n, runs.d, runs.lr, runs.batch, runs.loss])
+        all_n, all_d, lr, batch, loss = np.concatenate([have, *trained], axis=1)
+        together = Runs(n=all_n, d=all_d, lr=lr, batch=batch, loss=loss)
+        options = {"lr": law.lr_form, "batch": law.batch_form, "draws": _REFIT_DRAWS, "forms": False}
+        found = fitted(together, options, seed + draw, lambda _: None).optimum(n, d)
+        widths.append(np.log([each.high / each.low for each in found]))
+    return np.asarray(np.exp(np.mean(np.log(widths), axis=0)))
+
+
+def _drawn_cell(law: OptimumLaw, n: float, d: float, runs: int, rng: np.random.Generator) -> Array:
+    """A cell's runs drawn from the law: rows N, D, learning rates, batches, losses."""
+    at = np.exp(_site(law, n, d, runs)[0])
+    moved = np.exp(np.maximum(law.scatter, LEAST_SCATTER) * rng.standard_normal(2))
+    excess = law.surface(n, d, at[:, 0] / moved[0], at[:, 1] / moved[1])
+    loss = _ANY_LOSS * (1 + excess) * (1 + law.noise * rng.standard_normal(runs))
+    return np.stack([np.full(runs, n), np.full(runs, d), at[:, 0], at[:, 1], loss])
+
+
+def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> Plan:
     """The runs that shrink the interval of the loss at (n, d) most, within ``flops``; they may repeat a
     cell.
 
-    Raises SearchError for a target or a budget that is not above 0, or a budget that pays for no run.
+    Greedy plans and a grid towards the target are judged by fits to runs drawn from the law; so is the
+    interval that is expected in the end. Raises SearchError for a target or a budget that is not above 0,
+    or a budget that pays for no run.
     """
     check_target(n=n, d=d)
-    cells = _candidates(np.column_stack([law.cells_n, law.cells_d]), n, d)
+    own = np.column_stack([law.cells_n, law.cells_d])
+    cells = candidates(own, n, d)
     costs = 6.0 * cells.prod(axis=1)
-    _check_budget(flops, costs)
-    cells, costs = cells[costs <= flops], costs[costs <= flops]
+    cells, costs = affordable(cells, costs, flops)
     drawn = np.log(np.stack([law.loss(x[0], x[1], law.draws) for x in cells.tolist()], 1))
     target = np.log(law.loss(n, d, law.draws))
-    quantity = _Quantity(_covariance(target, drawn), np.full(len(cells), law.spread**2), 0.0)
-    chosen = _choose([quantity], cells, costs, flops, exclusive=False)
+    # Of a robust fit a run tells less than of least squares, and residuals are smaller than the noise.
+    error = np.pi / 2 * law.spread**2 * len(own) / max(len(own) - len(PARAMETERS), 1)
+    first = Quantity(covariance(target, drawn), np.full(len(cells), error), 0.0)
+    plans = plans_of([first], cells, costs, own, n, d, flops, 1)
+    widths = [_refitted_width(law, own, added, n, d, seed) for added in plans]
+    now = _refitted_width(law, own, own[:0], n, d, seed)
+    best = int(np.argmin(widths))
     before = law.predict(n, d).loss
-    runs = []
-    for index in chosen:
-        quantity = quantity.after(index)
-        runs.append(
-            PlannedRun(
-                n=float(cells[index, 0]),
-                d=float(cells[index, 1]),
-                lr=None,
-                batch=None,
-                flops=float(costs[index]),
-                loss_after=_shrunk(before, quantity.share**0.5),
-            )
+    # The share of its width that the interval loses with each run, by its share of all compute.
+    added = plans[best][np.argsort(-plans[best].prod(axis=1), kind="stable")]
+    spent = np.cumsum(added.prod(axis=1)) / added.prod(axis=1).sum()
+    runs = tuple(
+        PlannedRun(
+            n=float(cell[0]),
+            d=float(cell[1]),
+            lr=None,
+            batch=None,
+            flops=6.0 * float(cell.prod()),
+            loss_after=_shrunk(before, float((widths[best] / now) ** share)),
         )
-    return Plan(n, d, None, None, before, tuple(runs))
+        for cell, share in zip(added, spent, strict=True)
+    )
+    return Plan(n, d, None, None, before, runs)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Quantity:
-    """What is to be known at the target, and what cells tell of it."""
-
-    covariance: Array
-    """Shape (1 + c, 1 + c): of the target, then the cells."""
-    errors: Array
-    """Shape (c,): variances of observations of the cells."""
-    floor: float
-    """The target's own scatter, which no run elsewhere takes away."""
-    start: float = 0.0
-    """The target's variance before any run; 0 stands for that of ``covariance``."""
-
-    @property
-    def share(self) -> float:
-        """The target's variance over that before any run."""
-        first = self.start or float(self.covariance[0, 0])
-        return (float(self.covariance[0, 0]) + self.floor) / (first + self.floor)
-
-    def share_with(self, cell: int, error: float) -> float:
-        """The share, were the cell observed with this error variance."""
-        gone = self.covariance[0, cell + 1] ** 2 / (self.covariance[cell + 1, cell + 1] + error)
-        first = self.start or float(self.covariance[0, 0])
-        return float(self.covariance[0, 0] - gone + self.floor) / (first + self.floor)
-
-    def gains(self) -> Array:
-        """Shape (c,): how far the logarithm of the target's variance falls with each cell."""
-        now = self.covariance[0, 0]
-        gone = self.covariance[0, 1:] ** 2 / (np.diag(self.covariance)[1:] + self.errors)
-        return np.asarray(-np.log1p(-gone / (now + self.floor)))
-
-    def after(self, cell: int) -> _Quantity:
-        """Once the cell is observed."""
-        column = self.covariance[:, cell + 1]
-        taken = np.outer(column, column) / (column[cell + 1] + self.errors[cell])
-        return replace(
-            self, covariance=self.covariance - taken, start=self.start or float(self.covariance[0, 0])
-        )
+def _refitted_width(law: LossFit, own: Array, added: Array, n: float, d: float, seed: int) -> float:
+    """The width of the interval of log loss at the target, the mean of fits to runs drawn from the law."""
+    cells = np.concatenate([own, added])
+    nothing = np.full(len(cells), np.nan)
+    noise = law.spread * np.sqrt(len(own) / max(len(own) - len(PARAMETERS), 1))
+    true = np.array([float(law.loss(x[0], x[1])[0]) for x in cells.tolist()])
+    widths = []
+    for draw in range(_REFITS):
+        rng = np.random.default_rng([seed, draw])
+        loss = true * np.exp(rng.normal(0.0, noise, len(cells)))
+        runs = Runs(n=cells[:, 0], d=cells[:, 1], lr=nothing, batch=nothing, loss=loss)
+        found = fit_loss(runs, {"draws": _REFIT_DRAWS}, seed + draw, lambda _: None).predict(n, d).loss
+        widths.append(np.log(found.high / found.low))
+    return float(np.exp(np.mean(np.log(widths))))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Site:
-    """A cell that may be trained."""
+def _site(law: OptimumLaw, n: float, d: float, runs: int) -> tuple[Array, Array]:
+    """The runs of a cell (log lr, log batch), shape (runs, 2), and the variances of its optimum, shape
+    (2,).
 
-    runs: Array
-    """Shape (runs, 2): log lr and log batch."""
-    errors: Array
-    """Shape (runs, 2): variances of the cell's optimum after the first run, the second, ..."""
-
-
-def _candidates(own: Array, n: float, d: float) -> Array:
-    """Cells from the smallest run to the target, shape (c, 2), with plausible tokens to a parameter."""
-    axes = []
-    for values, target in ((own[:, 0], n), (own[:, 1], d)):
-        low, high = np.log2(min(values.min(), target)), np.log2(max(values.max(), target))
-        axes.append(2 ** np.linspace(low, high, max(2, round((high - low) / STEP) + 1)))
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-    ratios, known = cells[:, 1] / cells[:, 0], np.append(own[:, 1] / own[:, 0], d / n)
-    fits = (ratios >= known.min() / RATIO_MARGIN) & (ratios <= known.max() * RATIO_MARGIN)
-    return np.asarray(cells[fits])
-
-
-def _apart(cells: Array, others: Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Shape (c,): cells that differ from each of the others."""
-    distance = np.abs(np.log2(cells)[:, None] - np.log2(others)[None]).max(-1)
-    return np.asarray((distance > APART).all(axis=1))
-
-
-def _check_budget(flops: float, costs: Array) -> None:
-    if not 0 < flops < np.inf:
-        raise SearchError([Mistake("/flops", f"is {flops:g}", "it must be above 0")])
-    if not len(costs) or flops < costs.min():
-        cheapest = f"{costs.min():.2g} FLOP" if len(costs) else "more than any budget"
-        raise SearchError(
-            [Mistake("/flops", f"{flops:.2g} FLOP pay for no runs", f"the cheapest cell takes {cheapest}")]
-        )
-
-
-def _covariance(target: Array, cells: Array) -> Array:
-    return np.cov(np.column_stack([target, cells]), rowvar=False)
-
-
-def _choose(
-    quantities: Sequence[_Quantity], cells: Array, costs: Array, flops: float, *, exclusive: bool
-) -> list[int]:
-    """Indices of cells in the order of their choice: the better of two greedy plans."""
-    plans = [
-        _greedy(list(quantities), cells, costs, flops, exclusive=exclusive, per_flop=per_flop)
-        for per_flop in (False, True)
-    ]
-    return min(plans, key=lambda plan: plan[1])[0]
-
-
-def _greedy(
-    quantities: list[_Quantity],
-    cells: Array,
-    costs: Array,
-    flops: float,
-    *,
-    exclusive: bool,
-    per_flop: bool,
-) -> tuple[list[int], float]:
-    """Indices, and the sum of the logarithms of the shares of variance that are left."""
-    chosen: list[int] = []
-    allowed, left = np.ones(len(cells), dtype=bool), flops
-    while len(chosen) < MOST_CELLS:
-        gains = np.sum([quantity.gains() for quantity in quantities], axis=0)
-        gains[~allowed | (costs > left)] = -1.0
-        if gains.max() <= 1e-3:
-            break
-        best = int(np.argmax(gains / costs if per_flop else gains))
-        if gains[best] <= 1e-3:  # the rest of the budget is better spent on what tells more
-            allowed[best] = False
-            continue
-        chosen.append(best)
-        left -= costs[best]
-        quantities = [quantity.after(best) for quantity in quantities]
-        if exclusive:
-            allowed &= _apart(cells, cells[best : best + 1])
-    return chosen, float(sum(np.log(quantity.share) for quantity in quantities))
-
-
-def _site(law: OptimumLaw, n: float, d: float, runs: int) -> _Site:
-    """The runs of a cell, at the radius that leaves the least variance over where the optimum may be."""
+    The radius is the one that leaves the least variance over where the optimum may be.
+    """
     middle = np.log([law.lr(N=n, D=d, C=6 * n * d), law.batch(N=n, D=d, C=6 * n * d)])
     shifts = law.drawn_optima(n, d)[:_SHIFTS] - middle
     best: tuple[float, Array, Array] | None = None
     for radius in _RADII:
         offsets = radius * np.array(_POSITIONS[:runs])
-        errors = np.mean([_errors(law, n, d, middle, offsets - shift) for shift in shifts], axis=0)
-        score = float(np.log(errors[-1]).sum())
+        errors = _errors(law, n, d, middle, offsets - shifts[:, None]).mean(axis=0)
+        score = float(np.log(errors).sum())
         if best is None or score < best[0]:
             best = score, middle + offsets, errors
     assert best is not None
-    return _Site(best[1], best[2])
+    return best[1], best[2]
 
 
 def _errors(law: OptimumLaw, n: float, d: float, middle: Array, z: Array) -> Array:
-    """Variances of a cell's optimum after each of its runs at ``z`` off the optimum, shape (runs, 2).
+    """Variances of a cell's optimum once its runs, at ``z`` (shifts, runs, 2) off it, are trained: (shifts,
+    2).
 
     The linearized fit of one cell: its lowest loss, its amplitude and the place of its optimum are unknown,
     the shape is known; residuals weigh as in the joint fit.
     """
-    step = 1e-3
-
-    def excess(at: Array) -> Array:
-        return law.surface(n, d, np.exp(middle[0] + at[:, 0]), np.exp(middle[1] + at[:, 1]))
-
-    value = excess(z)
-    slopes = [(excess(z + step * axis) - excess(z - step * axis)) / (2 * step) for axis in np.eye(2)]
+    steps = _STEP_SIZE * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+    at = middle + z[:, None] + steps[None, :, None]
+    excess = law.surface(n, d, np.exp(at[..., 0]), np.exp(at[..., 1]))
+    value = excess[:, 0]
+    slopes = [(excess[:, up] - excess[:, up + 1]) / (2 * _STEP_SIZE) for up in (1, 3)]
     scale = np.sqrt(max(law.noise, 1e-5) ** 2 + (TRUST * value) ** 2)
-    columns = np.column_stack([np.ones(len(z)), value, *slopes]) / scale[:, None]
+    columns = np.stack([np.ones_like(value), value, *slopes], -1) / scale[..., None]
     known = np.diag([1 / MINIMUM**2, 1 / AMPLITUDE**2, 1 / _UNKNOWN**2, 1 / _UNKNOWN**2])
-    information = known + np.cumsum(columns[:, :, None] * columns[:, None, :], axis=0)
-    inverse = np.linalg.inv(information)
+    inverse = np.linalg.inv(known + np.swapaxes(columns, 1, 2) @ columns)
     return np.asarray(inverse[:, [2, 3], [2, 3]])
 
 

@@ -19,9 +19,10 @@ import numpy as np
 
 from search.errors import Mistake, SearchError, did_you_mean, pointer
 from search.laws import cautions as shared
-from search.laws.base import Array, Caution, Family, Interval, LossPrediction, Progress, Runs
+from search.laws.base import Array, Caution, Family, Interval, LossForm, LossPrediction, Progress, Runs
+from search.laws.loss_cautions import LEAST_EXPONENT, of_fit
 from search.laws.posynomial import Problem, bootstrap, interval, start_from
-from search.laws.robustness import bend, robust_deviation, without_worst
+from search.laws.robustness import robust_deviation, without_worst
 
 PARAMETERS = ("E", "A", "alpha", "B", "beta")
 FEWEST_CELLS = len(PARAMETERS) + 1
@@ -29,21 +30,6 @@ DRAWS = 200
 MOST_DRAWS = 5_000
 HIGHEST_EXPONENT = 3.0
 _START_EXPONENTS = (0.1, 0.2, 0.35, 0.5, 0.8, 1.2)
-
-FEW_CELLS = 10
-"""Intervals from fewer cells (N, D) are rough."""
-E_SHARE = 0.25
-"""E is not identified if its interval is wider than this share of the lowest loss."""
-EXPONENT_RATIO = 2.0
-"""An exponent is not identified if the ends of its interval differ by more than this factor."""
-GRAVE_EXPONENT_RATIO = 4.0
-COLLINEAR = 0.99
-"""Where log N and log D correlate more, the terms cannot be told apart."""
-MOVED = 2.0
-"""Standard errors that a parameter may move when the 2 % of the runs that fit worst are left out."""
-BEND_P = 0.01
-BEND_SIZE = 1e-4
-"""A bend is flagged if its chance is below BEND_P, and its size above this share of the loss."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,16 +54,21 @@ class LossFit:
     counts: Mapping[str, int]
     """``runs`` fitted, ``cells``, ``not_best`` (left out: their cell has a lower loss), ``diverged``."""
     cautions: tuple[Caution, ...]
+    forms: Mapping[str, Array]
+    """The theta of other defensible forms and estimators, by their names."""
     family: str = "loss"
 
     def predict(self, n: float, d: float) -> LossPrediction:
         """The law's loss at N and D, and the N and D that are best for the same compute.
 
+        These are None if the loss does not fall with N or with D.
+
         The interval is of the law, not of a single run, whose noise (``spread``) comes on top.
         Raises SearchError if a target is not above 0.
         """
         check_target(n=n, d=d)
-        best_n, best_d = self.compute_optimal(6.0 * n * d)
+        falls = min(self.theta[2], self.theta[4]) >= LEAST_EXPONENT
+        best_n, best_d = self.compute_optimal(6.0 * n * d) if falls else (None, None)
         return LossPrediction(
             n=n,
             d=d,
@@ -85,6 +76,9 @@ class LossFit:
             loss=self._interval(float(self.loss(n, d)[0]), self.loss(n, d, self.draws)),
             best_n=best_n,
             best_d=best_d,
+            forms=tuple(
+                LossForm(name, float(self.loss(n, d, theta)[0])) for name, theta in self.forms.items()
+            ),
             cautions=(*self.cautions, *shared.of_target(self.cells_n, self.cells_d, n, d)),
         )
 
@@ -140,6 +134,7 @@ class LossFit:
             "spread": self.spread,
             "counts": dict(self.counts),
             "cautions": [asdict(caution) for caution in self.cautions],
+            "forms": {name: theta.tolist() for name, theta in self.forms.items()},
         }
 
     @classmethod
@@ -155,6 +150,7 @@ class LossFit:
             spread=data["spread"],
             counts=dict(data["counts"]),
             cautions=tuple(Caution(**caution) for caution in data["cautions"]),
+            forms={name: np.array(theta) for name, theta in data["forms"].items()},
         )
 
     def _interval(self, value: float, draws: Array, *, log: bool = True) -> Interval:
@@ -211,8 +207,10 @@ def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progre
             "diverged": len(runs.diverged.get("n", ())),
         },
         cautions=shared.of_runs(runs),
+        forms=_forms(problem, theta),
     )
-    return _with_cautions(fitted, problem, u, v)
+    found = of_fit(fitted.parameters(), problem, theta, (u, v), len(cells), fitted.lowest)
+    return replace(fitted, cautions=(*fitted.cautions, *found))
 
 
 def checked_draws(options: Mapping[str, Any]) -> int:
@@ -291,6 +289,24 @@ def _starts(u: Array, v: Array, loss: Array) -> list[Array]:
     return found
 
 
+def _forms(problem: Problem, theta: Array) -> dict[str, Array]:
+    """Least squares of log loss; one exponent for N and D; the fit without the runs that fit worst."""
+    ones = np.ones(len(problem.log_y))
+    squares = replace(problem, delta=np.inf)
+    # log E, log A, the exponent, log B: theta with its last entry the same as its third.
+    tie = np.eye(len(theta))[:, :4]
+    tie[4, 2] = 1.0
+    tied = replace(problem, terms=problem.terms @ tie, bounds=problem.bounds[:4])
+    start = theta[:4].copy()
+    start[2] = (theta[2] + theta[4]) / 2
+    found = {
+        "least squares": squares.polish(theta, ones)[0],
+        "one exponent for N and D": tie @ tied.polish(start, ones)[0],
+    }
+    count, without, _ = without_worst(problem, theta)
+    return found | {"without the worst 2 %": without} if count else found
+
+
 def _named(theta: Array, centre: tuple[float, float]) -> dict[str, Array]:
     e, a, alpha, b, beta = theta.T
     return {
@@ -305,84 +321,10 @@ def _named(theta: Array, centre: tuple[float, float]) -> dict[str, Array]:
 
 def _optimal_n(theta: Array, centre: tuple[float, float], flops: float) -> Array:
     _, a, alpha, b, beta = theta.T
-    tiny = 1e-6  # an exponent of 0 has no best N; its logarithm would be infinite
-    alpha, beta = np.maximum(alpha, tiny), np.maximum(beta, tiny)
+    # An exponent of 0 has no best N.
+    alpha, beta = np.maximum(alpha, LEAST_EXPONENT), np.maximum(beta, LEAST_EXPONENT)
     log_g = (np.log(alpha / beta) + a + alpha * centre[0] - b - beta * centre[1]) / (alpha + beta)
     return np.asarray(np.exp(np.clip(log_g + beta / (alpha + beta) * np.log(flops / 6.0), -300, 300)))
-
-
-def _with_cautions(fitted: LossFit, problem: Problem, u: Array, v: Array) -> LossFit:
-    found: list[Caution] = list(fitted.cautions)
-    named = fitted.parameters()
-    cells = fitted.counts["cells"]
-    if cells < FEW_CELLS:
-        found.append(
-            Caution("few-cells", f"{cells} cells (N, D) for five parameters: the intervals are rough")
-        )
-    correlation = float(np.corrcoef(u, v)[0, 1])
-    if abs(correlation) > COLLINEAR:
-        found.append(
-            Caution(
-                "collinear",
-                f"log N and log D correlate to {correlation:.3f}, so their terms cannot be told apart; add "
-                "runs with more or fewer tokens to a parameter",
-                grave=True,
-            )
-        )
-    e = named["E"]
-    if e.high - e.low > E_SHARE * fitted.lowest:
-        found.append(
-            Caution(
-                "e-unidentified",
-                f"E is {e.value:.3g}, but anything from {e.low:.3g} to {e.high:.3g} fits (the lowest loss "
-                f"is {fitted.lowest:.3g}); larger runs tell",
-            )
-        )
-    for name, variable in (("alpha", "N"), ("beta", "D")):
-        exponent = named[name]
-        low = max(exponent.low, 1e-9)
-        if exponent.high / low > EXPONENT_RATIO:
-            found.append(
-                Caution(
-                    "exponent-unidentified",
-                    f"{name} is {exponent.value:.3g}, but anything from {exponent.low:.3g} to "
-                    f"{exponent.high:.3g} fits; add runs over a wider range of {variable}",
-                    grave=exponent.high / low > GRAVE_EXPONENT_RATIO,
-                )
-            )
-    found += _influence(fitted, problem)
-    bent = bend(problem, fitted.theta, [(1, u), (2, v)])
-    if bent.p < BEND_P and bent.size > BEND_SIZE:
-        found.append(
-            Caution(
-                "bent",
-                f"the residuals bend by up to {bent.size:.2%} of the loss, which a true power law does "
-                f"with a chance of {bent.p:.1g}; the law may break, do not carry it far",
-            )
-        )
-    return replace(fitted, cautions=tuple(found))
-
-
-def _influence(fitted: LossFit, problem: Problem) -> list[Caution]:
-    count, theta, errors = without_worst(problem, fitted.theta)
-    if not count:
-        return []
-    before, after = _named(fitted.theta[None], fitted.centre), _named(theta[None], fitted.centre)
-    moved = []
-    for index, name in ((0, "E"), (2, "alpha"), (4, "beta")):
-        steps = abs(theta[index] - fitted.theta[index]) / max(errors[index], 1e-9)
-        if steps > MOVED:
-            told = f"{after[name][0]:.3g} rather than {before[name][0]:.3g}"
-            moved.append(f"{name} is {told} ({steps:.1f} standard errors)")
-    if not moved:
-        return []
-    return [
-        Caution(
-            "influence",
-            f"without the {count} runs of {fitted.counts['runs']} that fit worst, {', '.join(moved)}: look "
-            "at these runs, and leave them out if they are not like the others",
-        )
-    ]
 
 
 FAMILY = Family(

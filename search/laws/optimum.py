@@ -63,6 +63,8 @@ class Options:
     lr: str = forms.N_D
     batch: str = forms.N_D
     draws: int = 200
+    forms: bool = True
+    """Whether other forms and estimators are fitted, too; without them a fit takes half as long."""
 
 
 def checked(options: Mapping[str, Any]) -> Options:
@@ -78,9 +80,12 @@ def checked(options: Mapping[str, Any]) -> Options:
         elif name == "draws":
             if not isinstance(value, int) or isinstance(value, bool) or not 20 <= value <= 5000:
                 mistakes.append(Mistake(at, f"{value!r} is not a whole number from 20 to 5000"))
+        elif name == "forms":
+            if not isinstance(value, bool):
+                mistakes.append(Mistake(at, f"{value!r} is neither true nor false"))
         else:
             message = "the family optimum has no such option"
-            mistakes.append(Mistake(at, message, did_you_mean(name, (*choices, "draws"))))
+            mistakes.append(Mistake(at, message, did_you_mean(name, (*choices, "draws", "forms"))))
     if mistakes:
         raise SearchError(mistakes)
     return Options(**options)
@@ -90,7 +95,8 @@ def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
     """Fit the laws of the optimum: a :class:`~search.laws.base.Family`.
 
     Options: ``estimator`` (``joint``, ``cells``, ``pool``, ``argmin``), ``lr`` (``N,D`` or ``C``),
-    ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000).
+    ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000), ``forms`` (whether other forms
+    and estimators are fitted, too).
     """
     chosen = checked(options)
     cells = gather(runs)
@@ -110,7 +116,7 @@ def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
         draws=tuple(map(_plain, draws)),
         scatter=scatter,
         noise=noise,
-        alternatives=_alternatives(cells, chosen, centre),
+        alternatives=_alternatives(cells, chosen, centre) if chosen.forms else (),
         cells=fits,
         runs=len(cells.of),
         diverged=max((len(column) for column in runs.diverged.values()), default=0),

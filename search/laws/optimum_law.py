@@ -111,8 +111,7 @@ class OptimumLaw:
         middle = self._optima(n, d, np.array([self.shared]))[0]
         drawn = self._optima(n, d, np.array(self.draws))
         if batch is None:
-            lr = self._interval(middle[0], drawn[:, 0], 0)
-            size = self._interval(middle[1], drawn[:, 1], 1)
+            lr, size = self.optimum(n, d)
         else:
             given = float(np.log(batch))
             shapes = self._shapes(np.array([self.shared, *self.draws]))

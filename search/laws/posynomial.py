@@ -35,16 +35,18 @@ class Problem:
     terms: Array
     log_y: Array
     bounds: Sequence[tuple[float, float]]
+    delta: float = DELTA
+    """Residuals beyond it count by their absolute value; infinite for least squares."""
 
     def objective(self, theta: Array, weights: Array) -> tuple[float, Array]:
-        """Huber's objective over DELTA, and its gradient: of the order of a sum of absolute residuals."""
+        """Huber's objective over ``DELTA``, and its gradient: about the sum of absolute residuals."""
         k, m, p = self.terms.shape
         z = (self.terms.reshape(k * m, p) @ theta).reshape(k, m)
         top = z.max(axis=0)
         parts = np.exp(z - top)
         total = parts.sum(axis=0)
         residuals = top + np.log(total) - self.log_y
-        clipped = np.clip(residuals, -DELTA, DELTA)
+        clipped = np.clip(residuals, -self.delta, self.delta)
         value = float(weights @ (clipped * residuals - 0.5 * clipped * clipped)) / DELTA
         slopes = (parts * (weights * clipped / (total * DELTA))).reshape(k * m)
         return value, slopes @ self.terms.reshape(k * m, p)
@@ -131,9 +133,9 @@ def interval(value: float, draws: Array, groups: int, parameters: int, *, log: b
         floor = 1e-300
         low, high = np.quantile(np.log(np.maximum(draws, floor)), [1 - tail, tail])
         centre = np.log(max(value, floor))
-        with np.errstate(over="ignore"):
-            ends = np.exp(centre + factor * (np.array([min(low, centre), max(high, centre)]) - centre))
-        return Interval(float(ends[0]), value, float(ends[1]))
+        ends = centre + factor * (np.array([min(low, centre), max(high, centre)]) - centre)
+        ends = np.exp(np.clip(ends, -600, 600))  # JSON has no infinity
+        return Interval(min(float(ends[0]), value), value, max(float(ends[1]), value))
     low, high = np.quantile(draws, [1 - tail, tail])
     return Interval(
         float(value + factor * (min(low, value) - value)),

@@ -86,6 +86,12 @@ def test_predictions_lie_in_their_intervals_and_survive_json() -> None:
     said = fitted.predict(2e10, 4e11)
     assert again.predict(2e10, 4e11) == said
     assert said.loss.low < said.loss.value < said.loss.high
+    assert [form.name for form in said.forms] == [
+        "least squares",
+        "one exponent for N and D",
+        "without the worst 2 %",
+    ]
+    assert all(form.loss == pytest.approx(said.loss.value, rel=0.02) for form in said.forms)
     assert said.loss.value == pytest.approx(planted(np.array([2e10]), np.array([4e11]))[0], rel=0.01)
     assert [caution.code for caution in said.cautions] == ["outside-hull"]
     assert json.loads(json.dumps(fitted.summary()))["counts"]["cells"] == 36
@@ -196,9 +202,40 @@ def test_what_cannot_be_fitted_is_refused(rows: slice, options: dict[str, Any], 
     assert {mistake.pointer for mistake in error.value.mistakes} == at
 
 
+def test_a_loss_that_does_not_fall_has_no_best_n() -> None:
+    n, d = grid()
+    said = fit(n, d, np.full(len(n), 3.0)).predict(1e9, 1e10)
+    assert said.best_n is None
+    assert said.best_d is None
+    assert "exponent-unidentified" in {caution.code for caution in said.cautions if caution.grave}
+
+
 def test_targets_must_be_positive() -> None:
     n, d = grid()
     fitted = fit(n, d, planted(n, d), draws=20)
     with pytest.raises(SearchError) as error:
         fitted.predict(0, -1)
     assert [mistake.pointer for mistake in error.value.mistakes] == ["/target/n", "/target/d"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """200 draws of 16 cells with normal noise. The standard error of a share is 2 %."""
+    names = ("E", "alpha", "beta")
+    hits = []
+    alarms = 0
+    for draw in range(200):
+        n, d = grid(4)
+        loss = planted(n, d) * np.exp(np.random.default_rng(draw).normal(0, 0.005, len(n)))
+        fitted = fit_loss(runs_of(n, d, loss), {"draws": 100}, draw, lambda _: None)
+        named = fitted.parameters()
+        at = fitted.predict(7e10, 1.4e12).loss
+        truth = float(planted(np.array([7e10]), np.array([1.4e12]))[0])
+        hits.append([*(named[x].low <= LAW[x] <= named[x].high for x in names), at.low <= truth <= at.high])
+        alarms += "bent" in codes(fitted)
+    shares = np.mean(hits, axis=0)
+    print("coverage of E, alpha, beta, the loss at the target:", shares, "bent:", alarms / 200)
+    assert (shares >= 0.84).all()
+    assert (shares <= 0.98).all()
+    assert alarms <= 8

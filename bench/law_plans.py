@@ -129,7 +129,7 @@ def optimum_plans(seed: int) -> dict[str, Outcome]:
     found = {}
     for kind, cells in added.items():
         more = [_cell(*cell[:2], rng, cell[2]) for cell in cells]
-        said = _fit_optimum(_joined([runs, *more]), seed).best(*TARGET)
+        said = _fit_optimum(_joined([runs, *more]), seed).optimum(*TARGET)
         errors = [float(np.log(each.value / true)) for each, true in zip(said, best, strict=True)]
         found[kind] = ([_width(each) for each in said], errors, len(cells))
     return found
@@ -192,7 +192,7 @@ def _fit_loss(runs: Runs, seed: int) -> LossFit:
 
 
 def _fit_optimum(runs: Runs, seed: int) -> OptimumLaw:
-    return fitted(runs, {"draws": DRAWS}, seed, lambda _: None)
+    return fitted(runs, {"draws": DRAWS, "forms": False}, seed, lambda _: None)
 
 
 def _width(interval: Interval) -> float:

@@ -1,8 +1,10 @@
-"""A neutral judge of learning rates and batches: a surface fitted to one cell alone, by none of our models.
+"""A neutral judge of learning rates and batches: a surface fitted to one cell alone, by none of our
+models.
 
-A referee is fitted to the runs of a cell within ``NEAR`` of its best in log loss; runs count
-``HALF / (HALF + excess)``, squared. Which smoother it is was chosen by the error with which it foretells a run left
-out, among those within ``SCORED`` of the best (:func:`scores`): a quadratic is far off, for the surface is lopsided.
+A referee is fitted to the runs of a cell within ``NEAR`` of its best in log loss; runs count ``HALF /
+(HALF + excess)``, squared. Which smoother it is was chosen by the error with which it foretells a run
+left out, among those within ``SCORED`` of the best (:func:`scores`): a quadratic is far off, for the
+surface is lopsided.
 """
 
 from __future__ import annotations
@@ -127,7 +129,8 @@ def referee(places: Array, loss: Array, smoother: Smoother) -> Referee:
 
 
 def left_out_error(places: Array, loss: Array, smoother: Smoother) -> float:
-    """The root mean square error at runs near the best that were left out, each clipped; a share of the loss."""
+    """The root mean square error at runs near the best that were left out, each clipped; a share of
+    the loss."""
     z, y, weights, _ = _near(places, loss)
     errors = []
     for run in np.flatnonzero(y < SCORED):
@@ -136,8 +139,11 @@ def left_out_error(places: Array, loss: Array, smoother: Smoother) -> float:
     return float(np.sqrt((np.clip(errors, -_CLIPPED, _CLIPPED) ** 2).mean()))
 
 
-def floor(places: Array, loss: Array, smoother: Smoother, rng: np.random.Generator, times: int = 20) -> float:
-    """What the referee of this cell, with its noise, would say of the true optimum, were its surface the truth.
+def floor(
+    places: Array, loss: Array, smoother: Smoother, rng: np.random.Generator, times: int = 20
+) -> float:
+    """What the referee of this cell, with its noise, would say of the true optimum, were its surface the
+    truth.
 
     Residuals are drawn again (with random signs); no law can be expected to be judged lower on average.
     """

@@ -125,7 +125,7 @@ def plan_optimum(
     plans = plans_of(quantities, cells, costs, own, n, d, flops, runs_per_cell)
     widths = [_refitted_optimum(law, runs, cells, runs_per_cell, n, d, seed) for cells in (own[:0], *plans)]
     best = int(np.argmin([np.log(width).sum() for width in widths[1:]]))
-    lr_now, batch_now = law.best(n, d)
+    lr_now, batch_now = law.optimum(n, d)
     share = widths[best + 1] / widths[0]
     planned = []
     added = plans[best]
@@ -161,8 +161,8 @@ def _refitted_optimum(
         have = np.stack([runs.n, runs.d, runs.lr, runs.batch, runs.loss])
         all_n, all_d, lr, batch, loss = np.concatenate([have, *trained], axis=1)
         together = Runs(n=all_n, d=all_d, lr=lr, batch=batch, loss=loss)
-        options = {"lr": law.lr_form, "batch": law.batch_form, "draws": _REFIT_DRAWS}
-        found = fitted(together, options, seed + draw, lambda _: None).best(n, d)
+        options = {"lr": law.lr_form, "batch": law.batch_form, "draws": _REFIT_DRAWS, "forms": False}
+        found = fitted(together, options, seed + draw, lambda _: None).optimum(n, d)
         widths.append(np.log([each.high / each.low for each in found]))
     return np.asarray(np.exp(np.mean(np.log(widths), axis=0)))
 

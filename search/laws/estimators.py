@@ -10,6 +10,7 @@ one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,6 +27,7 @@ SCATTER = 0.15
 """Of points about their law, in log units: what the priors of exponents are weighed against."""
 _FREEDOM = 4.0
 _GRID = 41
+_REWEIGHTED, _SIGNS = 10, 20
 
 Points = tuple[Index, Array, Array]
 """Cells (m,), places (m, 2) in (log lr, log batch), weights (m,)."""
@@ -87,32 +89,90 @@ def lines(points: Points, features: Array, cell_weights: Array, mean: Array, dev
     )
 
 
-def lowest_point(places: Array, excess: Array, weights: Array, best: Array) -> Array:
-    """(2,) where a polynomial through ``excess`` (m,) at ``places`` (m, 2) is lowest, in the box of
-    the places within a third of SURFACE; ``best`` if it cannot be told."""
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """A polynomial through the runs near the best of one cell."""
+
+    degree: int
+    middle: Array
+    width: Array
+    low: Array
+    high: Array
+    """(2,) the box of the runs within a third of SURFACE, where its lowest point is looked for."""
+
+    def columns(self, places: Array) -> Array:
+        """(m, coefficients) of ``places`` (m, 2)."""
+        u, v = ((places - self.middle) / self.width).T
+        return np.stack([u**i * v**j for i, j in _powers(self.degree)], 1)
+
+    def fit(self, places: Array, excess: Array, force: Array) -> Array:
+        """Coefficients, robustly: weights of Student's t times ``force`` (m,)."""
+        near, robust = self.columns(places), np.ones(len(excess))
+        for _ in range(_REWEIGHTED):
+            now = force * np.sqrt(robust)
+            coefficients = np.linalg.lstsq(near * now[:, None], excess * now, rcond=None)[0]
+            residual = (excess - near @ coefficients) * force
+            scale = np.median(np.abs(residual)) / 0.6745 + 1e-9
+            robust = (_FREEDOM + 1) / (_FREEDOM + (residual / scale) ** 2)
+        return np.asarray(coefficients)
+
+    def grid(self) -> Array:
+        """Places in the box, (_GRID squared, 2)."""
+        axes = [np.linspace(self.low[k], self.high[k], _GRID) for k in (0, 1)]
+        return np.stack([axis.ravel() for axis in np.meshgrid(*axes)], 1)
+
+
+def polynomial(places: Array, excess: Array) -> Polynomial | None:
+    """The polynomial that so many runs carry: a quartic, a quadratic, or None."""
+    distinct = len(np.unique(places, axis=0))
     for degree in (4, 2):
-        powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
-        if len(np.unique(places, axis=0)) >= 2 * len(powers) or (degree == 2 and len(places) > len(powers)):
-            break
-    else:
+        if distinct >= 2 * len(_powers(degree)) or (degree == 2 and distinct > len(_powers(degree))):
+            inside = places[excess <= max(SURFACE / 3, np.sort(excess)[2])]
+            return Polynomial(degree, places.mean(0), places.std(0) + 1e-9, inside.min(0), inside.max(0))
+    return None
+
+
+def lowest_point(places: Array, excess: Array, weights: Array, best: Array) -> Array:
+    """(2,) where a polynomial through ``excess`` (m,) at ``places`` (m, 2) is lowest; ``best`` if
+    there are too few runs for one."""
+    surface = polynomial(places, excess)
+    if surface is None:
         return best
-    middle, width = places.mean(0), places.std(0) + 1e-9
+    grid = surface.grid()
+    coefficients = surface.fit(places, excess, np.sqrt(weights) * HALF / (HALF + excess))
+    return np.asarray(grid[np.argmin(surface.columns(grid) @ coefficients)])
 
-    def columns(at: Array) -> Array:
-        u, v = ((at - middle) / width).T
-        return np.stack([u**i * v**j for i, j in powers], 1)
 
-    near, base = columns(places), np.sqrt(weights) * HALF / (HALF + excess)
-    robust = np.ones(len(excess))
-    for _ in range(10):
-        force = base * np.sqrt(robust)
-        coefficients = np.linalg.lstsq(near * force[:, None], excess * force, rcond=None)[0]
-        residual = (excess - near @ coefficients) * base
-        scale = np.median(np.abs(residual)) / 0.6745 + 1e-9
-        robust = (_FREEDOM + 1) / (_FREEDOM + (residual / scale) ** 2)
-    inside = places[excess <= max(SURFACE / 3, np.sort(excess)[min(2, len(excess) - 1)])]
-    low, high = inside.min(0), inside.max(0)
-    grid = np.stack(
-        [axis.ravel() for axis in np.meshgrid(*(np.linspace(low[k], high[k], _GRID) for k in (0, 1)))], 1
-    )
-    return np.asarray(grid[np.argmin(columns(grid) @ coefficients)])
+def optima_with_errors(cells: Cells, rng: np.random.Generator) -> tuple[Index, Array, Array]:
+    """Cells with runs enough for a quartic of their own: which, (k,), where it is lowest, and standard
+    errors of that, (k, 2) each.
+
+    Errors are of fits to the surface with its residuals put back under random signs.
+    """
+    which, lowest, errors = [], [], []
+    for cell in range(len(cells)):
+        mine = np.flatnonzero(cells.of == cell)
+        excess = cells.loss[mine] / cells.lowest[cell] - 1
+        near = mine[excess <= SURFACE]
+        places, excess = np.stack([cells.lr[near], cells.batch[near]], 1), excess[excess <= SURFACE]
+        surface = polynomial(places, excess)
+        if surface is None or surface.degree < 4:
+            continue
+        force, grid = HALF / (HALF + np.maximum(excess, 0.0)), surface.grid()
+        columns, on_grid = surface.columns(places), surface.columns(grid)
+        coefficients = surface.fit(places, excess, force)
+        smooth = columns @ coefficients
+        # Residuals of a fit are smaller than the noise, by the coefficients it has.
+        residual = (excess - smooth) * np.sqrt(len(near) / (len(near) - columns.shape[1]))
+        drawn = []
+        for _ in range(_SIGNS):
+            again = surface.fit(places, smooth + residual * rng.choice([-1.0, 1.0], len(near)), force)
+            drawn.append(grid[np.argmin(on_grid @ again)])
+        which.append(cell)
+        lowest.append(grid[np.argmin(on_grid @ coefficients)])
+        errors.append(np.std(drawn, axis=0) + (surface.high - surface.low) / _GRID)
+    return np.array(which, dtype=np.intp), np.array(lowest).reshape(-1, 2), np.array(errors).reshape(-1, 2)
+
+
+def _powers(degree: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]

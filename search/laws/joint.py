@@ -11,10 +11,10 @@ with e the shape of :mod:`search.laws.surface`, and m_c, s_c the cell's own. Res
     1 / (sigma^2 + (TRUST e)^2 (1 + (e / FAR)^2)):
 
 near the optimum by the noise of training, sigma, which is estimated; farther away by how little the shape
-is trusted there. The loss function is Student's t: diverged and otherwise odd runs do not bend the surface. It is minimized by Levenberg and Marquardt's
-method with iterated weights, in which the cells' own parameters are eliminated (Schur complement).
-Everything carries a leading axis of draws: starts of a fit or draws of a bootstrap, which differ in the
-weights of cells and runs, are solved together.
+is trusted there. The loss function is Student's t: diverged and otherwise odd runs do not bend the surface.
+It is minimized by Levenberg and Marquardt's method with iterated weights, in which the cells' own
+parameters are eliminated (Schur complement). Everything carries a leading axis of draws: starts of a fit
+or draws of a bootstrap, which differ in the weights of cells and runs, are solved together.
 
 Axes: k draws, r runs, c cells, p shared parameters.
 """

@@ -27,6 +27,13 @@ JOINT = "joint"
 ESTIMATORS = (JOINT, *estimators.BY_NAME)
 FORMS = ((forms.N_D, forms.N_D), (forms.N_D, forms.D), (forms.C, forms.D), (forms.C, forms.C))
 """Of lr and batch: those whose answers are the spread across forms."""
+RUN_VARIANCE = 2 / 3
+"""Of the weights of runs in the bootstrap, of mean one. Cells' weights alone, of variance one, cover
+too little where there are few cells, for all share the surface; with one here, too, planted laws are
+covered too often (measured: docs/LAWS.md)."""
+REFUTED = 10.0
+"""A form whose objective is higher than the best's by this (a log likelihood, but for the robustness)
+is refuted."""
 EDGE = 0.02
 """Of the width of a cell's grid: an optimum this near its edge, or beyond, is on the edge."""
 
@@ -56,6 +63,8 @@ class Options:
     lr: str = forms.N_D
     batch: str = forms.N_D
     draws: int = 200
+    forms: bool = True
+    """Whether other forms and estimators are fitted, too; without them a fit takes half as long."""
 
 
 def checked(options: Mapping[str, Any]) -> Options:
@@ -71,9 +80,12 @@ def checked(options: Mapping[str, Any]) -> Options:
         elif name == "draws":
             if not isinstance(value, int) or isinstance(value, bool) or not 20 <= value <= 5000:
                 mistakes.append(Mistake(at, f"{value!r} is not a whole number from 20 to 5000"))
+        elif name == "forms":
+            if not isinstance(value, bool):
+                mistakes.append(Mistake(at, f"{value!r} is neither true nor false"))
         else:
             message = "the family optimum has no such option"
-            mistakes.append(Mistake(at, message, did_you_mean(name, (*choices, "draws"))))
+            mistakes.append(Mistake(at, message, did_you_mean(name, (*choices, "draws", "forms"))))
     if mistakes:
         raise SearchError(mistakes)
     return Options(**options)
@@ -83,7 +95,8 @@ def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
     """Fit the laws of the optimum: a :class:`~search.laws.base.Family`.
 
     Options: ``estimator`` (``joint``, ``cells``, ``pool``, ``argmin``), ``lr`` (``N,D`` or ``C``),
-    ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000).
+    ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000), ``forms`` (whether other forms
+    and estimators are fitted, too).
     """
     chosen = checked(options)
     cells = gather(runs)
@@ -103,7 +116,7 @@ def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
         draws=tuple(map(_plain, draws)),
         scatter=scatter,
         noise=noise,
-        alternatives=_alternatives(cells, chosen, centre),
+        alternatives=_alternatives(cells, chosen, centre) if chosen.forms else (),
         cells=fits,
         runs=len(cells.of),
         diverged=max((len(column) for column in runs.diverged.values()), default=0),
@@ -140,10 +153,6 @@ def _joint(
         ).shared
         progress(0.1 + 0.85 * part.stop / count)
     moved, errors = problem.displaced(full)
-    scatter = (
-        _scatter(moved[:, 0], errors[:, 0], problem.design.lr.shape[1]),
-        _scatter(moved[:, 1], errors[:, 1], problem.design.batch.shape[1]),
-    )
     lr_end, batch_end, _ = problem.design.ends
     optima = np.stack(
         [
@@ -152,9 +161,19 @@ def _joint(
         ],
         1,
     )
+    which, lowest, own_errors = estimators.optima_with_errors(cells, rng)
+    coefficients = (problem.design.lr.shape[1], problem.design.batch.shape[1])
+    # By the shared shape, and by surfaces of the cells' own: cells also differ in shape.
+    scatter = [
+        max(
+            _scatter(moved[:, axis], errors[:, axis], coefficients[axis]),
+            _scatter(lowest[:, axis] - optima[which, axis], own_errors[:, axis], coefficients[axis]),
+        )
+        for axis in (0, 1)
+    ]
     losses = cells.lowest * (1 + full.own[0, :, 0])
     fits = _cells(cells, optima + moved, errors, losses)
-    return full.shared[0], draws, scatter, float(full.noise[0]), fits
+    return full.shared[0], draws, (scatter[0], scatter[1]), float(full.noise[0]), fits
 
 
 def _problem(cells: Cells, lr: str, batch: str, centre: tuple[float, float]) -> tuple[Problem, Prior]:
@@ -208,11 +227,14 @@ def _weights(cells: Cells, draws: int, rng: np.random.Generator) -> Array:
     """(draws, r) weights of the Bayesian bootstrap: of cells, times those of runs in them."""
     of_cells = rng.exponential(size=(draws, len(cells)))
     of_cells /= of_cells.mean(1, keepdims=True)
-    return np.asarray(of_cells[:, cells.of] * rng.exponential(size=(draws, len(cells.of))))
+    of_runs = rng.gamma(1 / RUN_VARIANCE, RUN_VARIANCE, size=(draws, len(cells.of)))
+    return np.asarray(of_cells[:, cells.of] * of_runs)
 
 
 def _scatter(moved: Array, errors: Array, coefficients: int) -> float:
     """The standard deviation of cells beyond their errors, by moments (DerSimonian and Laird 1986)."""
+    if len(moved) <= coefficients:
+        return 0.0
     force = 1 / errors**2
     beyond = float((force * moved**2).sum()) - (len(moved) - coefficients)
     return float(np.sqrt(max(0.0, beyond) / (force.sum() - (force**2).sum() / force.sum())))
@@ -268,25 +290,34 @@ def _lines(
 
 
 def _alternatives(cells: Cells, chosen: Options, centre: tuple[float, float]) -> tuple[Alternative, ...]:
-    """The other estimators with the same form, and the joint fit with other forms."""
-    found = []
+    """The joint fit in all other forms, and the other estimators in the form chosen."""
+    found, costs = [], {}
+    for lr, batch in {(chosen.lr, chosen.batch): None, **dict.fromkeys(FORMS)}:
+        state = _full(*_problem(cells, lr, batch, centre))
+        costs[lr, batch] = float(state.objective[0])
+        if (JOINT, lr, batch) != (chosen.estimator, chosen.lr, chosen.batch):
+            found.append((JOINT, lr, batch, state.shared[0]))
     ones, cell_ones = np.ones(len(cells.of)), np.ones(len(cells))
-    for name in ESTIMATORS:
-        for lr, batch in FORMS if name == JOINT else ((chosen.lr, chosen.batch),):
-            if (name, lr, batch) == (chosen.estimator, chosen.lr, chosen.batch):
-                continue
-            if name == JOINT:
-                problem, prior = _problem(cells, lr, batch, centre)
-                shared = _full(problem, prior).shared[0]
-            else:
-                shared = _lines(cells, name, lr, batch, centre, ones, cell_ones)
-            first = 1 + len(forms.VARIABLES[lr])
-            second = first + 1 + len(forms.VARIABLES[batch])
-            label = f"{name}: lr({lr}), batch({batch})"
-            found.append(
-                Alternative(label, lr, batch, _plain(shared[:first]), _plain(shared[first:second]))
+    for name in estimators.BY_NAME:
+        if name != chosen.estimator:
+            shared = _lines(cells, name, chosen.lr, chosen.batch, centre, ones, cell_ones)
+            found.append((name, chosen.lr, chosen.batch, shared))
+    least = min(costs.values())
+    alternatives = []
+    for name, lr, batch, shared in found:
+        first = 1 + len(forms.VARIABLES[lr])
+        second = first + 1 + len(forms.VARIABLES[batch])
+        alternatives.append(
+            Alternative(
+                name=f"{name}: lr({lr}), batch({batch})",
+                lr_form=lr,
+                batch_form=batch,
+                lr=_plain(shared[:first]),
+                batch=_plain(shared[first:second]),
+                refuted=costs[lr, batch] > least + REFUTED,
             )
-    return tuple(found)
+        )
+    return tuple(alternatives)
 
 
 def _cells(cells: Cells, own: Array, errors: Array, losses: Array) -> tuple[CellFit, ...]:

@@ -34,7 +34,9 @@ def of_cells(cells: Cells, fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
     edges = [cell for cell in fits if cell.edge]
     if edges:
         told = "; ".join(f"N={cell.n:.3g} D={cell.d:.3g}: {', '.join(cell.edge)}" for cell in edges[:4])
-        message = f"{len(edges)} of {len(fits)} cells have their optimum on the edge of the grid ({told}): widen it"
+        message = (
+            f"{len(edges)} of {len(fits)} cells are best on the edge of their grid ({told}): widen it there"
+        )
         found.append(Caution("edge", message, grave=len(edges) > EDGES * len(fits)))
     for name, column in (("learning rate", cells.lr), ("batch", cells.batch)):
         low = np.minimum.reduceat(column, cells.start)
@@ -53,8 +55,8 @@ def of_exponents(law: OptimumLaw) -> tuple[Caution, ...]:
     least = float(np.linalg.svd(centred / np.sqrt(len(n)), compute_uv=False).min())
     if least < INDEPENDENT and forms.N_D in (law.lr_form, law.batch_form):
         message = (
-            f"log N and log D vary together (spread {least:.2f} across their common line, {INDEPENDENT} needed): "
-            "their exponents cannot be told apart, and the law holds only on that line; add cells of another D / N"
+            f"log N and log D vary together (spread {least:.2f} across their line, {INDEPENDENT} needed): "
+            "their exponents cannot be told apart, the law holds only on that line; add cells of another D / N"
         )
         found.append(Caution("exponents-unidentified", message, grave=True))
     for name, laws in (("lr", law.summary()["lr"]), ("batch", law.summary()["batch"])):

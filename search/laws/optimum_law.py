@@ -54,6 +54,8 @@ class Alternative:
     batch_form: str
     lr: tuple[float, ...]
     batch: tuple[float, ...]
+    refuted: bool
+    """The runs speak against this form: it is not among the answers of :meth:`OptimumLaw.predict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class OptimumLaw:
         middle = self._optima(n, d, np.array([self.shared]))[0]
         drawn = self._optima(n, d, np.array(self.draws))
         if batch is None:
-            lr, size = self.best(n, d)
+            lr, size = self.optimum(n, d)
         else:
             given = float(np.log(batch))
             shapes = self._shapes(np.array([self.shared, *self.draws]))
@@ -124,17 +126,11 @@ class OptimumLaw:
             d=d,
             lr=lr,
             batch=size,
-            forms=tuple(self._alternative(each, n, d) for each in self.alternatives),
+            forms=tuple(self.alternative(each, n, d) for each in self.alternatives if not each.refuted),
             plateau=self._plateau(n, d, middle) if self.has_surface else (),
             loss=None,
             cautions=cautions,
         )
-
-    def best(self, n: float, d: float) -> tuple[Interval, Interval]:
-        """The best learning rate and batch at one target, without the rest of a prediction."""
-        middle = self._optima(n, d, np.array([self.shared]))[0]
-        drawn = self.drawn_optima(n, d)
-        return self._interval(middle[0], drawn[:, 0], 0), self._interval(middle[1], drawn[:, 1], 1)
 
     def drawn_optima(self, n: float, d: float) -> Array:
         """(k, 2) log lr* and log batch* at one target, of each draw of the bootstrap."""
@@ -167,7 +163,7 @@ class OptimumLaw:
         value = float(self.surface(n, d, np.array(lr), np.array(batch)))
         draws = np.array(self.draws)
         optima = self._optima(n, d, draws)
-        # The optimum itself is not known: it moves by the spread of the draws, and by the cells' own scatter.
+        # The optimum is not known itself: it moves by the spread of the draws and the cells' scatter.
         rng = np.random.default_rng(0)
         middle = self._optima(n, d, np.array([self.shared]))[0]
         moved = middle + self._widening * (
@@ -270,7 +266,8 @@ class OptimumLaw:
             boxes.append(Box(level, (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))))
         return tuple(boxes)
 
-    def _alternative(self, other: Alternative, n: float, d: float) -> Form:
+    def alternative(self, other: Alternative, n: float, d: float) -> Form:
+        """What one of the alternatives says of a target."""
         at = np.array(np.log(n)), np.array(np.log(d))
         lr = forms.features(other.lr_form, *at, self.centre) @ np.array(other.lr)
         batch = forms.features(other.batch_form, *at, self.centre) @ np.array(other.batch)

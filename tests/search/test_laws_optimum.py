@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.law_planted import GRID, Planted, sweep
 from search.errors import SearchError
 from search.laws import registry
 from search.laws.base import Runs
 from search.laws.optimum import ESTIMATORS, fitted
 from search.laws.optimum_law import OptimumLaw
-from tests.search.laws_support import GRID, Planted, sweep
 
 TARGET = (8e8, 6e10)
 

@@ -26,6 +26,10 @@ from bench import (  # noqa: E402
     forking,
     idle,
     latency,
+    law_beliefs,
+    law_plans,
+    laws,
+    loss_laws,
     mixtures,
     mup,
     overhead,
@@ -47,6 +51,7 @@ PLAIN: Mapping[str, Callable[[], Sequence[Any]]] = {
     "latency": lambda: [latency.run()],
     "idle": lambda: [idle.run()],
     "forking": lambda: [forking.run()],
+    "law_beliefs": lambda: [law_beliefs.run()],
 }
 """By name: the tables of one run."""
 DEFAULT = ("overhead", "reports", "big_study", "latency", "idle")
@@ -55,6 +60,9 @@ OWN: Mapping[str, tuple[Callable[[list[str], Console], int], int]] = {
     "search": (search.main, 150),
     "analytic": (analytic.main, 150),
     "calibration": (calibration.main, 130),
+    "laws": (laws.main, 150),
+    "law_plans": (law_plans.main, 130),
+    "loss_laws": (loss_laws.main, 130),
     "mixtures": (mixtures.main, 150),
     "mup": (mup.main, 170),
     "schedules": (schedules.main, 110),

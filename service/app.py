@@ -12,11 +12,12 @@ from fastapi import FastAPI, Request, Response
 from sqlalchemy.exc import OperationalError
 
 from service.db.engine import Database
-from service.http import health, importances, problems, stream, studies, trials, work
+from service.http import fits, health, importances, problems, stream, studies, trials, work
 from service.http.analyst import Analyst
 from service.http.context import Context
 from service.http.guard import Guard
 from service.http.tail import Tail
+from service.law_answers import Laws
 from service.settings import Settings
 from service.web.routes import router as web_router
 from trimtab import __version__
@@ -41,7 +42,7 @@ bare words that Python's `json` writes; it is recorded, and the trial has diverg
 {limits.MAX_TRIALS_PER_STUDY} trials; a report {limits.MAX_METRICS} metrics per point and
 {limits.MAX_POINTS_PER_REPORT} points, a request {limits.MAX_REPORTS_PER_REQUEST} reports; a curve
 {limits.MAX_CURVE_POINTS} points; an import {limits.MAX_IMPORTED_TRIALS} trials; a page
-{limits.MAX_PAGE} rows.
+{limits.MAX_PAGE} rows; a fit of a scaling law {limits.MAX_FITTED_RUNS} runs.
 
 **Token.** A server that has one wants it with every call but `GET /v1/health`.
 """
@@ -58,7 +59,7 @@ def create_app(
         clock: the present moment, with its time zone.
         new_key: makes new public ids: letters and digits, at most 32 of them, never the same twice.
     """
-    context = Context(settings, database, clock, new_key, Tail(database), Analyst(database))
+    context = Context(settings, database, clock, new_key, Tail(database), Analyst(database), Laws(database))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -95,9 +96,9 @@ def create_app(
     app.add_exception_handler(OperationalError, unavailable)
     app.add_middleware(Guard, settings=settings, answers=answers, new_key=new_key)
     # Routes are tried one after the other: what is called for every step of every training comes first.
-    for module in (work, studies, trials, importances, stream, health):
+    for module in (work, studies, trials, importances, fits, stream, health):
         app.include_router(module.router(context))
-    app.include_router(web_router(database, clock, settings.token, context.analyst))
+    app.include_router(web_router(database, clock, settings.token, context.analyst, context.laws))
     _describe(app, secured=settings.token is not None)
     return app
 

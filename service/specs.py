@@ -15,11 +15,17 @@ from trimtab.wire import linear
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.study import Direction, MedianRule, PredictedRule, StudySpec
 
+BELIEVED = ("near", "between", "factor", "sd")
+
 
 def space(spec: StudySpec) -> SearchSpace:
     """The search space; raises :class:`SearchError` for what makes no sense."""
     dumped = spec.model_dump(mode="json", include={"space", "forbid"})
     constraints = [linear.parse(text) for text in spec.constraints]
+    for parameter in dumped["space"].values():
+        if parameter.get("belief"):
+            # Search is told what a law has said, not who said it.
+            parameter["belief"] = {name: parameter["belief"][name] for name in BELIEVED}
     return SearchSpace.from_json(
         dumped["space"],
         [{"terms": c.terms, "relation": c.relation, "bound": c.bound} for c in constraints],

@@ -23,15 +23,16 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from trimtab import warm_start
-from trimtab.errors import ConflictError, UnknownStudyError
+from trimtab.errors import ConflictError, UnknownFitError, UnknownStudyError
 from trimtab.explain import closest
 from trimtab.loop import AskedTrial
 from trimtab.transport import Transport
-from trimtab.wire import views, work
+from trimtab.wire import laws, views, work
 from trimtab.wire.base import Wire
 from trimtab.wire.importances import ImportanceMethod, ImportancesResponse
 from trimtab.wire.limits import MAX_PAGE
 from trimtab.wire.profiles import ProfileBy, ProfileResponse
+from trimtab.wire.space import FloatParameter, IntParameter
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.study import StudySpec
 
@@ -85,13 +86,15 @@ class Client:
     def create(self, spec: StudySpec, *, key: str | None = None) -> views.StudyDetail:
         """Submit a study. Calls with the same ``key`` make one study.
 
-        Earlier studies of its warm start may be named by id or by unique name. Raises
-        :class:`~trimtab.errors.UnknownStudyError` if none, or more than one, has it.
+        Earlier studies of its warm start, and the fits that beliefs ask, may be named by id or by unique
+        name. Raises :class:`~trimtab.errors.UnknownStudyError` or
+        :class:`~trimtab.errors.UnknownFitError` if none, or more than one, has it.
         """
         if spec.warm_start.studies:
             ids = [self.find(study).id for study in spec.warm_start.studies]
             known = spec.warm_start.model_copy(update={"studies": ids})
             spec = spec.model_copy(update={"warm_start": known})
+        spec = self._with_fits(spec)
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         return self._transport.call(
             "POST", "/v1/studies", views.StudyDetail, body=spec, headers=headers, safe=True
@@ -105,6 +108,16 @@ class Client:
         """
         earlier = [self._told(self.find(study)) for study in spec.warm_start.studies]
         return warm_start.ask(spec, function, earlier)
+
+    def _with_fits(self, spec: StudySpec) -> StudySpec:
+        """The study with the fits of its beliefs by id."""
+        space = {}
+        for name, parameter in spec.space.items():
+            belief = parameter.belief if isinstance(parameter, FloatParameter | IntParameter) else None
+            if belief is not None and belief.law is not None and not belief.told:
+                known = belief.model_copy(update={"law": self.find_fit(belief.law).id})
+                space[name] = parameter.model_copy(update={"belief": known})
+        return spec.model_copy(update={"space": {**spec.space, **space}}) if space else spec
 
     def _told(self, study: views.StudyItem) -> dict[str, Any]:
         """An earlier study as a warm-starter is told of it."""
@@ -316,6 +329,114 @@ class Client:
     def decisions(self, study: str, *, cursor: str | None = None, limit: int = 50) -> views.DecisionPage:
         return self._get(f"/v1/studies/{study}/decisions", views.DecisionPage, cursor=cursor, limit=limit)
 
+    # Scaling laws
+
+    def fit(self, request: laws.FitRequest, *, key: str | None = None) -> laws.FitDetail:
+        """Fit a scaling law to runs; calls with the same ``key`` make one fit. It is computed in the
+        background: :meth:`wait_for_fit`. :mod:`trimtab.laws` makes requests of files."""
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        return self._transport.call(
+            "POST", "/v1/fits", laws.FitDetail, body=request, headers=headers, safe=True
+        )
+
+    def wait_for_fit(
+        self, fit: str, *, progress: Callable[[float], None] | None = None, timeout_seconds: float = 900.0
+    ) -> laws.FitDetail:
+        """The fit, once it is done or has failed. ``progress`` is told the share that is done.
+
+        Raises :class:`TimeoutError` if it is neither by then.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            detail = self.read_fit(fit)
+            if detail.state in (laws.FitState.DONE, laws.FitState.FAILED):
+                return detail
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the fit {fit} is still {detail.state} after {timeout_seconds:.0f} s")
+            if progress is not None:
+                progress(detail.progress)
+            self._sleep(0.3)
+
+    def read_fit(self, fit: str) -> laws.FitDetail:
+        return self._get(f"/v1/fits/{fit}", laws.FitDetail)
+
+    def fits(self) -> Iterator[laws.FitItem]:
+        """All fits, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self._get("/v1/fits", laws.FitPage, cursor=cursor, limit=MAX_PAGE)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def find_fit(self, name_or_id: str) -> laws.FitItem:
+        """The fit with this id or unique name.
+
+        Raises :class:`~trimtab.errors.UnknownFitError` if none, or more than one, has it.
+        """
+        found = list(self.fits())
+        for item in found:
+            if item.id == name_or_id:
+                return item
+        named = [item for item in found if item.name == name_or_id]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            ids = ", ".join(f"{item.id} ({item.state})" for item in named)
+            raise UnknownFitError(f"{len(named)} fits are called {name_or_id}", f"give an id: {ids}")
+        meant = closest(name_or_id, [item.name for item in found] + [item.id for item in found])
+        hint = f"did you mean {meant}?" if meant else "see them all with: trimtab law list"
+        raise UnknownFitError(f"there is no fit {name_or_id}", hint)
+
+    def delete_fit(self, fit: str) -> None:
+        self._transport.send("DELETE", f"/v1/fits/{fit}")
+
+    def families(self) -> list[laws.FitFamily]:
+        """The families of laws that the service fits."""
+        return self._get("/v1/fits/families", laws.FamiliesResponse).families
+
+    def predict(
+        self,
+        fit: str,
+        *,
+        n: float,
+        d: float,
+        lr: float | None = None,
+        batch: float | None = None,
+        flops: float | None = None,
+        share: float | None = None,
+    ) -> laws.PredictionResponse:
+        """What a fit says at a target; with ``lr`` and ``batch`` also what those would cost.
+
+        Raises :class:`~trimtab.errors.ConflictError` while it is not done.
+        """
+        query = {"n": n, "d": d, "lr": lr, "batch": batch, "flops": flops, "share": share}
+        return self._get(f"/v1/fits/{fit}/prediction", laws.PredictionResponse, **query)
+
+    def plan_runs(self, fit: str, request: laws.PlanRequest) -> laws.PlanResponse:
+        """The runs to add that make the fit surest at a target, for a budget in FLOP."""
+        return self._transport.call(
+            "POST", f"/v1/fits/{fit}/plan", laws.PlanResponse, body=request, safe=True, wait_seconds=90.0
+        )
+
+    def fit_figures(
+        self, fit: str, *, n: float | None = None, d: float | None = None
+    ) -> laws.FiguresResponse:
+        """The pictures of a fit, as on its page; a notebook shows each. ``n`` and ``d`` mark a target."""
+        return self._transport.call(
+            "GET",
+            f"/v1/fits/{fit}/figures",
+            laws.FiguresResponse,
+            query={"n": n, "d": d},
+            safe=True,
+            wait_seconds=60.0,
+        )
+
+    def plotly_script(self) -> str:
+        """The JavaScript that draws the pictures, as the server's pages use it (4 MB)."""
+        return self._transport.text("/static/plotly.min.js")
+
     # Events
 
     def event_page(self, study: str, *, after: int = 0, limit: int = 100) -> views.EventPage:
@@ -403,7 +524,7 @@ class Client:
         """Which parts of the service are alive; answers while some are not."""
         return self._transport.call("GET", "/v1/ready", views.Readiness, accept=(503,))
 
-    def _get(self, path: str, answer: type[M], **query: str | int | None) -> M:
+    def _get(self, path: str, answer: type[M], **query: str | float | None) -> M:
         return self._transport.call("GET", path, answer, query=query, safe=True)
 
     def _post(self, path: str, answer: type[M], *, body: Wire | None = None) -> M:

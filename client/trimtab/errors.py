@@ -58,6 +58,10 @@ class ServerFaultError(ApiError):
     """Another 5xx: a fault of the service, not of the request."""
 
 
+class UnknownFitError(TrimtabError):
+    """No fit of a scaling law, or more than one, has this id or name."""
+
+
 class UnknownStudyError(TrimtabError):
     """No study, or more than one, has this id or name."""
 

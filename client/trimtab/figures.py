@@ -55,6 +55,25 @@ def integer(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 
 
+def count(value: float | None) -> str:
+    """A large number with its unit: ``7.2k``, ``430M``, ``1.5B``, ``20T``; three digits."""
+    if value is None:
+        return NOTHING
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        # What rounds to 1,000 of a unit is 1 of the next.
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def span(values: tuple[float, float] | None) -> str:
+    """The smallest and the largest of large numbers: ``60M to 1.1B``."""
+    if values is None:
+        return NOTHING
+    low, high = count(values[0]), count(values[1])
+    return low if low == high else f"{low} to {high}"
+
+
 def percent(fraction: float) -> str:
     """``37%``; what is not nothing is at least ``<1%``, and what is not all is at most ``99%``."""
     if 0 < fraction < 0.01:

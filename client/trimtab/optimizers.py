@@ -162,7 +162,7 @@ def _uses(facts: Optimizer, setting: str) -> bool:
 
 def chosen(draft: Draft) -> list[str] | None:
     """The optimizers of a study; None if that cannot be told."""
-    entry = _entry(draft)
+    entry = entry_of(draft.trainer)
     if entry is None or draft.trainer is None or entry.setting(SETTING) is None:
         return None
     if SETTING in draft.parameter_names:

@@ -172,6 +172,8 @@ def _beliefs(draft: Draft) -> Iterator[FieldProblem]:
     for name, parameter in draft.space.items():
         if not isinstance(parameter, FloatParameter | IntParameter) or parameter.belief is None:
             continue
+        if not parameter.belief.told:  # the service asks the law
+            continue
         low, high = parameter.belief.range
         if high < parameter.low or low > parameter.high:
             yield problem(

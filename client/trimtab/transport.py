@@ -104,6 +104,11 @@ class Transport:
         """A call whose answer is empty; it must be safe to repeat."""
         self._retrying(True)(self._send, method, path, body=body, query=query)
 
+    def text(self, path: str) -> str:
+        """A file of the server as text."""
+        response: httpx.Response = self._retrying(True)(self._send, "GET", path)
+        return response.text
+
     def events(self, query: Mapping[str, Any], after: int, patience_seconds: float) -> Iterator[Event]:
         """Events with ids above ``after``, without end: a broken stream is taken up where it broke.
 

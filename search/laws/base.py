@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ class Runs:
     conditions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What must not differ between runs and is known: a column (schedule, optimizer, sequence_length,
     tokenizer) and its distinct values. More than one value is a warning."""
+    cautions: tuple[Caution, ...] = ()
+    """What reading them raised, such as doubtful units; every fit repeats them."""
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -119,8 +121,16 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class LossForm:
+    """The loss by another defensible form or estimator, for the spread across forms."""
+
+    name: str
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class LossPrediction:
-    """The loss at one target, and (where the law has them) the N and D on which its compute is best spent."""
+    """The loss at one target, and (where the law has them) the best N and D for its compute."""
 
     n: float
     d: float
@@ -129,14 +139,22 @@ class LossPrediction:
     best_n: Interval | None
     best_d: Interval | None
     cautions: tuple[Caution, ...]
+    best_share: Interval | None = None
+    """Of a mixture law: the share with the lowest loss at this N and D."""
+    forms: tuple[LossForm, ...] = ()
+    """Shown apart from the bootstrap."""
 
 
 class Fitted(Protocol):
     """A fitted law."""
 
-    family: str
-    cautions: tuple[Caution, ...]
-    """Of the fit itself, whatever the target."""
+    @property
+    def family(self) -> str:
+        """The name in the registry."""
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """Of the fit itself, whatever the target."""
 
     def summary(self) -> Mapping[str, Any]:
         """Parameters with intervals, figures of merit, counts: plain JSON for tables and pages."""
@@ -147,11 +165,21 @@ class Fitted(Protocol):
     def from_json(cls, data: Mapping[str, Any]) -> Self: ...
 
 
-class Family(Protocol):
-    """A family of laws: fits runs, with its options checked first.
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of laws."""
+
+    summary: str
+    """What it says, in one sentence for people."""
+    kind: Literal["optimum", "loss"]
+    """Whether its laws answer with a :class:`Prediction` or a :class:`LossPrediction`."""
+    fit: Callable[[Runs, Mapping[str, Any], int, Progress], Fitted]
+    """Fits runs: ``fit(runs, options, seed, progress)``, the options checked first.
 
     Raises :class:`~search.errors.SearchError` with every mistake (pointers ``/options/...`` and
-    ``/runs/...``) if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs diverged.
-    """
-
-    def __call__(self, runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> Fitted: ...
+    ``/runs/...``) if the options or the runs cannot carry a fit at all: no cells, one cell only, all runs
+    diverged."""
+    check: Callable[[Mapping[str, Any]], object]
+    """Raises :class:`~search.errors.SearchError` with every mistake of the options, before a fit."""
+    load: Callable[[Mapping[str, Any]], Fitted]
+    """The law that a fit turned to JSON."""

@@ -384,3 +384,44 @@ class ProcessRow(Base):
     incarnation: Mapped[str] = mapped_column(String(120))
     detail: Mapped[dict[str, Any]]
     seen_at: Mapped[datetime]
+
+
+class FitRow(Base):
+    """A scaling law fitted to runs, or on its way there."""
+
+    __tablename__ = "fits"
+    __table_args__ = (
+        Index("ix_fits_state_id", "state", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    key: Mapped[str] = mapped_column(String(32), unique=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(200), unique=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    """Of the request, to tell whether the same idempotency key came with the same one."""
+    name: Mapped[str] = mapped_column(String(120))
+    family: Mapped[str] = mapped_column(String(120))
+    options: Mapped[dict[str, Any]]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    source: Mapped[dict[str, Any]]
+    """Where the runs were read from, as :class:`~trimtab.wire.laws.FitSource`."""
+    runs: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)
+    """What is fitted, as the service's ``laws.runs_to_json`` writes it."""
+    counts: Mapped[dict[str, Any]]
+    """How many runs there are, as :class:`~trimtab.wire.laws.FitCounts`."""
+    state: Mapped[str] = mapped_column(String(16))
+    progress: Mapped[float] = mapped_column(default=0.0)
+    error: Mapped[str | None] = mapped_column(Text)
+    """Why it failed."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Moves whenever a process takes the fit: what an earlier one says of it no longer counts."""
+    lease_expires_at: Mapped[datetime | None]
+    """A running fit of which nothing was heard until then is run again."""
+    law: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    """The fitted law as its family writes it; only with state done."""
+    summary: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    cautions: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]

@@ -6,7 +6,7 @@ from sqlalchemy import column, select, table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration; each is a number of four digits. A test holds it to ``migrations/versions``."""
 
 

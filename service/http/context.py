@@ -9,6 +9,7 @@ from datetime import datetime
 from service.db.engine import Database
 from service.http.analyst import Analyst
 from service.http.tail import Tail
+from service.law_answers import Laws
 from service.settings import Settings
 
 
@@ -24,6 +25,7 @@ class Context:
     """A new public id: letters and digits, at most 32."""
     tail: Tail
     analyst: Analyst
+    laws: Laws
 
     async def close(self) -> None:
         """Let go of whoever listens or waits; done twice, it does no more."""

@@ -137,3 +137,27 @@ GARBAGE = _examples(done=("Two checkpoints whose files are gone", {"ids": [3, 4]
 ORPHANS = _examples(
     found=("One folder found in the store", {"folders": [{"study": "0123456789", "token": 7, "step": 90}]})
 )
+
+_RUNS: dict[str, Any] = {
+    "N": [70e6, 70e6, 70e6, 160e6, 160e6, 160e6],
+    "D": [2e9, 2e9, 2e9, 5e9, 5e9, 5e9],
+    "lr": [0.0005, 0.001, 0.002, 0.0003, 0.0006, 0.0012],
+    "batch": [131072, 262144, 262144, 262144, 524288, 262144],
+    "loss": [3.31, 3.29, 3.30, 2.96, 2.95, "NaN"],
+}
+_ROLES = {"lr": "lr", "batch": "batch"}
+FITS = _examples(
+    table=("Columns", {"name": "small runs", "table": _RUNS, "columns": _ROLES}),
+    csv=(
+        "The text of a CSV file, batches in sequences",
+        {
+            "name": "runs.csv",
+            "csv": "params,tokens,lr,seqs,loss\n70e6,2e9,0.001,128,3.29\n160e6,5e9,0.0006,256,2.95\n",
+            "columns": {"n": "params", "d": "tokens", "lr": "lr", "batch": "seqs"},
+            "batch_unit": "sequences",
+            "sequence_length": 2048,
+        },
+    ),
+    loss=("A law of the loss", {"name": "loss", "family": "loss", "table": _RUNS}),
+)
+PLANS = _examples(target=("For a model of 1B on 20B tokens", {"flops": 1e20, "n": 1e9, "d": 2e10}))

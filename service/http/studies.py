@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import ValidationError
 
-from service import specs
+from service import law_beliefs, specs
 from service.db import events, reads, studies
 from service.errors import InvalidError, NotFoundError
 from service.http import examples, scripts
@@ -16,6 +16,7 @@ from service.http.bodies import JsonRoute
 from service.http.context import Context
 from service.http.parameters import Cursor, EventId, Limit, StudyKey, Text
 from service.http.problems import responses
+from service.law_answers import Laws
 from trimtab import check
 from trimtab.wire import limits as largest
 from trimtab.wire.problems import FieldProblem
@@ -86,7 +87,7 @@ def router(context: Context) -> APIRouter:
         idempotency_key: IdempotencyKey = None,
     ) -> StudyDetail:
         """It runs from now on. Every mistake in it is named at once."""
-        spec = _checked(document)
+        spec = _checked(document, context.laws)
         scripts.check(spec.trainer, context.settings)
         with database.write() as session:
             created = studies.create(
@@ -322,8 +323,9 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def _checked(document: Any) -> StudySpec:
-    """The study in ``document``; the client's checks and search's speak together."""
+def _checked(document: Any, laws: Laws) -> StudySpec:
+    """The study in ``document``, with what laws say of its beliefs; the client's checks and search's speak
+    together."""
     problems: list[FieldProblem] = []
     spec: StudySpec | None
     try:
@@ -335,6 +337,8 @@ def _checked(document: Any) -> StudySpec:
         except ValidationError:
             spec = None  # its mistakes are among the problems
     if spec is not None:
+        spec, unanswered = law_beliefs.told(spec, laws)
+        problems += unanswered
         try:
             specs.check(spec)
         except InvalidError as error:

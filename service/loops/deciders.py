@@ -87,11 +87,16 @@ def _initialise() -> None:
     """A worker process ends when the scheduler ends it or is gone, not by signals to the whole group."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """From now on this child process ends when its parent does, however that ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "this is a child process"
 
-    def end_with_parent() -> None:
+    def wait() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()
+    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()

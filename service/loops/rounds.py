@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from service.db.engine import Database, DatabaseError
 from service.loops.deciders import Deciders
+from service.loops.fitting import Fit
 from service.loops.suggest import Suggest
 from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 
@@ -38,11 +39,13 @@ class Scheduler:
 
     def __init__(self, database: Database, deciders: Deciders, *, name: str, incarnation: str) -> None:
         self._suggest = Suggest(database, deciders)
+        self._fit = Fit(database)
         self._chores = (
             Chore(Heartbeat(database, name=name, incarnation=incarnation).tick, 2.0),
             Chore(Complete(database).tick, 0.5),
             Chore(Reap(database).tick, 1.0),
             Chore(Learn(database).tick, 0.5),
+            Chore(self._fit.tick, 0.2),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -60,6 +63,7 @@ class Scheduler:
                 logger.exception("a loop failed, again in %.2f s", backoff)
                 stop.wait(backoff)
                 backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+        self._fit.close()
 
     def step(self, stop: threading.Event) -> None:
         """One round of whatever is due, and the pause after it."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from trimtab.wire.base import ParamValue
 from trimtab.wire.importances import Importance, ImportancesResponse
+from trimtab.wire.laws import Caution, FitDetail, FitItem, PredictionResponse
 from trimtab.wire.problems import FieldProblem
 from trimtab.wire.profiles import ProfileResponse
 from trimtab.wire.study import StudySpec
@@ -187,6 +188,51 @@ class TrialPage(Page):
     rungs: tuple[int, ...]
     previous: int | None
     next: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawsPage(Page):
+    """``/laws``: all fits of scaling laws."""
+
+    template: ClassVar[str] = "laws.html"
+
+    fits: tuple[FitItem, ...]
+    first_url: str | None
+    next_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetForm:
+    """What a fit is asked, as it was typed; empty strings ask nothing."""
+
+    n: str = ""
+    d: str = ""
+    lr: str = ""
+    batch: str = ""
+    share: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawPage(Page):
+    """``/laws/{id}``: one fit, and what it says at a target."""
+
+    template: ClassVar[str] = "law.html"
+
+    fit: FitDetail
+    kind: str
+    """``optimum`` or ``loss``; empty while it is not done."""
+    sources: tuple[str, ...]
+    """Studies whose trials it was fitted to."""
+    rows: tuple[tuple[str, str], ...]
+    """Its summary, as names and texts."""
+    target: TargetForm
+    prediction: PredictionResponse | None
+    target_cautions: tuple[Caution, ...]
+    """Those of the prediction that are not of the fit itself."""
+    marked: tuple[float, float] | None
+    """The target that the pictures mark."""
+    mistakes: tuple[str, ...]
+    """What is wrong with the target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

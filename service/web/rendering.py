@@ -44,6 +44,8 @@ _environment.filters.update(
         "parameter": figures.parameter,
         "exact": figures.exact,
         "integer": figures.integer,
+        "count": figures.count,
+        "span": figures.span,
         "percent": figures.percent,
         "duration": figures.duration,
         "size": format.size,

@@ -12,14 +12,15 @@ from starlette.concurrency import run_in_threadpool
 from service.db.engine import Database
 from service.errors import ConflictError
 from service.http.analyst import Analyst
-from service.web import api_docs, assets, login, pages
-from service.web.contexts import ApiPage, StudyFilter
+from service.law_answers import Laws
+from service.web import api_docs, assets, law_pages, login, pages
+from service.web.contexts import ApiPage, StudyFilter, TargetForm
 from service.web.rendering import respond
 from trimtab.wire.importances import ImportanceMethod, ImportancesResponse
 
 
 def router(
-    database: Database, clock: Callable[[], datetime], token: str | None, analyst: Analyst
+    database: Database, clock: Callable[[], datetime], token: str | None, analyst: Analyst, laws: Laws
 ) -> APIRouter:
     """The dashboard's pages, to be mounted at ``/``. ``token``: the server's, None where it has none."""
     routes = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -66,6 +67,15 @@ def router(
             media_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": 'attachment; filename="trials.csv"'},
         )
+
+    @routes.get("/laws")
+    def all_laws(cursor: str | None = None) -> Response:
+        return respond(law_pages.laws(database, clock(), cursor, locked))
+
+    @routes.get("/laws/{key}")
+    def law(key: str, n: str = "", d: str = "", lr: str = "", batch: str = "", share: str = "") -> Response:
+        asked = TargetForm(n.strip(), d.strip(), lr.strip(), batch.strip(), share.strip())
+        return respond(law_pages.law(database, laws, clock(), key, asked, locked))
 
     @routes.get("/docs")
     def api(request: Request) -> Response:

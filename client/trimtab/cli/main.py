@@ -14,6 +14,7 @@ from trimtab.cli import (
     fork,
     front,
     importances,
+    law,
     profile,
     schedule,
     server,
@@ -56,6 +57,7 @@ app.command("stop")(control.stop)
 app.command("fork")(fork.fork)
 app.command("schedule")(schedule.schedule)
 app.command("export")(export.export)
+app.add_typer(law.app, name="law")
 
 
 @app.command("version")

@@ -35,6 +35,7 @@ STATE_STYLES = {
     "queued": "blue",
     "paused": "yellow",
     "completed": "green",
+    "done": "green",
     "finished": "green",
     "active": "bold cyan",
     "stopped": "magenta",

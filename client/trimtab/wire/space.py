@@ -27,15 +27,43 @@ class Belief(Wire):
     ``near: 3.0e-4, factor: 3`` is a log-normal distribution: most likely 0.0003, two times in three
     within a factor of 3. ``near: 0.1, sd: 0.02`` is a normal one. ``between: [LOW, HIGH]`` instead of
     ``near`` holds all values of that range for equally good, with the same flanks.
+
+    ``law: FIT, n: 1.0e9, d: 2.0e10`` asks a fitted scaling law instead: the service puts ``between``, the
+    plateau that the law predicts for so many parameters and tokens, and ``factor``, how far off it may be,
+    beside it when the study is submitted.
     """
 
     near: FiniteFloat | None = None
     between: Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)] | None = None
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
     sd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    law: Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME_CHARS)] | None = None
+    """A fit's id; in a study file its name will do, if that is unique."""
+    n: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Parameters of the model that the study trains."""
+    d: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Tokens that it is trained on."""
+    of: Literal["lr", "batch"] | None = None
+    """What the parameter is; if nothing is said, a batch if its name has `batch` in it."""
+    sequence_length: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Tokens of a sequence, where the parameter counts sequences; laws count tokens."""
 
     @model_validator(mode="after")
     def _check(self) -> Belief:
+        asked = (self.n, self.d, self.of, self.sequence_length)
+        if self.law is None and any(value is not None for value in asked):
+            raise ValueError("n, d, of and sequence_length go with a law: say which fit")
+        if self.law is not None:
+            if self.n is None or self.d is None:
+                raise ValueError("a law is asked about a size: say n, the parameters, and d, the tokens")
+            if (
+                self.near is not None
+                or self.sd is not None
+                or (self.between is None) != (self.factor is None)
+            ):
+                raise ValueError("a law says where good values lie: leave near, between, factor and sd out")
+            if not self.told:
+                return self
         if (self.near is None) == (self.between is None):
             raise ValueError("say where good values lie: either near or between")
         if (self.factor is None) == (self.sd is None):
@@ -48,8 +76,13 @@ class Belief(Wire):
         return self
 
     @property
+    def told(self) -> bool:
+        """Whether it says where good values lie; not so with a law that has not been asked yet."""
+        return self.near is not None or self.between is not None
+
+    @property
     def range(self) -> tuple[float, float]:
-        """The plateau; twice the same value where there is none."""
+        """The plateau; twice the same value where there is none. Only of a belief that is ``told``."""
         if self.between is not None:
             return self.between[0], self.between[1]
         assert self.near is not None

@@ -1,6 +1,8 @@
 """Queries that answer with wire models: what REST, dashboard and event stream show."""
 
 from service.db.reads.curves import curves
+from service.db.reads.fit_trials import fit_trials
+from service.db.reads.fits import fit_detail, fit_state, list_fits, stored_law
 from service.db.reads.fronts import front
 from service.db.reads.profiles import profile
 from service.db.reads.schedules import schedule
@@ -14,12 +16,17 @@ __all__ = [
     "decisions",
     "find_study",
     "find_trial",
+    "fit_detail",
+    "fit_state",
+    "fit_trials",
     "front",
+    "list_fits",
     "list_studies",
     "list_trials",
     "profile",
     "schedule",
     "stops",
+    "stored_law",
     "study_detail",
     "summary",
     "trial_detail",

@@ -1,0 +1,71 @@
+"""Cautions about a law of the optimum, each with its threshold (docs/LAWS.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search.laws import forms
+from search.laws.base import Caution
+from search.laws.cells import Cells
+from search.laws.optimum_law import CellFit, OptimumLaw
+
+FEWEST_RUNS = 6
+"""A cell with fewer runs tells little of its own optimum."""
+EDGES = 1 / 3
+"""Share of the cells with their optimum on the edge of their grid, above which the law is in doubt
+altogether."""
+INDEPENDENT = 0.15
+"""log N and log D are told apart if the smaller axis of the cells' spread is at least this (natural
+log)."""
+PRIOR = 0.5
+"""An exponent whose uncertainty is more than this share of its prior's was hardly told by the runs."""
+
+
+def of_cells(cells: Cells, fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
+    """Too few runs, optima on edges, sweeps over one variable only."""
+    found = []
+    few = cells.counts < FEWEST_RUNS
+    if cells.left_out:
+        message = f"{cells.left_out} runs were left out: they are in cells of fewer than 3 runs"
+        found.append(Caution("runs-left-out", message))
+    if few.any():
+        message = f"{few.sum()} of {len(cells)} cells have fewer than {FEWEST_RUNS} runs; sweep them more"
+        found.append(Caution("few-runs", message, grave=bool(few.mean() > 0.5)))
+    edges = [cell for cell in fits if cell.edge]
+    if edges:
+        told = "; ".join(f"N={cell.n:.3g} D={cell.d:.3g}: {', '.join(cell.edge)}" for cell in edges[:4])
+        message = (
+            f"{len(edges)} of {len(fits)} cells are best on the edge of their grid ({told}): widen it there"
+        )
+        found.append(Caution("edge", message, grave=len(edges) > EDGES * len(fits)))
+    for name, column in (("learning rate", cells.lr), ("batch", cells.batch)):
+        low = np.minimum.reduceat(column, cells.start)
+        high = np.maximum.reduceat(column, cells.start)
+        if np.all(high - low < 0.01):
+            message = f"no cell has more than one {name}: its optimum is not known, and nor are laws of it"
+            found.append(Caution("one-value", message, grave=True))
+    return tuple(found)
+
+
+def of_exponents(law: OptimumLaw) -> tuple[Caution, ...]:
+    """N and D that cannot be told apart, exponents that the runs hardly tell."""
+    found = []
+    n, d = np.log(np.array([[cell.n, cell.d] for cell in law.cells])).T
+    centred = np.stack([n - n.mean(), d - d.mean()])
+    least = float(np.linalg.svd(centred / np.sqrt(len(n)), compute_uv=False).min())
+    if least < INDEPENDENT and forms.N_D in (law.lr_form, law.batch_form):
+        message = (
+            f"log N and log D vary together (spread {least:.2f} across their line, {INDEPENDENT} needed): "
+            "their exponents cannot be told apart, the law holds only on that line; add cells of another D / N"
+        )
+        found.append(Caution("exponents-unidentified", message, grave=True))
+    for name, laws in (("lr", law.summary()["lr"]), ("batch", law.summary()["batch"])):
+        for variable, interval in laws["exponents"].items():
+            error = (interval["high"] - interval["low"]) / (2 * 1.645)
+            if error > PRIOR * forms.EXPONENT_DEVIATION:
+                message = (
+                    f"the exponent of {variable} for {name} is {interval['value']:.2f}, but anything from "
+                    f"{interval['low']:.2f} to {interval['high']:.2f} would do"
+                )
+                found.append(Caution("exponent-uncertain", message))
+    return tuple(found)

@@ -312,7 +312,15 @@ def test_of_a_search_by_forks_it_is_said_what_it_cost(server: Stub) -> None:
     server.on("GET /v1/studies/abc123", (200, study(savings=savings)))
     server.on("GET /v1/studies/abc123/summary", (200, summary(savings=savings)))
     shown = " ".join(trimtab("show", "demo", "--url", server.url).stdout.split())
-    assert "90 steps useful, 30 search, 120 in all" in shown
+    assert "training 90 steps useful, 30 search, 120 in all" in shown
+    assert "saved" not in shown
+    stop = {"trial": 3, "step": 20, "reason": "replaced", "best_value": 0.6, "saved": 80, "predicted": None,
+            "low": None, "high": None, "chance": None}  # fmt: skip
+    replay = {"items": [stop], "learned_from": 0, "trained": 120, "saved": 80, "factor": 1.7,
+              "expected_loss": None, "unpredicted": 1}  # fmt: skip
+    server.on("GET /v1/studies/abc123/stops", (200, replay))
+    shown = trimtab("stops", "demo", "--url", server.url).stdout
+    assert "1 trial was stopped early: others, mostly forks, were trained in their place" in shown
     assert "saved" not in shown
 
 

@@ -78,7 +78,8 @@ def test_it_is_told_what_is_tuned_as_plain_data() -> None:
     assert given == spec()
     warm_start.ask(given, lambda card, space: told.extend([card, space]) or [], earlier)
     card, space = told[2:]
-    assert card["trainer"] == {"name": "external", "settings": {"width": 64}, "args": []}
+    wanted = {"name": "external", "settings": {"width": 64}, "args": [], "workloads": []}
+    assert card["trainer"] == wanted
     assert card["metric"] == {"name": "loss", "direction": "minimize"}
     assert card["notes"] == "digits, a small network"
     assert card["fidelity"]["max"] == 100

@@ -1,4 +1,4 @@
-"""A cross-workload study on real workers, paused and resumed while one workload is over and others not."""
+"""A cross-workload study on real workers, paused while one of its workloads is over and others go on."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def release(session: Session, study: StudyRow, now: datetime) -> None:
             _recount(session, trial)
     if spec.checkpoints.keep != "best":
         return
-    best = outcomes.read(session, study.id, spec).front if spec.objectives else (study.best_trial_id,)
+    best = outcomes.read(session, study.id, spec).front if spec.objectives else _best(session, study)
     freed = session.scalars(
         select(CheckpointRow)
         .join(TrialRow, TrialRow.id == CheckpointRow.trial_id)
@@ -211,6 +211,15 @@ def release(session: Session, study: StudyRow, now: datetime) -> None:
     session.flush()
     if count:
         events.append(session, study, "checkpoint.released", data={"count": count}, now=now)
+
+
+def _best(session: Session, study: StudyRow) -> tuple[int | None, ...]:
+    """The best trial by row id, and the winner on test seeds if there is one."""
+    winner = None if study.finals is None else study.finals["winner"]
+    if winner is None:
+        return (study.best_trial_id,)
+    won = select(TrialRow.id).where(TrialRow.study_id == study.id, TrialRow.number == winner)
+    return (study.best_trial_id, session.scalar(won))
 
 
 def abandon(session: Session, study: StudyRow) -> None:

@@ -232,6 +232,7 @@ class Life:
             budget={"trials": 2},
             enqueue=[row | {"to_end": True} for row in lrs[:2]],
             seeds={"tuning": [0, 1], "test": [7, 8], "finalists": 1},
+            checkpoints={"keep": "best"},
         )
         self.create("asked", trainer={"name": "external"}, enqueue=lrs[:1])
         self.create("spent", budget={"fidelity": 5}, enqueue=[row | {"to_end": True} for row in lrs[:3]])

@@ -225,7 +225,8 @@ class _NoisyDigits:
 
 def _softmax(logits: Floats) -> Floats:
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    shares: Floats = powers / powers.sum(1, keepdims=True)
+    return shares
 
 
 @lru_cache(maxsize=1)

@@ -5,10 +5,11 @@ good a rate is, is not the loss of a *trunk*, a training at that rate, in which 
 hides progress, but the loss after a short cool-down to zero that is forked from it.
 
 1. Scan. Five rates, even on the log scale over the whole range, in short trainings, each with a warm-up and
-   a cool-down of its own. A parabola through the best and its neighbours gives the first peak to try.
+   a cool-down of its own. The vertex of a parabola in the logarithm of the rate through the best and its
+   neighbours is the first peak to try.
 2. Search. Four trunks with the warm-up of the full training are cooled down when it ends: the first peak
-   and half of it, then what the losses so far ask for. While the best is the lowest or the highest, half or
-   twice it; once it lies between two others, the middle between it and the better of the two.
+   and half of it; then half of the lower or twice the upper one, whichever is the better; then the vertex
+   of a parabola through these three.
 3. The best trunk goes on to 0.7 of the training, and cools down over the rest. On the way it is cooled down
    once more, to end at 0.55. Every cool-down ends a training that can be the study's best: where long
    trainings overfit, an early one is.
@@ -119,13 +120,22 @@ class LrSchedule:
         plan = self._plan(view.fidelity, diagnostics["phases"])
         return carry_out(view, slots, plan, self.rate.params, diagnostics)
 
+    def _first(self, scan: Sequence[Cooled]) -> float:
+        """The first peak to try: in between the rates of the scan that are beside its best one."""
+        by_rate, best = _ordered(scan)
+        bottom = vertex(scan)
+        if bottom is None:
+            return by_rate[best].rate
+        beside = by_rate[max(0, best - 1)].rate, by_rate[min(len(by_rate) - 1, best + 1)].rate
+        return min(max(bottom, beside[0]), beside[1])
+
     def _plan(self, fidelity: Fidelity, log: list[Any]) -> Plan:
         scan = self.rate.grid(_RATES)
         cooled: Sequence[Cooled] = yield [_cool(fidelity, rate, _SCAN, "scan") for rate in scan]
         log.append(_logged("scan", cooled))
         if not any(math.isfinite(one.loss) for one in cooled):
             return f"every rate diverged by step {_measured(fidelity, _SCAN.end)}: look in a lower range"
-        first = vertex(cooled)
+        first = self._first(cooled)
         tried: list[Cooled] = []
         second = next_rate([Cooled(first, 0.0)], self.rate)
         wanted = [first] if second is None else [first, second]
@@ -147,38 +157,49 @@ class LrSchedule:
         return f"trained to the end with peak {best.rate:.3g}"
 
 
-def vertex(tried: Sequence[Cooled]) -> float:
-    """The best rate by a parabola in the logarithm of the rate, through the best one tried and both beside
-    it; the best one tried itself if it has not two neighbours with finite losses."""
-    by_rate = sorted(tried, key=lambda one: one.rate)
-    best = min(range(len(by_rate)), key=lambda i: by_rate[i].loss)
-    three = by_rate[max(0, best - 1) : best + 2]
-    if len(three) < 3 or not all(math.isfinite(one.loss) for one in three):
-        return by_rate[best].rate
+def vertex(tried: Sequence[Cooled]) -> float | None:
+    """The best rate by a parabola in the logarithm of the rate through three of those tried: the best one
+    and its neighbours, or the two next to it if it is an outer one. None if there are no three, one of
+    them has no finite loss, or the parabola has no lowest point."""
+    by_rate, best = _ordered(tried)
+    first = min(max(0, best - 1), len(by_rate) - 3)
+    three = by_rate[first : first + 3] if first >= 0 else []
+    if not three or not all(math.isfinite(one.loss) for one in three):
+        return None
     bend, slope, _ = np.polyfit([math.log(one.rate) for one in three], [one.loss for one in three], 2)
-    return math.exp(-slope / (2 * bend)) if bend > 0 else by_rate[best].rate
+    return math.exp(-slope / (2 * bend)) if bend > 0 else None
 
 
 def next_rate(tried: Sequence[Cooled], within: Rate) -> float | None:
     """The rate to try after those tried, one or more; None if none is left that would tell more.
 
-    Beyond the best one, below before above, if none was tried on that side and the range has room; else
+    It is the vertex of the parabola, but not farther than a step beyond those tried. Where there is none:
+    beyond the best one, below before above, if none was tried on that side and the range has room; else
     between it and the better of its neighbours. If all diverged, below.
     """
+    by_rate, best = _ordered(tried)
+    rate, low, high = by_rate[best].rate, by_rate[0].rate, by_rate[-1].rate
+    bottom = vertex(tried)
+    if bottom is not None:
+        wanted = within.clipped(min(max(bottom, low / _STEP), high * _STEP))
+    elif best == 0 and within.low <= rate / _APART:
+        wanted = within.clipped(rate / _STEP)
+    elif not math.isfinite(by_rate[best].loss):
+        return None
+    elif best == len(by_rate) - 1 and within.high >= rate * _APART:
+        wanted = within.clipped(rate * _STEP)
+    elif len(by_rate) > 1:
+        beside = [by_rate[i] for i in (best - 1, best + 1) if 0 <= i < len(by_rate)]
+        wanted = math.sqrt(rate * min(beside, key=lambda one: one.loss).rate)
+    else:
+        return None
+    return wanted if all(max(wanted / one.rate, one.rate / wanted) >= _APART for one in tried) else None
+
+
+def _ordered(tried: Sequence[Cooled]) -> tuple[list[Cooled], int]:
+    """By rate, and the place of the best one."""
     by_rate = sorted(tried, key=lambda one: one.rate)
-    best = min(range(len(by_rate)), key=lambda i: by_rate[i].loss)
-    rate = by_rate[best].rate
-    if best == 0 and within.low <= rate / _APART:
-        return within.clipped(rate / _STEP)
-    if not math.isfinite(by_rate[best].loss):
-        return None
-    if best == len(by_rate) - 1 and within.high >= rate * _APART:
-        return within.clipped(rate * _STEP)
-    beside = [by_rate[i] for i in (best - 1, best + 1) if 0 <= i < len(by_rate)]
-    if not beside:
-        return None
-    middle = math.sqrt(rate * min(beside, key=lambda one: one.loss).rate)
-    return middle if max(middle / rate, rate / middle) >= _APART else None
+    return by_rate, min(range(len(by_rate)), key=lambda i: by_rate[i].loss)
 
 
 def _trunk(fidelity: Fidelity, rate: float, stretch: _Stretch, where: str) -> Wanted:

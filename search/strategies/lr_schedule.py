@@ -11,11 +11,11 @@ hides progress, but the loss after a short cool-down to zero that is forked from
    and half of it; then half of the lower or twice the upper one, whichever is the better; then the vertex
    of a parabola through these three.
 3. The best trunk goes on to 0.7 of the training, and cools down over the rest. On the way it is cooled down
-   once more, to end at 0.55. Every cool-down ends a training that can be the study's best: where long
-   trainings overfit, an early one is.
+   twice more, to end at 0.37 and at 0.5. Every cool-down ends a training that can be the study's best:
+   where long trainings overfit, an early one is.
 
-With 60 measurements in a full training or more that is 2.0 trainings; with fewer the short stretches are
-rounded up. All but the third part and one trunk is the cost of the search: 0.8 trainings.
+With 60 measurements in a full training or more that is 2.0 trainings at most, one of them the cost of the
+search; with fewer the short stretches are rounded up.
 
 Why the warm-up is long and the search waits for its end: a scan favours rates that are too high for a long
 training, and a trunk whose rate rises too far too fast is damaged for good, which no lower rate afterwards
@@ -63,7 +63,7 @@ _WARMUP = 0.18
 """Of the search and what follows."""
 _SCAN = _Stretch(0.01, 0.0167, 0.0333)
 _SEARCH = _Stretch(_WARMUP, 0.18, 0.21)
-_EARLY = _Stretch(_WARMUP, 0.4, 0.55)
+_EARLY = (_Stretch(_WARMUP, 0.3, 0.37), _Stretch(_WARMUP, 0.42, 0.5))
 _LAST = _Stretch(_WARMUP, 0.7, 1.0)
 _RATES = 5
 """In the scan."""
@@ -148,10 +148,15 @@ class LrSchedule:
         best = min(tried, key=lambda one: one.loss)
         if not math.isfinite(best.loss):
             return f"every rate diverged by step {_measured(fidelity, _SEARCH.end)}: look in a lower range"
-        # Once the trunk has come as far as the early end needs, both go on side by side.
-        yield [_trunk(fidelity, best.rate, _EARLY, "the best")]
+        # Once the trunk has come as far as an early end needs, both go on side by side.
+        first_end, second_end = _EARLY
+        yield [_trunk(fidelity, best.rate, first_end, "the best")]
         yield [
-            _cool(fidelity, best.rate, _EARLY, "the best, early end"),
+            _cool(fidelity, best.rate, first_end, "the best, early end"),
+            _trunk(fidelity, best.rate, second_end, "the best"),
+        ]
+        yield [
+            _cool(fidelity, best.rate, second_end, "the best, early end"),
             _cool(fidelity, best.rate, _LAST, "the best, end"),
         ]
         return f"trained to the end with peak {best.rate:.3g}"

@@ -103,6 +103,6 @@ def test_a_schedule_that_the_budget_cuts_short_is_named(database: Database, make
     assert 45 < last.step < last.schedule[-1][0] == 60
     with database.read() as session:
         assert session.scalars(select(StudyRow)).one().state_reason == (
-            f"budget spent: 88 seconds of wall clock; the best trial, {last.number}, ended at step {last.step} "
-            "of a schedule that goes on to 60"
+            f"budget spent: 88 seconds of wall clock; the best trial, {last.number}, "
+            f"ended at step {last.step} of a schedule that goes on to 60"
         )

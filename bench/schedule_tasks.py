@@ -19,12 +19,21 @@ import torch
 from sklearn.datasets import load_digits
 
 from search.decision import Schedule
+from search.space import ParamValue
 from trainers.base import Job
 from trainers.gpt import EVAL_BATCH, GptTrainer
 from trainers.randomness import Purpose, generator
 
-GPT_SETTINGS = {"width": 64, "depth": 2, "heads": 1, "context": 32, "batch_size": 8, "max_bytes": 4_000_000}
-"""A byte-level GPT of 115,000 parameters; AdamW and all else as the trainer has it."""
+GPT_SETTINGS: dict[str, ParamValue] = {
+    "width": 64,
+    "depth": 2,
+    "heads": 1,
+    "context": 32,
+    "batch_size": 8,
+    "max_bytes": 4_000_000,
+    "optimizer": "adamw",
+}
+"""A byte-level GPT of 115,000 parameters; all else as the trainer has it."""
 
 _VALIDATION_BATCHES, _TEST_BATCHES = 8, 64
 """Of 16 windows each."""
@@ -102,13 +111,13 @@ class _Gpt(GptTrainer):
             self._train_step()
 
     def snapshot(self) -> Any:
-        return copy.deepcopy((self._step, self.model.state_dict(), self.optimizer.state_dict()))
+        return copy.deepcopy((self._step, self.model.state_dict(), self.optimizer.state()))
 
     def restore(self, state: Any) -> None:
         step, model, optimizer = copy.deepcopy(state)
         self._step = step
         self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
+        self.optimizer.load(optimizer)
 
     def validation(self) -> float:
         return self._loss_on(0)
@@ -216,7 +225,8 @@ class _NoisyDigits:
 
 def _softmax(logits: Floats) -> Floats:
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    shares: Floats = powers / powers.sum(1, keepdims=True)
+    return shares
 
 
 @lru_cache(maxsize=1)

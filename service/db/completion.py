@@ -76,8 +76,18 @@ def end(session: Session, study: StudyRow, reason: str, now: datetime) -> bool:
             if count_active(session, study) > 0:
                 return False
         reason = finals.conclude(session, study)
-    complete(session, study, reason, now)
+    complete(session, study, reason + _cut_short(session, study), now)
     return True
+
+
+def _cut_short(session: Session, study: StudyRow) -> str:
+    """That the best trial ended before the schedule that it was given did, in words to be added to a
+    reason; "" if it did not. Its rate is not down where the schedule ends, so it could be better."""
+    best = session.get(TrialRow, study.best_trial_id) if study.best_trial_id is not None else None
+    if best is None or not best.schedule or best.step >= best.schedule[-1][0]:
+        return ""
+    end = int(best.schedule[-1][0])
+    return f"; the best trial, {best.number}, ended at step {best.step} of a schedule that goes on to {end}"
 
 
 def count_active(session: Session, study: StudyRow) -> int:

@@ -86,3 +86,23 @@ def test_what_a_spent_budget_interrupts_is_finished_first_when_it_is_extended(
     assert all(run.start_step == cut[run.trial].step for run in resumed)
     assert not [trial for trial in trials_of(database) if trial.step < trial.target_step]
     check_curves(database)
+
+
+def test_a_schedule_that_the_budget_cuts_short_is_named(database: Database, make_study: Any) -> None:
+    with database.write() as session:
+        make_study(
+            session,
+            strategy={"name": "lr-schedule"},
+            space={"lr": {"type": "float", "low": 1e-4, "high": 1.0, "log": True}},
+            fidelity={"min": 1, "max": 60},
+            budget={"wall_clock_seconds": 88},
+        )
+    drive(database, FakeWorker(database), Suggest(database, Inline()))
+    last = trials_of(database)[-1]
+    assert last.schedule is not None
+    assert 45 < last.step < last.schedule[-1][0] == 60
+    with database.read() as session:
+        assert session.scalars(select(StudyRow)).one().state_reason == (
+            f"budget spent: 88 seconds of wall clock; the best trial, {last.number}, "
+            f"ended at step {last.step} of a schedule that goes on to 60"
+        )

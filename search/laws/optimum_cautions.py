@@ -17,7 +17,7 @@ altogether."""
 INDEPENDENT = 0.15
 """log N and log D are told apart if the smaller axis of the cells' spread is at least this (natural
 log)."""
-PRIOR = 0.5
+PRIOR = 0.3
 """An exponent whose uncertainty is more than this share of its prior's was hardly told by the runs."""
 
 
@@ -56,7 +56,7 @@ def of_exponents(law: OptimumLaw) -> tuple[Caution, ...]:
     if least < INDEPENDENT and forms.N_D in (law.lr_form, law.batch_form):
         message = (
             f"log N and log D vary together (spread {least:.2f} across their line, {INDEPENDENT} needed): "
-            "their exponents cannot be told apart, the law holds only on that line; add cells of another D / N"
+            "exponents cannot be told apart, the law holds only on that line; add cells of another D / N"
         )
         found.append(Caution("exponents-unidentified", message, grave=True))
     for name, laws in (("lr", law.summary()["lr"]), ("batch", law.summary()["batch"])):

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.law_planted import GRID, Planted, sweep
+from bench.laws import planted_draws
 from search.errors import SearchError
 from search.laws import registry
-from search.laws.base import Runs
+from search.laws.base import PowerLaw, Runs
 from search.laws.optimum import ESTIMATORS, fitted
 from search.laws.optimum_law import OptimumLaw
 
@@ -45,10 +48,8 @@ def test_a_planted_law_without_noise_is_recovered(bend: float) -> None:
 
 def test_six_runs_a_cell_are_enough() -> None:
     planted = Planted()
-    off = [
-        _off(fit(sweep(planted, np.random.default_rng(seed), per_cell=6, noise=5e-4)), planted, 3e8, 2e10)
-        for seed in range(6)
-    ]
+    runs = [sweep(planted, np.random.default_rng(seed), per_cell=6, noise=5e-4) for seed in range(6)]
+    off = [_off(fit(each, draws=20, forms=False), planted, 3e8, 2e10) for each in runs]
     excess = [float(planted.excess(3e8, 2e10, *_scaled(planted, 3e8, 2e10, each))) for each in off]
     assert np.mean(excess) < 1e-3
 
@@ -217,3 +218,28 @@ def test_families_by_name() -> None:
     assert registry.load("optimum").fit is fitted
     with pytest.raises(SearchError, match="no family of laws"):
         registry.load("optimun")
+
+
+@given(
+    bend=st.floats(0.0, 0.6),
+    slopes=st.tuples(st.floats(-0.9, 0.1), st.floats(-0.2, 0.5), st.floats(-0.2, 0.3), st.floats(0.2, 0.8)),
+)
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_any_planted_law_is_found(bend: float, slopes: tuple[float, float, float, float]) -> None:
+    n, d = 2e8, 1.2e10
+
+    def through(value: float, of_n: float, of_d: float) -> PowerLaw:
+        return PowerLaw(np.log(value) - of_n * np.log(n) - of_d * np.log(d), {"N": of_n, "D": of_d})
+
+    planted = Planted(through(2e-3, *slopes[:2]), through(4e5, *slopes[2:]), bend)
+    law = fit(sweep(planted, np.random.default_rng(0)), draws=20, forms=False)
+    off = _off(law, planted, 3e8, 2e10)
+    assert planted.excess(3e8, 2e10, *_scaled(planted, 3e8, 2e10, off)) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("per_cell", [10, 20])
+def test_intervals_cover_at_the_stated_rate(per_cell: int) -> None:
+    held, _ = planted_draws(Planted(), {"noise": 1e-3, "per_cell": per_cell}, 200)
+    assert 0.8 <= held.mean() <= 0.98

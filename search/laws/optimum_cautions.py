@@ -14,6 +14,8 @@ FEWEST_RUNS = 6
 EDGES = 1 / 3
 """Share of the cells with their optimum on the edge of their grid, above which the law is in doubt
 altogether."""
+FLAT = 1e-4
+"""Highest over lowest loss of a cell, less one, in the median; below, all runs are alike."""
 INDEPENDENT = 0.15
 """log N and log D are told apart if the smaller axis of the cells' spread is at least this (natural
 log)."""
@@ -38,6 +40,10 @@ def of_cells(cells: Cells, fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
             f"{len(edges)} of {len(fits)} cells are best on the edge of their grid ({told}): widen it there"
         )
         found.append(Caution("edge", message, grave=len(edges) > EDGES * len(fits)))
+    spread = float(np.median(np.maximum.reduceat(cells.excess, cells.start)))
+    if spread < FLAT:
+        message = f"losses of a cell differ by {spread:.2g} of the lowest: no optimum can be told from these"
+        found.append(Caution("flat", message, grave=True))
     for name, column in (("learning rate", cells.lr), ("batch", cells.batch)):
         low = np.minimum.reduceat(column, cells.start)
         high = np.maximum.reduceat(column, cells.start)

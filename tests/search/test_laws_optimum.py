@@ -165,6 +165,16 @@ def test_targets_outside_are_told(exact: OptimumLaw) -> None:
     assert "outside-hull" in {c.code for c in exact.predict(1e10, 1e12).cautions}
 
 
+def test_losses_that_say_nothing_have_no_optimum() -> None:
+    runs = sweep(Planted(), np.random.default_rng(0), per_cell=6)
+    same = np.full(len(runs), 3.0)
+    wild = np.exp(np.random.default_rng(1).normal(0, 2, len(runs)))
+    for loss, code in ((same, "flat"), (wild, "interval-wide")):
+        said = fit(replace(runs, loss=loss), forms=False).predict(1e9, 3e10)
+        assert any(caution.code == code and caution.grave for caution in said.cautions)
+        assert np.isfinite([said.lr.low, said.lr.high, said.batch.low, said.batch.high]).all()
+
+
 def test_cautions_of_the_cells() -> None:
     planted, rng = Planted(), np.random.default_rng(0)
     line = [(n, 20 * n) for n in (6e7, 1e8, 2e8, 4e8)]
@@ -221,10 +231,10 @@ def test_families_by_name() -> None:
 
 
 @given(
-    bend=st.floats(0.0, 0.6),
+    bend=st.floats(0.05, 0.6),
     slopes=st.tuples(st.floats(-0.9, 0.1), st.floats(-0.2, 0.5), st.floats(-0.2, 0.3), st.floats(0.2, 0.8)),
 )
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_any_planted_law_is_found(bend: float, slopes: tuple[float, float, float, float]) -> None:
     n, d = 2e8, 1.2e10
 

@@ -42,7 +42,7 @@ def of_cells(cells: Cells, fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
         found.append(Caution("edge", message, grave=len(edges) > EDGES * len(fits)))
     spread = float(np.median(np.maximum.reduceat(cells.excess, cells.start)))
     if spread < FLAT:
-        message = f"losses of a cell differ by {spread:.2g} of the lowest: no optimum can be told from these"
+        message = f"losses of a cell differ by {spread:.2g} of the lowest: no optimum can be told"
         found.append(Caution("flat", message, grave=True))
     for name, column in (("learning rate", cells.lr), ("batch", cells.batch)):
         low = np.minimum.reduceat(column, cells.start)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.search.laws_support import Planted, sweep
 
+from bench.law_planted import Planted, sweep
 from search.errors import SearchError
 from search.laws.base import Interval, Runs
 from search.laws.design import Plan, plan_loss, plan_optimum

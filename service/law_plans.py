@@ -20,9 +20,7 @@ def plan(key: str, law: object, runs: Runs, request: PlanRequest) -> PlanRespons
     """
     try:
         if isinstance(law, OptimumLaw):
-            found = plan_optimum(
-                law, runs, request.n, request.d, request.flops, request.runs_per_cell
-            )
+            found = plan_optimum(law, runs, request.n, request.d, request.flops, request.runs_per_cell)
         elif isinstance(law, LossFit):
             found = plan_loss(law, request.n, request.d, request.flops)
         else:

@@ -1,6 +1,6 @@
 """Loss laws: Hoffmann et al.'s data, and planted laws of which the truth is known.
 
-``python -m bench loss_laws [--draws 200]``
+``python -m bench loss_laws [--draws 200] [--designs 0,1,2]``
 
 - The fit of ``chinchilla.csv`` (in the folder that ``TRIMTAB_BENCH_DATA`` names, by default
 ``../shared/data``
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
     """Print the tables. Exit code 2 for bad arguments."""
     parser = argparse.ArgumentParser(prog="python -m bench loss_laws", description=__doc__)
     parser.add_argument("--draws", type=int, default=200, help="planted laws, each with its noise")
+    parser.add_argument("--designs", default="0,1,2", help="which planted runs, by number; empty for none")
     given = parser.parse_args(arguments)
     path = data_folder() / "chinchilla.csv"
     if path.is_file():
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str], console: Console) -> int:
     else:
         console.print(f"no {path}: name its folder in TRIMTAB_BENCH_DATA", style="yellow")
     console.print(seconds())
-    console.print(*planted_tables(given.draws), sep="\n")
+    for design in given.designs.split(",") if given.designs else ():
+        console.print(planted_table(int(design), given.draws))
     return 0
 
 
@@ -182,25 +184,20 @@ def alarms(fitted: Sequence[LossFit]) -> dict[str, float]:
     return {code: float(np.mean([code in own for own in codes])) for code in ("bent", "influence")}
 
 
-def planted_tables(draws: int) -> tuple[Table, Table]:
-    """Of every design: the shares of intervals that hold the truth; how often laws are called bent."""
-    coverage = Table(title=f"90 % intervals that hold the truth, {draws} draws; target N 7e10, D 1.4e12")
-    cautions = Table(
-        title=f"Cautions, {draws} draws: true power laws, and those whose exponent halves midway"
-    )
-    for heading in ("runs", "true: bent", "true: influence", "broken in N: bent", "broken in D: bent"):
-        cautions.add_column(heading)
-    for index, (name, *_) in enumerate(DESIGNS):
-        true = fits(index, draws)
-        shares, own = covered(true), alarms(true)
-        if not index:
-            for heading in ("runs", *shares):
-                coverage.add_column(heading)
-        coverage.add_row(name, *(f"{share:.1%}" for share in shares.values()))
-        broken = [alarms(fits(index, draws, where, 20))["bent"] for where in ("N", "D")]
-        told = (own["bent"], own["influence"], *broken)
-        cautions.add_row(name, *(f"{share:.1%}" for share in told))
-    return coverage, cautions
+def planted_table(design: int, draws: int) -> Table:
+    """Of one design: the shares of intervals that hold the truth, and how often laws are called bent."""
+    table = Table(title=f"{DESIGNS[design][0]}, {draws} draws; target N 7e10, D 1.4e12")
+    for heading in ("what", "share"):
+        table.add_column(heading)
+    true = fits(design, draws)
+    for name, share in covered(true).items():
+        table.add_row(f"90 % intervals of {name} that hold the truth", f"{share:.1%}")
+    for code, share in alarms(true).items():
+        table.add_row(f"true laws with the caution {code}", f"{share:.1%}")
+    for where in ("N", "D"):
+        share = alarms(fits(design, draws // 4, where, 20))["bent"]
+        table.add_row(f"bent, of {draws // 4} laws whose exponent of {where} halves midway", f"{share:.1%}")
+    return table
 
 
 def _holds(interval: Interval, truth: float) -> bool:

@@ -60,9 +60,9 @@ def of_target(runs_n: Array, runs_d: Array, n: float, d: float) -> tuple[Caution
         found.append(
             Caution(
                 "outside-hull",
-                f"the target is outside the runs, {beyond_n:+.1f} octaves in N and {beyond_d:+.1f} in D "
-                f"from the nearest point between them; the runs span {width:.1f} octaves"
-                + (", less than they are asked to foresee" if far > width else ""),
+                f"the target is outside the runs, {beyond_n:+.1f} octaves in N, {beyond_d:+.1f} in D and "
+                f"{beyond_n + beyond_d:+.1f} in C from the nearest point between them; the runs span "
+                f"{width:.1f} octaves" + (", less than they are asked to foresee" if far > width else ""),
                 grave=far > width,
             )
         )

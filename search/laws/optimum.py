@@ -95,8 +95,8 @@ def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
     """Fit the laws of the optimum: a :class:`~search.laws.base.Family`.
 
     Options: ``estimator`` (``joint``, ``cells``, ``pool``, ``argmin``), ``lr`` (``N,D`` or ``C``),
-    ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000), ``forms`` (whether other forms
-    and estimators are fitted, too).
+    ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000), ``forms`` (whether
+    other forms and estimators are fitted, too).
     """
     chosen = checked(options)
     cells = gather(runs)

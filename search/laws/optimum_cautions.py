@@ -14,10 +14,12 @@ FEWEST_RUNS = 6
 EDGES = 1 / 3
 """Share of the cells with their optimum on the edge of their grid, above which the law is in doubt
 altogether."""
+FLAT = 1e-4
+"""Highest over lowest loss of a cell, less one, in the median; below, all runs are alike."""
 INDEPENDENT = 0.15
 """log N and log D are told apart if the smaller axis of the cells' spread is at least this (natural
 log)."""
-PRIOR = 0.5
+PRIOR = 0.3
 """An exponent whose uncertainty is more than this share of its prior's was hardly told by the runs."""
 
 
@@ -38,6 +40,10 @@ def of_cells(cells: Cells, fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
             f"{len(edges)} of {len(fits)} cells are best on the edge of their grid ({told}): widen it there"
         )
         found.append(Caution("edge", message, grave=len(edges) > EDGES * len(fits)))
+    spread = float(np.median(np.maximum.reduceat(cells.excess, cells.start)))
+    if spread < FLAT:
+        message = f"losses of a cell differ by {spread:.2g} of the lowest: no optimum can be told"
+        found.append(Caution("flat", message, grave=True))
     for name, column in (("learning rate", cells.lr), ("batch", cells.batch)):
         low = np.minimum.reduceat(column, cells.start)
         high = np.maximum.reduceat(column, cells.start)
@@ -56,7 +62,7 @@ def of_exponents(law: OptimumLaw) -> tuple[Caution, ...]:
     if least < INDEPENDENT and forms.N_D in (law.lr_form, law.batch_form):
         message = (
             f"log N and log D vary together (spread {least:.2f} across their line, {INDEPENDENT} needed): "
-            "their exponents cannot be told apart, the law holds only on that line; add cells of another D / N"
+            "exponents cannot be told apart, the law holds only on that line; add cells of another D / N"
         )
         found.append(Caution("exponents-unidentified", message, grave=True))
     for name, laws in (("lr", law.summary()["lr"]), ("batch", law.summary()["batch"])):

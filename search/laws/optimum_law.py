@@ -16,6 +16,8 @@ from search.laws.cautions import of_target
 from search.laws.surface import Shape, shape
 
 PLATEAUS = (0.001, 0.0025, 0.01)
+WIDE = 10.0
+"""An interval whose ends differ by more than this factor says that the optimum is not known."""
 _TAIL = 0.05
 """On each side of an interval."""
 _NORMAL = 1.6449
@@ -120,7 +122,11 @@ class OptimumLaw:
             )
             lr = self._interval(rates[0], rates[1:], 0)
             size = Interval(batch, batch, batch)
-        cautions = (*self.cautions, *of_target(self._column("n"), self._column("d"), n, d))
+        cautions = (
+            *self.cautions,
+            *of_target(self._column("n"), self._column("d"), n, d),
+            *_wide(lr, size),
+        )
         return Prediction(
             n=n,
             d=d,
@@ -291,6 +297,19 @@ def widening(cells: int, coefficients: int) -> float:
     """Student's t over the normal at 95 %, with ``cells - coefficients`` degrees of freedom, at least
     two."""
     return float(student.ppf(1 - _TAIL, max(cells - coefficients, 2)) / _NORMAL)
+
+
+def _wide(lr: Interval, batch: Interval) -> list[Caution]:
+    return [
+        Caution(
+            "interval-wide",
+            f"the runs leave the {name} at the target open by a factor of {each.high / each.low:.2g} "
+            f"({each.low:.2g} to {each.high:.2g}): it is not known; train more cells near the target",
+            grave=True,
+        )
+        for name, each in (("learning rate", lr), ("batch", batch))
+        if each.high > WIDE * each.low
+    ]
 
 
 def _positive(**values: float) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.law_planted import Planted, sweep
 from search.errors import SearchError
 from search.laws.base import Interval, Runs
 from search.laws.design import Plan, plan_loss, plan_optimum
 from search.laws.loss import LossFit, fit_loss
 from search.laws.optimum import fitted
 from search.laws.optimum_law import OptimumLaw
-from tests.search.laws_support import Planted, sweep
 
 CELLS = [(n, d) for n in (1e8, 4e8) for d in (2e9, 8e9)]
 TARGET = (3.2e9, 6.4e10)

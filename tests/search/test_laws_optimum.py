@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench.law_planted import GRID, Planted, sweep
+from bench.laws import planted_draws
 from search.errors import SearchError
 from search.laws import registry
-from search.laws.base import Runs
+from search.laws.base import PowerLaw, Runs
 from search.laws.optimum import ESTIMATORS, fitted
 from search.laws.optimum_law import OptimumLaw
 
@@ -45,10 +48,8 @@ def test_a_planted_law_without_noise_is_recovered(bend: float) -> None:
 
 def test_six_runs_a_cell_are_enough() -> None:
     planted = Planted()
-    off = [
-        _off(fit(sweep(planted, np.random.default_rng(seed), per_cell=6, noise=5e-4)), planted, 3e8, 2e10)
-        for seed in range(6)
-    ]
+    runs = [sweep(planted, np.random.default_rng(seed), per_cell=6, noise=5e-4) for seed in range(6)]
+    off = [_off(fit(each, draws=20, forms=False), planted, 3e8, 2e10) for each in runs]
     excess = [float(planted.excess(3e8, 2e10, *_scaled(planted, 3e8, 2e10, each))) for each in off]
     assert np.mean(excess) < 1e-3
 
@@ -164,23 +165,37 @@ def test_targets_outside_are_told(exact: OptimumLaw) -> None:
     assert "outside-hull" in {c.code for c in exact.predict(1e10, 1e12).cautions}
 
 
+def test_losses_that_say_nothing_have_no_optimum() -> None:
+    runs = sweep(Planted(), np.random.default_rng(0), per_cell=6)
+    same = np.full(len(runs), 3.0)
+    wild = np.exp(np.random.default_rng(1).normal(0, 2, len(runs)))
+    for loss, code in ((same, "flat"), (wild, "interval-wide")):
+        said = fit(replace(runs, loss=loss), forms=False).predict(1e9, 3e10)
+        assert any(caution.code == code and caution.grave for caution in said.cautions)
+        assert np.isfinite([said.lr.low, said.lr.high, said.batch.low, said.batch.high]).all()
+
+
 def test_cautions_of_the_cells() -> None:
     planted, rng = Planted(), np.random.default_rng(0)
+
+    def codes(runs: Runs) -> set[str]:
+        return _codes(fit(runs, draws=20, forms=False))
+
     line = [(n, 20 * n) for n in (6e7, 1e8, 2e8, 4e8)]
-    assert "exponents-unidentified" in _codes(fit(sweep(planted, rng, cells=line)))
-    assert "few-values" in _codes(fit(sweep(planted, rng, cells=GRID[:6])))
-    assert "few-runs" in _codes(fit(sweep(planted, rng, per_cell=5)))
+    assert "exponents-unidentified" in codes(sweep(planted, rng, cells=line))
+    assert "few-values" in codes(sweep(planted, rng, cells=GRID[:6]))
+    assert "few-runs" in codes(sweep(planted, rng, per_cell=5))
     runs = sweep(planted, rng)
     low = np.array([planted.best(n, d)[0] for n, d in zip(runs.n, runs.d, strict=True)])
     cut = Runs(
         *(column[runs.lr < 0.8 * low] for column in (runs.n, runs.d, runs.lr, runs.batch, runs.loss))
     )
-    assert "edge" in _codes(fit(cut))
+    assert "edge" in codes(cut)
     one = runs.batch.copy()
     one[:] = 2e5
-    assert "one-value" in _codes(fit(replace(runs, batch=one)))
+    assert "one-value" in codes(replace(runs, batch=one))
     differing = replace(runs, conditions={"schedule": ("cosine", "wsd")})
-    assert "conditions-differ" in _codes(fit(differing))
+    assert "conditions-differ" in codes(differing)
 
 
 def test_bad_input_is_refused() -> None:
@@ -217,3 +232,28 @@ def test_families_by_name() -> None:
     assert registry.load("optimum").fit is fitted
     with pytest.raises(SearchError, match="no family of laws"):
         registry.load("optimun")
+
+
+@given(
+    bend=st.floats(0.05, 0.6),
+    slopes=st.tuples(st.floats(-0.9, 0.1), st.floats(-0.2, 0.5), st.floats(-0.2, 0.3), st.floats(0.2, 0.8)),
+)
+@settings(max_examples=4, deadline=None, derandomize=True)
+def test_any_planted_law_is_found(bend: float, slopes: tuple[float, float, float, float]) -> None:
+    n, d = 2e8, 1.2e10
+
+    def through(value: float, of_n: float, of_d: float) -> PowerLaw:
+        return PowerLaw(np.log(value) - of_n * np.log(n) - of_d * np.log(d), {"N": of_n, "D": of_d})
+
+    planted = Planted(through(2e-3, *slopes[:2]), through(4e5, *slopes[2:]), bend)
+    law = fit(sweep(planted, np.random.default_rng(0)), draws=20, forms=False)
+    off = _off(law, planted, 3e8, 2e10)
+    assert planted.excess(3e8, 2e10, *_scaled(planted, 3e8, 2e10, off)) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("per_cell", [10, 20])
+def test_intervals_cover_at_the_stated_rate(per_cell: int) -> None:
+    held, _ = planted_draws(Planted(), {"noise": 1e-3, "per_cell": per_cell}, 200)
+    assert 0.8 <= held.mean() <= 0.98

@@ -29,7 +29,7 @@ TRAININGS = (1, 2, 4, 8, 16)
 """Budgets, in full trainings."""
 STUDIES: Mapping[str, int] = {"asha": 20, "random": 20, "curve-bo": 4}
 """Seeds of each strategy; ``curve-bo`` thinks for a tenth of a second at each decision."""
-LONGEST = {"curve-bo": 4}
+LONGEST = {"curve-bo": 8}
 """Of the budgets, for those."""
 
 
@@ -129,7 +129,6 @@ def run() -> Table:
     for strategy, seeds in STUDIES.items():
         for name, searched in arms.items():
             means = np.mean([regrets(searched, strategy, seed) for seed in range(seeds)], axis=0)
-            print(strategy, name, means, flush=True)
             table.add_row(strategy, name, *("" if math.isnan(x) else f"{100 * x:.2f}" for x in means))
     return table
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from search.laws.base import Runs
-from search.laws.loss import LossFit
+from search.laws.loss import LossFit, lowest_of_cells
 from service.law_figures import layout, scatter
 from trimtab.figures import count
 from trimtab.wire.laws import FitFigure
@@ -104,7 +104,8 @@ def _best_size(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> 
     return _figure("best-size", "Best N and D for a compute", caption, data, "FLOP", "N, D")
 
 
-def _residuals(law: LossFit, runs: Runs) -> FitFigure:
+def _residuals(law: LossFit, all_runs: Runs) -> FitFigure:
+    runs = lowest_of_cells(all_runs)
     expected = np.array([float(law.loss(n, d)[0]) for n, d in zip(runs.n, runs.d, strict=True)])
     off = 100 * np.log(runs.loss / expected)
     data = [
@@ -121,7 +122,7 @@ def _residuals(law: LossFit, runs: Runs) -> FitFigure:
     figure = _figure(
         "residuals",
         "What runs differ from the law by",
-        "Loss over what the law expects, in per cent; a bend over N says that the law does not hold.",
+        "The lowest loss of each cell over what the law expects; a bend over N says that it does not hold.",
         data,
         "parameters N",
         "% over the law",

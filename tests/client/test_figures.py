@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab.figures import duration, exact, number, parameter, percent
+from trimtab.figures import count, duration, exact, number, parameter, percent, span
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,25 @@ def test_parameters() -> None:
     values = (True, 3, 0.1, "a", 1e-5, 0.0031622776601683794, None)
     assert [parameter(value) for value in values] == ["true", "3", "0.1", "a", "1e-5", "0.003162", "–"]
     assert exact(0.0031622776601683794) == "0.0031622776601683794"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (7.2, "7.2"),
+        (7_200, "7.2k"),
+        (999_900, "1M"),
+        (4.3e8, "430M"),
+        (1.5e9, "1.5B"),
+        (2e13, "20T"),
+    ],
+)
+def test_counts_have_units(value: float | None, text: str) -> None:
+    assert count(value) == text
+
+
+def test_spans() -> None:
+    assert span((6e7, 1.1e9)) == "60M to 1.1B"
+    assert span((1e9, 1.0004e9)) == "1B"
+    assert span(None) == "–"

@@ -31,8 +31,7 @@ def print_list(fits: Sequence[FitItem]) -> None:
     table.add_column("family", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("runs", justify="right")
-    table.add_column("N", no_wrap=True)
-    table.add_column("D", no_wrap=True)
+    table.add_column("cells", justify="right")
     table.add_column("cautions", justify="right")
     for fit in fits:
         counts = fit.counts
@@ -43,8 +42,7 @@ def print_list(fits: Sequence[FitItem]) -> None:
             escape(fit.family),
             styled(fit.state),
             integer(counts.runs),
-            span(counts.n),
-            span(counts.d),
+            integer(counts.cells),
             f"[red]{cautions}, grave[/]" if fit.grave else cautions,
         )
     out.print(table)
@@ -71,7 +69,7 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
         ("learning rate", found.lr, ""),
         ("batch", found.batch, " tokens"),
         ("loss", found.loss, ""),
-        ("best N for the compute", found.best_n, ""),
+        ("best N for the compute", found.best_n, " "),
         ("best D for the compute", found.best_d, " tokens"),
         ("best share", found.best_share, ""),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 import subprocess
 import sys
@@ -99,8 +100,12 @@ def test_it_plans_runs_within_the_budget(api: Any, done: str) -> None:
     assert plan["runs"]
     assert sum(run["flops"] for run in plan["runs"]) == pytest.approx(plan["flops"])
     assert plan["flops"] <= 2e20
-    width = plan["lr_now"]["high"] / plan["lr_now"]["low"]
-    assert plan["lr_then"]["high"] / plan["lr_then"]["low"] < width
+
+    def wide(when: str) -> float:
+        both = (plan[f"lr_{when}"], plan[f"batch_{when}"])
+        return math.prod(each["high"] / each["low"] for each in both)
+
+    assert wide("then") < wide("now")
     short = api.post(f"/fits/{done}/plan", {"flops": 1.0, "n": 1e9, "d": 2e10}, 422)
     assert short["errors"][0]["pointer"] == "/flops"
     assert api.post(f"/fits/{done}/plan", {"flops": -1, "n": 1e9}, 422)["errors"]

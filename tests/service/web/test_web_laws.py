@@ -80,6 +80,22 @@ def test_a_number_that_the_runs_cannot_carry_is_not_shown(seed: Any, serve: Any,
     expect(page.locator(".cautions .grave").first).to_contain_text("few values")
 
 
+def test_a_law_of_the_loss_has_a_page_and_pictures(seed: Any, serve: Any, open_page: Any) -> None:  # noqa: F811
+    url = serve(seed.database)
+    request = {"name": "loss", "family": "loss", "table": runs(), "columns": COLUMNS, "options": QUICK}
+    fit = httpx.post(f"{url}/v1/fits", json=request).json()["id"]
+    compute(seed.database, url, fit)
+    page = open_page(f"{url}/laws/{fit}?n=1e9&d=2e10")
+    expect(page.locator("#prediction")).to_contain_text("Best N for this compute")
+    for figure in ("loss", "best-size", "residuals"):
+        page.locator(f"#figure-{figure}").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#figure-{figure} .main-svg .trace")
+    refused = httpx.get(f"{url}/v1/fits/{fit}/prediction?n=1e9&d=2e10&lr=0.1").json()
+    assert refused["errors"][0]["pointer"] == "/query/lr"
+    plan = httpx.post(f"{url}/v1/fits/{fit}/plan", json={"flops": 1e20, "n": 1e9, "d": 2e10}, timeout=60)
+    assert plan.json()["loss_then"]["high"] < plan.json()["loss_now"]["high"]
+
+
 def test_pages_of_fits_that_are_not_there_or_have_failed(seed: Any, serve: Any) -> None:
     url = serve(seed.database)
     assert httpx.get(f"{url}/laws/nothing", headers={"Accept": "text/html"}).status_code == 404

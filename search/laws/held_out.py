@@ -1,7 +1,7 @@
 """How well a law of the optimum foresees cells that it has not seen.
 
-Each cell in turn is left out, the law fitted to the others, and its answer read off the shape of the whole fit,
-laid round the left-out cell's own optimum. The published laws and rules are read off in the same way.
+Each cell in turn is left out, the law fitted to the others, and its answer read off the shape of the whole
+fit, laid round the left-out cell's own optimum. The published laws and rules are read off in the same way.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class HeldOut:
 
 
 def held_out(law: OptimumLaw, runs: Runs) -> tuple[HeldOut, ...]:
-    """One entry for each cell of ``law``, the fit of all ``runs``; none where there are too few or too many cells,
-    or no surface to read off."""
+    """One entry for each cell of ``law``, the fit of all ``runs``; none where there are too few or too many
+    cells, or no surface to read off."""
     if not law.has_surface or not FEWEST <= len(law.cells) <= MOST:
         return ()
     cells = gather(runs)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.search.laws_support import Planted, sweep
 
 from bench.law_planted import Planted, sweep
 from search.errors import SearchError

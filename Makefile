@@ -16,10 +16,10 @@ serve: $(VENV)/.run
 
 # Two at a time, each file in one process: tests of servers wait more than they work.
 test: $(VENV)/.dev lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(VENV)/.dev lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m ""
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ""
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check -q .

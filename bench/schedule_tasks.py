@@ -92,7 +92,7 @@ class Task:
 class _Gpt(GptTrainer):
     """The trainer ``gpt`` with rates from a schedule and checkpoints in memory."""
 
-    _rates: tuple[float, ...] = ()
+    _planned: tuple[float, ...] = ()
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -104,7 +104,7 @@ class _Gpt(GptTrainer):
         ]
 
     def advance(self, until: int, schedule: Schedule) -> None:
-        first, self._rates = self._step, rates_of(schedule, self._step, until)
+        first, self._planned = self._step, rates_of(schedule, self._step, until)
         self._first = first
         self.model.train()
         while self._step < until:
@@ -135,7 +135,7 @@ class _Gpt(GptTrainer):
         return np.linspace(0, length - self.config.context - 1, batches * EVAL_BATCH, dtype=np.int64)
 
     def _lr(self, step: int) -> float:
-        return self._rates[step - self._first]
+        return self._planned[step - self._first]
 
 
 class _NoisyDigits:

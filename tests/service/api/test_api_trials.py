@@ -35,7 +35,7 @@ def test_ask_report_and_end_make_a_finished_trial_with_its_curve(api: Any) -> No
     summary = api.get(f"/studies/{study}/summary")
     assert summary["default"]["value"] == 0.25
     assert [point["value"] for point in summary["best_so_far"]] == [0.5, 0.25]
-    assert summary["study"]["savings"] == {"trained": 10, "full": 10, "fraction_saved": 0.0}
+    assert summary["study"]["savings"] == {"trained": 10, "full": 10, "fraction_saved": 0.0, "useful": None}
     kinds = {event["kind"] for event in api.get(f"/studies/{study}/events")["items"]}
     assert {"study.created", "trial.queued", "measurements", "trial.completed"} <= kinds
 

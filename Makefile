@@ -14,7 +14,7 @@ demo: $(VENV)/.run
 serve: $(VENV)/.run
 	@$(BIN)/trimtab serve
 
-# Two at a time, each file in one process: tests of servers wait more than they work.
+# Two at a time, each file in one process, in the order of tests/conftest.py.
 test: $(VENV)/.dev lint
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

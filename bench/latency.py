@@ -22,7 +22,7 @@ from bench.search.ours import variant
 from search.decide import decide
 from search.space import SearchSpace
 from search.surrogates.registry import names
-from search.view import Fidelity, StudyView, TrialView
+from search.view import Fidelity, StudyView, TrialStatus, TrialView
 
 HISTORIES = ((100, 2_000), (300, 10_000), (1_000, 50_000))
 """Trials and points of all their curves."""
@@ -54,7 +54,7 @@ def history(trials: int, points: int, strategy: str, whole: bool) -> StudyView:
         steps = (last,) if whole else tuple(range(1, stop + 1))
         fall = 0.5 + x[0]
         values = tuple(end + fall / math.sqrt(s) + 0.01 * rng.standard_normal() for s in steps)
-        status = "completed" if stop == last else "paused"
+        status: TrialStatus = "completed" if stop == last else "paused"
         params = {f"x{i}": float(x[i]) for i in range(DIMENSIONS)}
         views.append(TrialView(number, params, status, steps, values, stop, 2, stop, status == "paused"))
     return StudyView(space, Fidelity(1, last, 1), False, strategy, {}, tuple(views))
@@ -85,7 +85,9 @@ def optuna_gp(trials: int, points: int) -> Callable[[int], object]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     view = history(trials, points, "random", whole=True)
     unit = optuna.distributions.FloatDistribution(0.0, 1.0)
-    distributions = dict.fromkeys(view.space.dimensions, unit)
+    distributions: dict[str, optuna.distributions.BaseDistribution] = dict.fromkeys(
+        view.space.dimensions, unit
+    )
 
     def suggest(seed: int) -> object:
         study = optuna.create_study(sampler=optuna.samplers.GPSampler(seed=seed))

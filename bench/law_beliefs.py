@@ -101,7 +101,7 @@ def space(believed: Mapping[str, Mapping[str, Any]], off: float = 1.0) -> Search
 def curve(params: Mapping[str, ParamValue], step: int) -> float:
     """The loss after ``step`` of 27 parts of the training; the excess shows from the start."""
     over = excess(float(params["lr"]), float(params["batch"]), *TARGET)
-    return 2.4 * (1 + over) + 1.5 * (step**-0.5 - 27**-0.5)
+    return float(2.4 * (1 + over) + 1.5 * (step**-0.5 - 27**-0.5))
 
 
 def regrets(searched: SearchSpace, strategy: str, seed: int) -> list[float]:

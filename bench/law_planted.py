@@ -43,7 +43,7 @@ class Planted:
 
     def loss(self, n: float, d: float, lr: Array, batch: Array) -> Array:
         floor = 1.7 + 400 / n**0.34 + 410 / d**0.28
-        return floor * (1 + self.excess(n, d, lr, batch))
+        return np.asarray(floor * (1 + self.excess(n, d, lr, batch)))
 
 
 def sweep(
@@ -72,4 +72,7 @@ def sweep(
         loss *= 1 + noise * rng.standard_normal(len(u))
         ones = np.ones(len(u))
         columns.append((n * ones, d * ones, lr * np.exp(u), batch * np.exp(v), loss))
-    return Runs(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    sizes, tokens, rates, batches, losses = (
+        np.concatenate(column) for column in zip(*columns, strict=True)
+    )
+    return Runs(sizes, tokens, rates, batches, losses)

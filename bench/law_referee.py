@@ -67,10 +67,10 @@ def gaussian_process(z: Array, y: Array, weights: Array) -> Surface:
 
     def parts(theta: Array) -> tuple[Array, Array, Array, Array]:
         cover = kernel(z, z, theta) + np.diag(np.exp(2 * theta[3]) / weights**2)
-        root = np.linalg.cholesky(cover + 1e-12 * np.eye(len(z)))
+        root = np.asarray(np.linalg.cholesky(cover + 1e-12 * np.eye(len(z))), np.float64)
         columns, target = np.linalg.solve(root, design), np.linalg.solve(root, y)
         inner = columns.T @ columns
-        coefficients = np.linalg.solve(inner, columns.T @ target)
+        coefficients: Array = np.linalg.solve(inner, columns.T @ target)
         return root, coefficients, target - columns @ coefficients, inner
 
     def cost(theta: Array) -> float:

@@ -24,8 +24,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -41,7 +43,7 @@ from search.laws.optimum_law import OptimumLaw
 FEW = 10
 JOINT = "joint (the default)"
 TARGETS = {"inside": (2.1e8, 1.5e10), "outside": (1e9, 3e10)}
-PLANTED: Mapping[str, Mapping[str, float | int]] = {
+PLANTED: Mapping[str, Mapping[str, Any]] = {
     "9 cells of 72 runs": {"noise": 1e-3},
     "9 cells of 20 runs": {"noise": 1e-3, "per_cell": 20},
     "9 cells of 10 runs": {"noise": 1e-3, "per_cell": 10},
@@ -55,18 +57,18 @@ class Data:
     """Runs by cell, with a referee for each."""
 
     runs: Runs
-    cell: Array
+    cell: NDArray[np.intp]
     n: Array
     d: Array
     referees: tuple[Referee, ...]
     seconds: tuple[Referee, ...]
     """Those of the second-best smoother."""
 
-    def part(self, kept: Array) -> Runs:
-        columns = (self.runs.n, self.runs.d, self.runs.lr, self.runs.batch, self.runs.loss)
-        return Runs(*(column[kept] for column in columns))
+    def part(self, kept: NDArray[np.bool_]) -> Runs:
+        runs = self.runs
+        return Runs(runs.n[kept], runs.d[kept], runs.lr[kept], runs.batch[kept], runs.loss[kept])
 
-    def few(self, seed: int) -> Array:
+    def few(self, seed: int) -> NDArray[np.bool_]:
         """(r,) true for FEW random runs of each cell."""
         rng, kept = np.random.default_rng(seed), np.zeros(len(self.cell), dtype=bool)
         for cell in range(len(self.n)):
@@ -121,7 +123,9 @@ def load() -> Data:
     return Data(runs, cell, sizes[0], sizes[1], judges(law_referee.CHOSEN), judges(law_referee.SECOND))
 
 
-def judged(data: Data, kept: Array, held: Sequence[int], seed: int, draws: int) -> list[Verdict]:
+def judged(
+    data: Data, kept: NDArray[np.bool_], held: Sequence[int], seed: int, draws: int
+) -> list[Verdict]:
     """All laws, fitted to the runs ``kept`` (r,) that are not in the cells ``held``, on these cells."""
     runs = data.part(kept & ~np.isin(data.cell, held))
     law: OptimumLaw = fitted(runs, {"draws": draws}, seed, lambda share: None)
@@ -244,7 +248,7 @@ def planted(times: int) -> Table:
     return shown
 
 
-def planted_draws(law: Planted, options: Mapping[str, float | int], times: int) -> tuple[Array, Array]:
+def planted_draws(law: Planted, options: Mapping[str, Any], times: int) -> tuple[Array, Array]:
     """(times, targets, 2) whether intervals of lr and batch hold the truth, and errors in log units."""
     held, off = [], []
     for seed in range(times):
@@ -262,7 +266,8 @@ def seconds() -> str:
     """Of a fit of 2,000 runs in 28 cells with 200 draws, the alternatives with it."""
     sizes = [(n, ratio * n) for n in (3e7, 6e7, 1e8, 2e8, 4e8, 6e8, 1e9) for ratio in (20, 50, 100, 200)]
     runs = sweep(Planted(), np.random.default_rng(0), cells=sizes, noise=1e-3)
-    part = Runs(*(column[:2000] for column in (runs.n, runs.d, runs.lr, runs.batch, runs.loss)))
+    n, d, lr, batch, loss = (column[:2000] for column in (runs.n, runs.d, runs.lr, runs.batch, runs.loss))
+    part = Runs(n, d, lr, batch, loss)
     began, cpu = time.perf_counter(), time.process_time()
     fitted(part, {"draws": 200}, 0, lambda share: None)
     took, burnt = time.perf_counter() - began, time.process_time() - cpu

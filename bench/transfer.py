@@ -153,7 +153,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     printed.add_column("source")
     for heading in (*SHOWN, *(f"epochs to the regret without, at {e}" for e in COMPARED)):
         printed.add_column(str(heading), justify="right")
-    without = curves["none"].mean(axis=0) if len(curves["none"]) else None
+    without = curves["none"].mean(axis=0) if len(curves["none"]) else np.array([])
     for kind, found in curves.items():
         if not len(found):
             continue
@@ -161,7 +161,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
         for epochs in SHOWN:
             mean, error, _ = mean_and_error(found[:, epochs // EVERY - 1].tolist())
             cells.append(f"{mean:.4f} ± {error:.4f}")
-        for epochs in COMPARED if without is not None else ():
+        for epochs in COMPARED if len(without) else ():
             goal = without[epochs // EVERY - 1]
             reached = np.flatnonzero(found.mean(axis=0) <= goal)
             if len(reached):

@@ -12,7 +12,7 @@ import numpy as np
 from bench.search.problems import Params, Problem
 from bench.search.protocol import EngineError, Job, Verdict
 from search.decide import decide
-from search.decision import Decision, Finish, Launch, Stop
+from search.decision import Continue, Decision, Finish, Launch, Stop
 from search.space import ParamValue, SearchSpace
 from search.strategies import create
 from search.view import Fidelity, Source, StudyView, TrialStatus, TrialView
@@ -129,13 +129,15 @@ class TrimtabEngine:
             if self.curve is not None:
                 trial.epoch_seconds = self.curve(params).seconds
             self.trials.append(trial)
-        else:
+        elif isinstance(decision, Stop | Continue):
             trial = self.trials[decision.trial - 1]
             trial.view = None
             if isinstance(decision, Stop):
                 trial.status = "stopped"
                 return None
             trial.target, trial.status = decision.target, "running"
+        else:
+            raise EngineError(f"{self.strategy} answers with what a table has not: {decision}")
         return Job(trial.number, trial.params, trial.target)
 
     def report(self, trial: int, epoch: int, value: float) -> Verdict:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import NICENESS
 from tests.workers.stub_service import StubService
 from workers import cluster
 from workers.scratch import Scratch
@@ -47,7 +48,8 @@ class Process:
 
 
 def start_dispatcher(url: str, home: Path, *, cpus: int = 2) -> Process:
-    environment = {n: v for n, v in os.environ.items() if not n.startswith(("TRIMTAB_", "RAY_"))}
+    other = ("TRIMTAB_", "RAY_")
+    environment = {n: v for n, v in os.environ.items() if n == NICENESS or not n.startswith(other)}
     with (home / "dispatcher.log").open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "workers.dispatcher"],

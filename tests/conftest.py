@@ -1,5 +1,5 @@
-"""For all tests: numerical libraries get one thread each, as in workers' processes; training is no less urgent
-than the rest; sockets get a folder."""
+"""For all tests: numerical libraries get one thread each, as in workers' processes; trainings are as urgent as
+the rest; sockets get a folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 # Tests wait for trainings, which Ray would have stand back (nice 15) behind all that other tests compute.
-NICENESS = "RAY_worker_niceness"
-os.environ.setdefault(NICENESS, "0")
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 ensure_runtime_folder()
 

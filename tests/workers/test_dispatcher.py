@@ -144,7 +144,7 @@ def test_a_request_that_no_node_can_hold_is_refused_with_a_reason(plain: StubSer
 
 
 def test_a_damaged_checkpoint_is_not_loaded_and_training_starts_from_nothing(plain: StubService) -> None:
-    first = plain.add(lambda step, _: Verdict.PAUSE, params=SLOW)
+    first = plain.add(lambda step, _: Verdict.PAUSE if step else Verdict.CONTINUE, params=SLOW)
     end = plain.wait_end(first)
     assert end.checkpoint is not None
     folder = Path(end.checkpoint.uri.removeprefix("file://"))

@@ -29,11 +29,11 @@ def bowl(name: str, best: float) -> Problem:
 def test_a_misleading_source_costs_its_openers_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "SOURCE_EPOCHS", 40)
-    monkeypatch.setattr(transfer, "TARGET_EPOCHS", 44)
+    monkeypatch.setattr(transfer, "SOURCE_EPOCHS", 60)
+    monkeypatch.setattr(transfer, "TARGET_EPOCHS", 60)
     monkeypatch.setattr(transfer, "EVERY", 1)
-    monkeypatch.setattr(transfer, "SHOWN", (22, 44))
-    monkeypatch.setattr(transfer, "COMPARED", (22,))
+    monkeypatch.setattr(transfer, "SHOWN", (30, 60))
+    monkeypatch.setattr(transfer, "COMPARED", (30,))
     rows, sources = Rows(tmp_path / "rows.jsonl"), transfer.Sources(tmp_path / "sources")
     console = Console(file=io.StringIO(), width=150)
     first, second = bowl("first", 0.2), bowl("second", 0.25)
@@ -41,8 +41,8 @@ def test_a_misleading_source_costs_its_openers_and_no_more(
         transfer.run(first, second, kind, 0, rows, sources, console)
     none, misleading = rows.by_key["second", "none", 1, 0], rows.by_key["second", "misleading", 1, 0]
     openers = 2 * 3
-    shifted = [misleading.regrets[str(e + openers)] for e in range(20, 44 - openers)]
-    assert shifted == [none.regrets[str(e)] for e in range(20, 44 - openers)]
+    shifted = [misleading.regrets[str(e + openers)] for e in range(20, 60 - openers)]
+    assert shifted == [none.regrets[str(e)] for e in range(20, 60 - openers)]
     printed = io.StringIO()
     Console(file=printed, width=150).print(*transfer.tables(list(rows.by_key.values())))
     assert "misleading" in printed.getvalue()

@@ -1,4 +1,5 @@
-"""For all tests: numerical libraries get one thread each, as in workers' processes; sockets a folder."""
+"""For all tests: numerical libraries get one thread each, as in workers' processes; trainings are no
+nicer than tests; sockets get a folder."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from bench.stack import ensure_runtime_folder
 # Before any is imported, here or in a child: small matrices take many times as long on many threads.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+
+# Tests wait for trainings, which Ray would have stand back (nice 15) behind all that other tests compute.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 ensure_runtime_folder()
 

@@ -238,7 +238,7 @@ def tied(draw: st.DrawFn) -> dict[str, Any]:
     return space
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tied(), st.data())
 def test_what_is_accepted_is_kept_by_every_configuration(
     space: dict[str, Any], data: st.DataObject

@@ -34,19 +34,21 @@ class Server:
     process: subprocess.Popen[bytes]
     home: Path
     headers: dict[str, str]
+    http: httpx.Client
+    """One for all calls: making one takes longer than most calls."""
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/v1/ready", headers=self.headers, timeout=2).status_code == 200
+            return self.http.get("/v1/ready", timeout=2).status_code == 200
         except httpx.TransportError:
             return False
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.url}/v1/{path}", headers=self.headers, timeout=30)
+        answer = self.http.get(f"/v1/{path}")
         return answer.raise_for_status().json()
 
     def post(self, path: str, body: Any = None) -> Any:
-        answer = httpx.post(f"{self.url}/v1/{path}", json=body, headers=self.headers, timeout=30)
+        answer = self.http.post(f"/v1/{path}", json=body)
         return answer.raise_for_status().json()
 
     def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
@@ -97,7 +99,11 @@ def serving(home: Path, **variables: str) -> Iterator[Server]:
         )
     token = variables.get("TRIMTAB_TOKEN")
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    server = Server(f"http://127.0.0.1:{port}", process, home, headers)
+    url = f"http://127.0.0.1:{port}"
+    # A connection is given up before the server would: not to be closed by both at once.
+    limits = httpx.Limits(keepalive_expiry=2)
+    http = httpx.Client(base_url=url, headers=headers, timeout=30, limits=limits)
+    server = Server(url, process, home, headers, http)
     settings = WorkerSettings.read(environment)
     folders = (
         cluster.local_folder(settings.home),
@@ -108,6 +114,7 @@ def serving(home: Path, **variables: str) -> Iterator[Server]:
         server.wait(server.ready, 90, "the server to be ready")
         yield server
     finally:
+        http.close()
         left = _stop(process)
         # What a killed dispatcher leaves is cleared at its next start, which there may not have been.
         for folder in folders:

@@ -169,18 +169,24 @@ def _of(scratch: Path) -> list[psutil.Process]:
     return found
 
 
-def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -> None:
+@pytest.fixture
+def http(compose: Compose) -> Iterator[httpx.Client]:
+    """Calls the API, without a token."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{compose.variables['API_PORT']}/v1", timeout=10) as http:
+        yield http
+
+
+def test_every_command_runs_and_together_they_finish_a_study(compose: Compose, http: httpx.Client) -> None:
     compose.start("ray-head")
     migrate = compose.start("migrate")
     assert migrate.wait(timeout=60) == 0, compose.log("migrate")
     port = compose.variables["API_PORT"]
-    url = f"http://127.0.0.1:{port}"
     compose.start("api", {"TRIMTAB_PORT": port})
     compose.start("scheduler")
 
     def api_up() -> bool:
         try:
-            return httpx.get(f"{url}/v1/health", timeout=2).status_code == 200
+            return http.get("/health", timeout=2).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -192,10 +198,10 @@ def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -
     headers = {"Authorization": f"Bearer {compose.variables['TRIMTAB_TOKEN']}"}
 
     def ready() -> bool:
-        return httpx.get(f"{url}/v1/ready", headers=headers, timeout=5).status_code == 200
+        return http.get("/ready", headers=headers).status_code == 200
 
     compose.wait("dispatcher", ready, 90)
-    assert httpx.get(f"{url}/v1/studies", timeout=5).status_code == 401
+    assert http.get("/studies").status_code == 401
     spec: dict[str, Any] = {
         "name": "compose",
         "trainer": {"name": "synthetic"},
@@ -205,11 +211,11 @@ def test_every_command_runs_and_together_they_finish_a_study(compose: Compose) -
         "budget": {"trials": 4},
         "parallelism": 2,
     }
-    answer = httpx.post(f"{url}/v1/studies", json=spec, headers=headers, timeout=10)
+    answer = http.post("/studies", json=spec, headers=headers)
     study = answer.raise_for_status().json()["id"]
 
     def complete() -> bool:
-        detail = httpx.get(f"{url}/v1/studies/{study}", headers=headers, timeout=5).json()
+        detail = http.get(f"/studies/{study}", headers=headers).json()
         return bool(detail["state"] == "completed")
 
     compose.wait("dispatcher", complete, 90)

@@ -1,5 +1,5 @@
-"""A whole server: its token stays secret, a store or a database that is away loses nothing, and what users'
-scripts and loops do wrong is named."""
+"""A whole server: its token stays secret, a store or database that is away loses nothing, forks and paused
+suites go on where they were, and what users' scripts and loops do wrong is named."""
 
 from __future__ import annotations
 
@@ -156,6 +156,116 @@ def test_a_locked_database_is_waited_for(shared: Server) -> None:
         assert [point["step"] for point in trial["curve"]] == list(range(1, 41))
         assert [attempt["state"] for attempt in attempts(trial)] == ["finished"]
     assert [child.pid for child in psutil.Process(shared.process.pid).children()] == programs
+
+
+SINGLE: dict[str, Any] = {
+    "name": "single",
+    "trainer": {"name": "synthetic"},
+    "space": {"lr": {"type": "float", "low": 1e-3, "high": 1e-1, "log": True}},
+    "metric": {"name": "loss"},
+    "fidelity": {"min": 10, "max": 40, "report_every": 5},
+    "budget": {"trials": 9},
+    "strategy": {"name": "random"},
+    "enqueue": [{"params": {"lr": 0.01}, "to_end": True}],
+}
+
+
+def test_a_person_forks_a_trial_at_its_checkpoint(shared: Server) -> None:
+    study = shared.post("studies", SINGLE)["id"]
+
+    def trials() -> list[Any]:
+        items: list[Any] = shared.get(f"studies/{study}/trials?limit=500")["items"]
+        return items
+
+    shared.wait(lambda: trials()[0]["state"] == "completed", 240, "the first trial")
+    path = f"studies/{study}/trials/1"
+    assert shared.get(path)["can_fork"] == [40]
+    same = shared.post(f"{path}/fork", {"target_step": 60})["number"]
+    other = shared.post(f"{path}/fork", {"target_step": 60, "params": {"lr": 0.002}, "seed": 5})["number"]
+    planned = shared.post(f"{path}/fork", {"target_step": 60, "schedule": [[0, 0.002]], "seed": 5})[
+        "number"
+    ]
+    refused = httpx.post(
+        f"{shared.url}/v1/{path}/fork", json={"step": 20}, headers=shared.headers, timeout=30
+    )
+    assert (refused.status_code, refused.json()["detail"]) == (
+        409,
+        "Trial 1 has no checkpoint at step 20; it has checkpoints at 40.",
+    )
+    # Trained on itself, the parent comes to the very same values as a fork that changes nothing.
+    shared.post(f"{path}/continue", {"target_step": 60})
+
+    def ended() -> bool:
+        return all(t["step"] == 60 for t in trials() if t["number"] in (1, same, other, planned))
+
+    shared.wait(ended, 240, "the forks")
+
+    def curve(number: int) -> dict[int, float]:
+        points = shared.get(f"studies/{study}/trials/{number}")["curve"]
+        return {p["step"]: p["metrics"]["loss"] for p in points if p["step"] > 40}
+
+    assert curve(same) == curve(1)
+    assert list(curve(other)) == list(curve(planned)) == [45, 50, 55, 60]
+    assert min(curve(other).values()) > max(curve(1).values()), "its learning rate is worse"
+    assert min(curve(planned).values()) > max(curve(1).values())
+
+
+def workload(name: str, target: float, **settings: float) -> dict[str, Any]:
+    wanted = {"metric": "loss", "at_most": target}
+    return {"name": name, "trainer": "synthetic", "steps": 60, "settings": settings, "target": wanted}
+
+
+SUITE: dict[str, Any] = {
+    "name": "suite",
+    "trainer": {
+        "name": "suite",
+        "workloads": [
+            workload("quick", 3.0, seconds_per_step=0.02),
+            workload("slow", 1.9, seconds_per_step=0.05),
+            workload("never", 0.5),
+        ],
+    },
+    "space": {"lr": {"type": "float", "low": 1e-3, "high": 1e-1, "log": True}},
+    "metric": {"name": "score"},
+    "fidelity": {"unit": "rounds", "min": 2, "max": 20, "report_every": 1},
+    "budget": {"trials": 2},
+    "strategy": {"name": "random"},
+    "enqueue": [{"params": {"lr": 0.01}}, {"params": {"lr": 0.01}}],
+}
+
+
+def test_a_paused_suite_goes_on_as_if_nothing_had_been(shared: Server) -> None:
+    study = shared.post("studies", SUITE)["id"]
+
+    def curve(number: int) -> dict[int, dict[str, float]]:
+        points = shared.get(f"studies/{study}/trials/{number}")["curve"]
+        return {point["step"]: point["metrics"] for point in points}
+
+    def one_is_over() -> bool:
+        measured = curve(1)
+        return bool(measured) and "quick/steps_to_target" in measured[max(measured)]
+
+    shared.wait(one_is_over, 240, "the first target")
+    shared.post(f"studies/{study}/pause")
+    shared.wait(lambda: shared.get(f"studies/{study}")["trials"]["running"] == 0, 60, "the pause")
+    stood = shared.get(f"studies/{study}/trials/1")
+    shared.post(f"studies/{study}/resume")
+    assert shared.wait_ended(study, 240)["state"] == "completed"
+    assert 0 < stood["step"] < 20, "it was interrupted on its way"
+    assert shared.get(f"studies/{study}/trials/1")["runs"] > 1
+
+    def without_clock(number: int) -> dict[int, dict[str, float]]:
+        return {
+            step: {name: value for name, value in metrics.items() if not name.endswith("seconds_to_target")}
+            for step, metrics in curve(number).items()
+        }
+
+    # The second trial has the same configuration, and was trained in one go.
+    assert list(curve(1)) == list(range(1, 21))
+    assert without_clock(1) == without_clock(2)
+    profile = shared.get(f"studies/{study}/profile")
+    assert [trial["score"] for trial in profile["trials"]] == [pytest.approx(2 / 3)] * 2
+    assert [each["reached"] for each in profile["workloads"]] == [2, 2, 0]
 
 
 def brittle(trainer: dict[str, Any], **changes: Any) -> dict[str, Any]:

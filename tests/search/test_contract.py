@@ -274,7 +274,7 @@ CURVES = {
 @every_strategy
 @pytest.mark.parametrize("curve", list(CURVES))
 def test_it_survives(strategy: str, curve: str) -> None:
-    many = 5 if strategy == "bo" else 14
+    many = {"bo": 5, "curve-bo": 9}.get(strategy, 14)
     history = _simulate(strategy, curve=CURVES[curve], budget=Budget(trials=many), seed=4)
     assert len(history.trials) == many
     assert history.reason

@@ -27,7 +27,7 @@ def _points(found: SearchSpace, seed: int, count: int = 20) -> np.ndarray:
     return np.vstack([np.zeros((1, d)), np.ones((1, d)), corners, rng.random((count, d))])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(DOCUMENTS, st.integers(0, 2**32))
 def test_every_point_decodes_to_a_legal_configuration(document: dict[str, Any], seed: int) -> None:
     found = SearchSpace.from_json(document)
@@ -37,7 +37,7 @@ def test_every_point_decodes_to_a_legal_configuration(document: dict[str, Any], 
         assert list(params) == [p.name for p in found.parameters if p.name in params]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(DOCUMENTS, st.integers(0, 2**32))
 def test_encode_then_decode_gives_the_configuration_back(document: dict[str, Any], seed: int) -> None:
     found = SearchSpace.from_json(document)
@@ -59,7 +59,7 @@ def test_encode_then_decode_gives_the_configuration_back(document: dict[str, Any
                 assert back[name] == value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(DOCUMENTS)
 def test_json_round_trip(document: dict[str, Any]) -> None:
     found = SearchSpace.from_json(document)
@@ -67,7 +67,7 @@ def test_json_round_trip(document: dict[str, Any]) -> None:
     assert list(found.to_json()) == list(document)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(DOCUMENTS)
 def test_cardinality_counts_the_configurations(document: dict[str, Any]) -> None:
     found = SearchSpace.from_json(document)

@@ -17,7 +17,7 @@ from tests.search.support import CONDITIONAL, documents, space
 MIXTURE = {"mix": {"type": "simplex", "parts": ["web", "code", "books"], "min": 0.1}}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(documents(simplexes=True), st.integers(0, 2**32))
 def test_every_column_lies_in_the_unit_interval_and_tells_configurations_apart(
     document: dict[str, Any], seed: int

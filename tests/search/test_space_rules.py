@@ -46,7 +46,7 @@ def linear(terms: dict[str, Any], relation: Any = "<=", bound: Any = 0) -> dict[
     return {"terms": terms, "relation": relation, "bound": bound}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(constrained())
 def test_json_round_trip(found: SearchSpace) -> None:
     document = json.loads(json.dumps({"space": found.to_json(), **found.rules_json()}))

@@ -22,7 +22,7 @@ def linear(terms: dict[str, float], relation: str, bound: float) -> dict[str, An
     return {"terms": terms, "relation": relation, "bound": bound}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(documents(simplexes=True), st.integers(0, 2**32))
 def test_tables_and_single_configurations_agree(document: dict[str, Any], seed: int) -> None:
     found = SearchSpace.from_json(document)
@@ -44,7 +44,7 @@ def test_tables_and_single_configurations_agree(document: dict[str, Any], seed: 
         np.testing.assert_allclose(found.encode(params), encoded, atol=1e-12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(constrained(), st.integers(0, 2**32))
 def test_every_candidate_and_neighbour_is_legal(found: SearchSpace, seed: int) -> None:
     drawn = candidates(found, 20, np.random.default_rng(seed))
@@ -57,7 +57,7 @@ def test_every_candidate_and_neighbour_is_legal(found: SearchSpace, seed: int) -
     assert near == neighbours(found, drawn[0], 20, np.random.default_rng(seed))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(constrained(), st.integers(0, 2**32))
 def test_encode_then_decode_is_the_identity_for_what_is_legal(found: SearchSpace, seed: int) -> None:
     drawn = candidates(found, 10, np.random.default_rng(seed))

@@ -26,18 +26,18 @@ def url_of(database: Database) -> str:
 
 
 def test_the_models_ask_for_nothing_that_the_migrations_lack(
-    database: Database, capsys: pytest.CaptureFixture[str]
+    new_database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command.check(config(url_of(database)))  # raises if a migration were needed
-    assert set(inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+    command.check(config(url_of(new_database)))  # raises if a migration were needed
+    assert set(inspect(new_database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
 
 
-def test_down_and_up_again(database: Database) -> None:
-    command.downgrade(config(url_of(database)), "base")
-    assert inspect(database.engine).get_table_names() == ["alembic_version"]
-    upgrade(url_of(database))
-    upgrade(url_of(database))  # nothing is left to do
-    assert set(Base.metadata.tables) < set(inspect(database.engine).get_table_names())
+def test_down_and_up_again(new_database: Database) -> None:
+    command.downgrade(config(url_of(new_database)), "base")
+    assert inspect(new_database.engine).get_table_names() == ["alembic_version"]
+    upgrade(url_of(new_database))
+    upgrade(url_of(new_database))  # nothing is left to do
+    assert set(Base.metadata.tables) < set(inspect(new_database.engine).get_table_names())
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def test_down_and_up_again(database: Database) -> None:
     ],
 )
 def test_tables_of_another_revision_are_refused(
-    database: Database, found: str | None, message: str
+    new_database: Database, found: str | None, message: str
 ) -> None:
-    with database.write() as session:
+    with new_database.write() as session:
         assert schema.mistake(session) is None
         if found is None:
             session.execute(text("DROP TABLE alembic_version"))
         else:
             session.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
-    with database.read() as session:
+    with new_database.read() as session:
         assert schema.mistake(session) == f"the database {message}"
 
 

@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 
 from service.db import completion, reads, studies, views
 from service.db.models import CheckpointRow, ImprovementRow, StudyRow, TrialRow
 from service.errors import ConflictError
 from tests.service.bench import Bench, saved
+from tests.service.conftest import statements_of
 
 LIMITED: dict[str, Any] = {
     "strategy": {"name": "random"},
@@ -155,15 +156,14 @@ def test_the_front_is_what_no_completed_trial_is_better_than(bench: Bench) -> No
 
 
 def test_studies_without_further_metrics_make_no_further_statement(bench: Bench) -> None:
-    made: list[str] = []
-    event.listen(bench.database.engine, "before_cursor_execute", lambda *args: made.append(str(args[2])))
     counts = []
-    for changes in ({"strategy": {"name": "random"}}, GOALS):
-        bench.study(**changes)
-        (work,) = bench.lease()
-        measure(bench, work.token, 1, 1, loss=1.0, speed=2, ms=3)
-        made.clear()
-        measure(bench, work.token, 2, 2, loss=1.0, speed=2, ms=3)
-        counts.append((len(made), sum("outcomes" in statement for statement in made)))
+    with statements_of(bench.database) as made:
+        for changes in ({"strategy": {"name": "random"}}, GOALS):
+            bench.study(**changes)
+            (work,) = bench.lease()
+            measure(bench, work.token, 1, 1, loss=1.0, speed=2, ms=3)
+            made.clear()
+            measure(bench, work.token, 2, 2, loss=1.0, speed=2, ms=3)
+            counts.append((len(made), sum("outcomes" in statement for statement in made)))
     assert counts[0][1] == 0
     assert counts[1] == (counts[0][0] + 1, 1)

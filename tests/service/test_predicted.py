@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from service.db import imports, predictors, reads, runs, studies
 from service.db.models import PredictorRow, StudyRow, TrialRow
 from service.loops.upkeep import Learn
 from tests.service.bench import Bench
+from tests.service.conftest import statements_of
 from trimtab.wire.work import ImportRequest
 
 FULL = 32
@@ -170,21 +170,16 @@ def test_a_study_that_was_deleted_meanwhile_is_left_alone(bench: Bench) -> None:
 
 def test_studies_without_the_rule_pay_nothing_for_it(bench: Bench) -> None:
     with_rule, without = Study(bench), Study(bench, stopping=[])
-    statements: list[str] = []
-
-    @event.listens_for(bench.database.engine, "before_cursor_execute")
-    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
     asked = {}
-    for study in (with_rule, without):
-        token = study.trial(0.1)
-        del statements[:]
-        bench.report(token, 1, (2, 1.0))  # before the first check
-        assert not [each for each in statements if "predictors" in each]
-        bench.report(token, 2, (6, 1.0))
-        asked[study.id] = [each for each in statements if "predictors" in each]
-        bench.end(token, "failed", 6)
+    with statements_of(bench.database) as statements:
+        for study in (with_rule, without):
+            token = study.trial(0.1)
+            del statements[:]
+            bench.report(token, 1, (2, 1.0))  # before the first check
+            assert not [each for each in statements if "predictors" in each]
+            bench.report(token, 2, (6, 1.0))
+            asked[study.id] = [each for each in statements if "predictors" in each]
+            bench.end(token, "failed", 6)
     assert asked == {with_rule.id: asked[with_rule.id], without.id: []}
     assert len(asked[with_rule.id]) == 1
 

@@ -420,11 +420,11 @@ def postgresql_scans(connection: Connection, statement: str, parameters: Any) ->
     return found
 
 
-def test_no_statement_reads_a_whole_table(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_statement_reads_a_whole_table(new_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MOST_TRIALS", 50)  # so that one has more
     monkeypatch.setattr(facts, "_facts", OrderedDict())  # what another test has read is read again
-    with recorded(database) as (statements, calls):
-        life = Life(database)
+    with recorded(new_database) as (statements, calls):
+        life = Life(new_database)
         for part in (
             life.populate,
             life.learn,
@@ -440,10 +440,10 @@ def test_no_statement_reads_a_whole_table(database: Database, monkeypatch: pytes
     assert functions_with_queries() <= calls, "some make statements that this test does not see"
     unindexed = "SELECT number FROM trials WHERE label = 'x'"
     scans: dict[str, list[str]] = {}
-    with database.engine.connect() as connection:
-        if not database.is_sqlite:  # tables this small would be read whole for good reasons
+    with new_database.engine.connect() as connection:
+        if not new_database.is_sqlite:  # tables this small would be read whole for good reasons
             connection.exec_driver_sql("SET enable_seqscan = off")
-        look = sqlite_scans if database.is_sqlite else postgresql_scans
+        look = sqlite_scans if new_database.is_sqlite else postgresql_scans
         assert look(connection, unindexed, ())  # the check itself can fail
         for statement, parameters in statements.items():
             if NEWEST.search(statement) is None and (found := look(connection, statement, parameters)):

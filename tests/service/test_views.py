@@ -7,12 +7,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Double, cast, event, insert, literal, select, true
+from sqlalchemy import Double, cast, insert, literal, select, true
 from sqlalchemy.orm import Session
 
 from service.db import views
 from service.db.engine import Database
 from service.db.models import CheckpointRow, MeasurementRow, StudyRow, TrialRow
+from tests.service.conftest import statements_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -144,20 +145,19 @@ def test_two_thousand_trials_take_few_queries_and_then_only_what_is_new(
     database: Database, make_study: Any, record_property: Any
 ) -> None:
     curves = views.Curves()
-    statements: list[str] = []
-    event.listen(database.engine, "before_cursor_execute", lambda *args: statements.append(str(args[2])))
     with database.write() as session:
         study = make_study(session)
         add_trials(session, study, 2_000, 100)
-    for kind in ("cold", "warm"):
-        with database.read() as session:
-            study = session.scalars(select(StudyRow)).one()
-            statements.clear()
-            start = time.perf_counter()
-            view = views.build(session, study, curves)
-            record_property(f"{kind}_seconds", time.perf_counter() - start)
-            print(kind, time.perf_counter() - start)
-        assert sum(len(trial.steps) for trial in view.trials) == 200_000
-        measured = [statement for statement in statements if "FROM measurements" in statement]
-        assert len(measured) == (2_000 // views.TRIALS_PER_QUERY if kind == "cold" else 0)
-        assert len(statements) - len(measured) <= 4
+    with statements_of(database) as statements:
+        for kind in ("cold", "warm"):
+            with database.read() as session:
+                study = session.scalars(select(StudyRow)).one()
+                statements.clear()
+                start = time.perf_counter()
+                view = views.build(session, study, curves)
+                record_property(f"{kind}_seconds", time.perf_counter() - start)
+                print(kind, time.perf_counter() - start)
+            assert sum(len(trial.steps) for trial in view.trials) == 200_000
+            measured = [statement for statement in statements if "FROM measurements" in statement]
+            assert len(measured) == (2_000 // views.TRIALS_PER_QUERY if kind == "cold" else 0)
+            assert len(statements) - len(measured) <= 4

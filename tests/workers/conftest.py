@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from workers.scratch import Scratch
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
+WORKER = "w1"
 
 
 @dataclass
@@ -27,7 +28,17 @@ class Process:
     """A running dispatcher."""
 
     process: subprocess.Popen[bytes]
-    log: Path
+    home: Path
+
+    @property
+    def log(self) -> Path:
+        return self.home / "dispatcher.log"
+
+    def folders(self) -> tuple[Path, Path]:
+        """Where its actors' temporary files and its Ray's are while it runs."""
+        settings = WorkerSettings.read({"TRIMTAB_HOME": str(self.home), "TRIMTAB_WORKER": WORKER})
+        scratch = Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher
+        return scratch, cluster.local_folder(settings.home)
 
     def family(self) -> list[psutil.Process]:
         """It and everything below it."""
@@ -35,11 +46,9 @@ class Process:
         return [own, *own.children(recursive=True)]
 
 
-def start_dispatcher(url: str, home: Path, *, worker: str = "w1", cpus: int = 2) -> Process:
-    home.mkdir(exist_ok=True)
+def start_dispatcher(url: str, home: Path, *, cpus: int = 2) -> Process:
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("TRIMTAB_", "RAY_"))}
-    log = home / "dispatcher.log"
-    with log.open("ab") as output:
+    with (home / "dispatcher.log").open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "workers.dispatcher"],
             cwd=ROOT,
@@ -49,13 +58,14 @@ def start_dispatcher(url: str, home: Path, *, worker: str = "w1", cpus: int = 2)
                 "TRIMTAB_HOME": str(home),
                 "TRIMTAB_URL": url,
                 "TRIMTAB_TOKEN": "secret",
-                "TRIMTAB_WORKER": worker,
+                "TRIMTAB_WORKER": WORKER,
                 "TRIMTAB_CPUS": str(cpus),
+                "RAY_worker_niceness": "0",
             },
             stdout=output,
             stderr=output,
         )
-    return Process(process, log)
+    return Process(process, home)
 
 
 def finish(dispatcher: Process) -> None:
@@ -65,39 +75,6 @@ def finish(dispatcher: Process) -> None:
         assert dispatcher.process.wait(30) == 0, dispatcher.log.read_text()
     finally:
         dispatcher.process.kill()
-
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def stub() -> Iterator[StubService]:
-    """A service of the test's own."""
-    stub = StubService()
-    stub.start()
-    yield stub
-    stub.stop()
-
-
-@pytest.fixture
-def start(stub: StubService, tmp_path: Path) -> Iterator[Start]:
-    """Starts dispatchers for ``stub``; those that still run at the end are killed."""
-    started: list[Process] = []
-
-    def start_one(*, cpus: int = 2) -> Process:
-        started.append(start_dispatcher(stub.url, tmp_path / "home", cpus=cpus))
-        return started[-1]
-
-    yield start_one
-    for dispatcher in started:
-        dispatcher.process.kill()
-        dispatcher.process.wait()
-    settings = WorkerSettings.read({"TRIMTAB_HOME": str(tmp_path / "home"), "TRIMTAB_WORKER": "w1"})
-    for folder in (
-        cluster.local_folder(settings.home),
-        Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher,
-    ):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +87,11 @@ def service() -> Iterator[StubService]:
 
 @pytest.fixture(scope="module")
 def dispatcher(service: StubService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One dispatcher with 2 CPUs for the whole module."""
+    """One dispatcher with 2 CPUs for the whole module; a test that kills it puts another in its place."""
     started = start_dispatcher(service.url, tmp_path_factory.mktemp("home"))
     yield started
-    finish(started)
+    try:
+        finish(started)
+    finally:
+        for folder in started.folders():
+            shutil.rmtree(folder, ignore_errors=True)

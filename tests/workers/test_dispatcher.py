@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 import signal
-import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.workers.conftest import Process, Start, finish
+from tests.workers.conftest import Process, finish, start_dispatcher
 from tests.workers.stub_service import Heard, StubService
 from trimtab.wire.states import FailureKind, Verdict
 from trimtab.wire.work import Capacity, GarbageItem
-from workers import cluster
-from workers.scratch import Scratch
-from workers.settings import WorkerSettings
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SLOW = {"seconds_per_step": 0.05}
@@ -148,7 +144,7 @@ def test_a_request_that_no_node_can_hold_is_refused_with_a_reason(plain: StubSer
 
 
 def test_a_damaged_checkpoint_is_not_loaded_and_training_starts_from_nothing(plain: StubService) -> None:
-    first = plain.add(lambda step, _: Verdict.PAUSE, params=SLOW)
+    first = plain.add(lambda step, _: Verdict.PAUSE if step else Verdict.CONTINUE, params=SLOW)
     end = plain.wait_end(first)
     assert end.checkpoint is not None
     folder = Path(end.checkpoint.uri.removeprefix("file://"))
@@ -275,78 +271,6 @@ def test_a_script_that_is_not_there_is_invalid(plain: StubService) -> None:
     assert "nowhere.py is not on this worker" in end.failure.message
 
 
-def wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """The processes that are still alive after 10 s."""
-    return [p for p in psutil.wait_procs(processes, timeout=10)[1] if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def grown_family(dispatcher: Process, service: StubService, *attempts: Heard) -> list[psutil.Process]:
-    service.wait(lambda: all(heard.curve for heard in attempts))
-    return dispatcher.family()
-
-
-def test_sigterm_saves_and_releases_what_is_running_and_what_comes_meanwhile(
-    start: Start, stub: StubService
-) -> None:
-    dispatcher = start(cpus=3)
-    built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
-    scripted = script(stub, "train.py", params={"lr": 0.5, "pause": 0.05}, target_step=1000, max_step=1000)
-    grown_family(dispatcher, stub, built_in, scripted)
-    ending = stub.add(params={"seconds_per_step": 0.3}, target_step=2)
-    family = grown_family(dispatcher, stub, ending)
-    stub.slow_end = 1.0
-    coming = stub.add()
-    stub.wait(lambda: coming.leased)
-    assert coming.came_with_end_of == ending.assignment.token
-    began = time.monotonic()
-    finish(dispatcher)
-    assert time.monotonic() - began < 10
-    assert ending.end is not None
-    assert coming.end is not None
-    assert (ending.end.outcome, coming.end.outcome) == ("finished", "released")
-    for heard in (built_in, scripted):
-        assert heard.end is not None
-        assert heard.end.outcome == "released"
-        assert heard.end.checkpoint is not None
-        assert heard.end.checkpoint.step == heard.end.step == max(heard.curve)
-    assert wait_gone(family) == []
-
-
-def test_sigkill_leaves_no_process_behind_and_a_successor_clears_up_and_goes_on(
-    start: Start, stub: StubService, tmp_path: Path
-) -> None:
-    first = start()
-    built_in = stub.add(params=SLOW, target_step=1000, max_step=1000)
-    scripted = script(stub, "stubborn.py", target_step=1000, max_step=1000)
-    family = grown_family(first, stub, built_in, scripted)
-    assert sum("stubborn.py" in " ".join(process.cmdline()) for process in family) >= 2
-    settings = WorkerSettings.read({"TRIMTAB_HOME": str(tmp_path / "home"), "TRIMTAB_WORKER": "w1"})
-    parent = Path(tempfile.gettempdir()) / Scratch.of(settings, "").dispatcher
-    assert [path for path in parent.rglob("*") if path.name.startswith("trimtab-run-")]
-    left = list(parent.iterdir())
-    orphan = tmp_path / "home" / "checkpoints" / "s1" / "1" / "99" / "step-5"
-    needed = orphan.parents[1] / "98" / "step-4"
-    for folder in (orphan, needed):
-        (folder / "files").mkdir(parents=True)
-        (folder / "files" / "half").write_text("...")
-    first.process.send_signal(signal.SIGKILL)
-    first.process.wait()
-    assert wait_gone(family) == []
-    stub.orphans.add(99)
-    second = start()
-    assert stub.wait_end(stub.add()).outcome == "finished"
-    assert len({request.incarnation for request in stub.registered}) == 2
-    assert not [path for path in left if path.exists()]
-    deadline = time.monotonic() + 10
-    while orphan.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not orphan.exists()
-    assert needed.exists()
-    finish(second)
-    assert not parent.exists()
-    assert not cluster.local_folder(tmp_path / "home").exists()
-
-
 @pytest.mark.parametrize("trainer", ["synthetic", "digits"])
 def test_a_finished_trial_is_trained_on_beyond_the_full_fidelity(plain: StubService, trainer: str) -> None:
     heard = plain.add(trainer={"name": trainer}, target_step=6, max_step=6, report_every=4)
@@ -379,3 +303,74 @@ def test_a_script_that_reports_at_its_own_steps_ends_at_the_first_beyond_its_tar
     end = plain.wait_end(heard)
     assert (end.outcome, end.step) == ("finished", 12)
     assert list(heard.curve) == [4, 8, 12]
+
+
+def wait_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """The processes that are still alive after 10 s."""
+    return [p for p in psutil.wait_procs(processes, timeout=10)[1] if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def grown_family(dispatcher: Process, service: StubService, *attempts: Heard) -> list[psutil.Process]:
+    service.wait(lambda: all(heard.curve for heard in attempts))
+    return dispatcher.family()
+
+
+def test_sigkill_leaves_no_process_behind_and_a_successor_clears_up_and_goes_on(
+    plain: StubService, dispatcher: Process
+) -> None:
+    built_in = plain.add(params=SLOW, target_step=1000, max_step=1000)
+    scripted = script(plain, "stubborn.py", target_step=1000, max_step=1000)
+    family = grown_family(dispatcher, plain, built_in, scripted)
+    assert sum("stubborn.py" in " ".join(process.cmdline()) for process in family) >= 2
+    scratch, _ = dispatcher.folders()
+    assert [path for path in scratch.rglob("*") if path.name.startswith("trimtab-run-")]
+    left = list(scratch.iterdir())
+    orphan = dispatcher.home / "checkpoints" / "s1" / "1" / "999" / "step-5"
+    needed = orphan.parents[1] / "998" / "step-4"
+    for folder in (orphan, needed):
+        (folder / "files").mkdir(parents=True)
+        (folder / "files" / "half").write_text("...")
+    dispatcher.process.send_signal(signal.SIGKILL)
+    dispatcher.process.wait()
+    assert wait_gone(family) == []
+    plain.orphans.add(999)
+    before = {request.incarnation for request in plain.registered}
+    # For the tests that follow, too.
+    dispatcher.process = start_dispatcher(plain.url, dispatcher.home).process
+    assert plain.wait_end(plain.add()).outcome == "finished"
+    assert plain.registered[-1].incarnation not in before
+    assert not [path for path in left if path.exists()]
+    deadline = time.monotonic() + 10
+    while orphan.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not orphan.exists()
+    assert needed.exists()
+
+
+def test_sigterm_saves_and_releases_what_is_running_and_what_comes_meanwhile(
+    plain: StubService, dispatcher: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test of the module: it leaves no dispatcher."""
+    endless = {"target_step": 1000, "max_step": 1000, "resources": {"cpus": 0.5}}
+    built_in = plain.add(params=SLOW, **endless)
+    scripted = script(plain, "train.py", params={"lr": 0.5, "pause": 0.05}, **endless)
+    grown_family(dispatcher, plain, built_in, scripted)
+    ending = plain.add(params={"seconds_per_step": 0.3}, target_step=2)
+    family = grown_family(dispatcher, plain, ending)
+    monkeypatch.setattr(plain, "slow_end", 1.0)
+    coming = plain.add()
+    plain.wait(lambda: coming.leased)
+    assert coming.came_with_end_of == ending.assignment.token
+    began = time.monotonic()
+    finish(dispatcher)
+    assert time.monotonic() - began < 10
+    assert ending.end is not None
+    assert coming.end is not None
+    assert (ending.end.outcome, coming.end.outcome) == ("finished", "released")
+    for heard in (built_in, scripted):
+        assert heard.end is not None
+        assert heard.end.outcome == "released"
+        assert heard.end.checkpoint is not None
+        assert heard.end.checkpoint.step == heard.end.step == max(heard.curve)
+    assert wait_gone(family) == []
+    assert [folder for folder in dispatcher.folders() if folder.exists()] == []

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from service.api import now
 from service.db.models import StudyRow
 from service.loops.fitting import Fit
 from tests.service.planted import COLUMNS, QUICK, as_csv, best, runs
+from trimtab.cli.main import main
 from trimtab.wire.study import StudySpec
 
 TARGET = {"n": "1e9", "d": "2e10"}
@@ -283,17 +282,20 @@ def test_what_a_law_cannot_say_is_refused(api: Any, done: str) -> None:
 
 
 @pytest.fixture
-def trimtab(api: Any, tmp_path: Path) -> Iterator[Any]:
-    """Runs the command line against the server."""
+def trimtab(api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the command line against the server, in this process: starting many would take long."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*words: str, status: int = 0) -> str:
-        command = [sys.executable, "-m", "trimtab", "law", *words, "--url", str(api.http.base_url)]
-        environ = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run(
-            command, env=environ, capture_output=True, text=True, cwd=tmp_path, timeout=120
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        printed, code = io.StringIO(), 0
+        monkeypatch.setattr(sys, "argv", ["trimtab", "law", *words, "--url", str(api.http.base_url)])
+        with redirect_stdout(printed), redirect_stderr(printed):
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        assert code == status, printed.getvalue()
+        return printed.getvalue()
 
     return run
 

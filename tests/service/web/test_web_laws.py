@@ -19,10 +19,11 @@ from tests.service.web.test_web_browser import chromium, open_page, pytestmark, 
 def compute(database: Any, url: str, fit: str) -> None:
     loop = Fit(database)
     deadline = time.monotonic() + 120
-    while httpx.get(f"{url}/v1/fits/{fit}").json()["state"] in ("queued", "running"):
-        assert time.monotonic() < deadline
-        loop.tick(now())
-        time.sleep(0.05)
+    with httpx.Client() as http:
+        while http.get(f"{url}/v1/fits/{fit}").json()["state"] in ("queued", "running"):
+            assert time.monotonic() < deadline
+            loop.tick(now())
+            time.sleep(0.05)
     loop.close()
 
 

@@ -13,11 +13,14 @@ from search.errors import Mistake, SearchError
 from search.laws import forms
 from search.laws.base import Array, Box, Caution, Form, Interval, PowerLaw, Prediction
 from search.laws.cautions import of_target
+from search.laws.loss import LossFit
 from search.laws.surface import Shape, shape
 
 PLATEAUS = (0.001, 0.0025, 0.01)
 WIDE = 10.0
 """An interval whose ends differ by more than this factor says that the optimum is not known."""
+WIDE_LOSS = 0.1
+"""An interval of the loss that is wider than this part of it says that the loss is hardly known."""
 _TAIL = 0.05
 """On each side of an interval."""
 _NORMAL = 1.6449
@@ -84,6 +87,8 @@ class OptimumLaw:
     diverged: int
     cautions: tuple[Caution, ...]
     family: str = "optimum"
+    loss: LossFit | None = None
+    """The law of the loss at the optimum; None where the cells do not tell it."""
 
     @property
     def lr(self) -> PowerLaw:
@@ -122,10 +127,12 @@ class OptimumLaw:
             )
             lr = self._interval(rates[0], rates[1:], 0)
             size = Interval(batch, batch, batch)
+        loss = None if self.loss is None or batch is not None else self.loss.predict(n, d).loss
         cautions = (
             *self.cautions,
             *of_target(self._column("n"), self._column("d"), n, d),
             *_wide(lr, size),
+            *_wide_loss(loss),
         )
         return Prediction(
             n=n,
@@ -134,7 +141,7 @@ class OptimumLaw:
             batch=size,
             forms=tuple(self.alternative(each, n, d) for each in self.alternatives if not each.refuted),
             plateau=self._plateau(n, d, middle) if self.has_surface else (),
-            loss=None,
+            loss=loss,
             cautions=cautions,
         )
 
@@ -209,7 +216,9 @@ class OptimumLaw:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that :meth:`from_json` turns into the same law."""
-        return asdict(self)
+        return asdict(replace(self, loss=None)) | {
+            "loss": None if self.loss is None else self.loss.to_json()
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -225,6 +234,8 @@ class OptimumLaw:
         )
         plain["cells"] = tuple(CellFit(**{**each, "edge": tuple(each["edge"])}) for each in data["cells"])
         plain["cautions"] = tuple(Caution(**each) for each in data["cautions"])
+        if data.get("loss") is not None:
+            plain["loss"] = LossFit.from_json(data["loss"])
         return cls(**plain)
 
     def with_cautions(self, cautions: tuple[Caution, ...]) -> Self:
@@ -309,6 +320,18 @@ def _wide(lr: Interval, batch: Interval) -> list[Caution]:
         )
         for name, each in (("learning rate", lr), ("batch", batch))
         if each.high > WIDE * each.low
+    ]
+
+
+def _wide_loss(loss: Interval | None) -> list[Caution]:
+    if loss is None or loss.high - loss.low <= WIDE_LOSS * loss.value:
+        return []
+    return [
+        Caution(
+            "loss-wide",
+            f"the loss at the target may be anything from {loss.low:.3g} to {loss.high:.3g}: few cells, "
+            "or far from them",
+        )
     ]
 
 

@@ -25,7 +25,7 @@ COLLINEAR = 0.99
 """Where log N and log D correlate more, the terms cannot be told apart."""
 MOVED = 2.0
 """Standard errors that a parameter may move when the 2 % of the runs that fit worst are left out."""
-BEND_P = 0.015
+BEND_P = 0.01
 BEND_SIZE = 1e-4
 """A bend over N or D is flagged if its chance is below BEND_P, and its size above this share of the
 loss."""
@@ -97,8 +97,8 @@ def of_fit(
                 )
             )
     found += _influence(problem, theta)
-    for term, name, variable in ((1, "N", variables[0]), (2, "D", variables[1])):
-        bent = bend(problem, theta, term, variable)
+    for term, name, log_x in ((1, "N", variables[0]), (2, "D", variables[1])):
+        bent = bend(problem, theta, term, log_x)
         if bent.p < BEND_P and bent.size > BEND_SIZE:
             found.append(
                 Caution(

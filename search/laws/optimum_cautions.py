@@ -114,17 +114,19 @@ def bend(at: Array, best: Array, errors: Array, column: int) -> tuple[float, flo
     column. ``errors`` (c,) weigh the cells; how large they are is told by the cells about the plane, since
     cells scatter beyond what their runs tell.
     """
+    spare = len(at) - 4
+    if spare < 2:
+        return 1.0, 0.0
     centred = at - at.mean(axis=0)
     x = centred[:, column]
     plane = np.column_stack([np.ones(len(at)), centred])
-    spare = len(at) - 4
-    if spare < 2 or np.linalg.matrix_rank(np.column_stack([plane, x * x]), tol=0.1) < 4:
+    if np.linalg.matrix_rank(np.column_stack([plane, x * x]), tol=0.1) < 4:
         return 1.0, 0.0
     force = 1 / np.hypot(errors, np.median(errors))
 
     def fitted(columns: Array) -> tuple[Array, float]:
         found = np.linalg.lstsq(columns * force[:, None], best * force, rcond=None)[0]
-        return found, float((((best - columns @ found) * force) ** 2).sum())
+        return np.asarray(found), float((((best - columns @ found) * force) ** 2).sum())
 
     _, straight = fitted(plane)
     coefficients, bent = fitted(np.column_stack([plane, x * x]))

@@ -11,6 +11,9 @@ from search.laws.base import Array, PowerLaw, Runs
 GRID = [(n, d) for n in (6e7, 2.1e8, 4.3e8) for d in (20 * n, 60 * n, 150 * n)]
 """Nine cells."""
 
+SHARPNESS = 0.3
+"""Of a break (Caballero et al. 2022): the factor is (1 + (x / x_break)^(1 / f))^(c f)."""
+
 LR = PowerLaw(float(np.log(0.5)), {"N": -0.6, "D": 0.25})
 BATCH = PowerLaw(float(np.log(2.0)), {"N": -0.1, "D": 0.6})
 
@@ -23,11 +26,18 @@ class Planted:
     batch: PowerLaw = BATCH
     bend: float = 0.35
     """0 is a quadratic."""
+    broken: str = ""
+    """N or D, whose exponent in the best learning rate changes by ``change`` in the middle of GRID."""
+    change: float = 0.0
 
     def best(self, n: float, d: float) -> tuple[float, float]:
-        return self.lr(N=n, D=d), self.batch(
-            **{k: v for k, v in (("N", n), ("D", d)) if k in self.batch.exponents}
-        )
+        lr = self.lr(N=n, D=d)
+        if self.broken:
+            axis = "ND".index(self.broken)
+            own = [cell[axis] for cell in GRID]
+            ratio = (n, d)[axis] / np.sqrt(min(own) * max(own))
+            lr *= float((1 + ratio ** (1 / SHARPNESS)) ** (self.change * SHARPNESS))
+        return lr, self.batch(**{k: v for k, v in (("N", n), ("D", d)) if k in self.batch.exponents})
 
     def excess(self, n: float, d: float, lr: Array, batch: Array) -> Array:
         best = self.best(n, d)

@@ -1,6 +1,6 @@
 """Laws of the optimum on real pretraining runs and on planted laws, beside the published ones.
 
-``python -m bench laws [--times 10] [--planted 200] [--only real|planted|speed]``
+``python -m bench laws [--times 10] [--planted 200] [--only real|planted|bends|speed]``
 
 - Folds: each of the nine cells of ``steplaw_dev.csv`` (in the folder that ``TRIMTAB_BENCH_DATA`` names, by
   default ``../shared/data`` beside the repository) is left out in turn, and the laws fitted to the others,
@@ -10,6 +10,7 @@
 - Extrapolation: all cells of the largest N are left out; those of the largest D of each N; the three of
   most compute.
 - Planted laws: how many of the 90 % intervals hold the truth, inside the cells and outside.
+- Bends: how often a law whose exponent changes midway is flagged, and a straight one.
 - Seconds of a fit of 2,000 runs with 200 draws.
 
 N in that file is non-embedding parameters, as the Step Law has it; D and batches are tokens.
@@ -50,6 +51,11 @@ PLANTED: Mapping[str, Mapping[str, Any]] = {
     "9 cells of 6 runs": {"noise": 1e-3, "per_cell": 6},
     "9 cells of 20 runs, cells scatter by 0.1": {"noise": 1e-3, "per_cell": 20, "scatter": 0.1},
 }
+BENDS: Mapping[str, Mapping[str, float]] = {
+    "9 cells of 20 runs": {},
+    "cells scatter by 0.08": {"scatter": 0.08},
+}
+BROKEN = (("", 0.0), ("N", -0.3), ("N", -0.6), ("N", -1.2), ("D", -0.3), ("D", -0.6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +268,28 @@ def planted_draws(law: Planted, options: Mapping[str, Any], times: int) -> tuple
     return np.array(held, dtype=float).reshape(shape), np.array(off).reshape(shape)
 
 
+def bends(times: int) -> Table:
+    """How often straight laws and broken ones have the caution ``bent``."""
+    shown = Table(title=f"laws flagged as bent, of {times} draws each; noise 0.1 %")
+    for name in ("the exponent of lr changes midway", *BENDS):
+        shown.add_column(name, justify="right" if name in BENDS else "left")
+    for broken, change in BROKEN:
+        shares = [flagged(Planted(broken=broken, change=change), times, **own) for own in BENDS.values()]
+        name = f"of {broken} by {change:+g}" if broken else "no"
+        shown.add_row(name, *(f"{share:.0%}" for share in shares))
+    return shown
+
+
+def flagged(law: Planted, times: int, scatter: float = 0.0) -> float:
+    """The share of sweeps (nine cells of 20 runs) under ``law`` whose fit is called bent."""
+    found = []
+    for seed in range(times):
+        runs = sweep(law, np.random.default_rng(seed), per_cell=20, noise=1e-3, scatter=scatter)
+        fit = fitted(runs, {"draws": 20, "forms": False}, seed, lambda share: None)
+        found.append(any(caution.code == "bent" for caution in fit.cautions))
+    return float(np.mean(found))
+
+
 def seconds() -> str:
     """Of a fit of 2,000 runs in 28 cells with 200 draws, the alternatives with it."""
     sizes = [(n, ratio * n) for n in (3e7, 6e7, 1e8, 2e8, 4e8, 6e8, 1e9) for ratio in (20, 50, 100, 200)]
@@ -280,7 +308,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
     parser.add_argument("--times", type=int, default=10, help="random choices of 10 runs a cell")
     parser.add_argument("--draws", type=int, default=100, help="of the bootstrap")
     parser.add_argument("--planted", type=int, default=200, help="draws of each planted law; 0: none")
-    parser.add_argument("--only", choices=("real", "planted", "speed"))
+    parser.add_argument("--only", choices=("real", "planted", "bends", "speed"))
     chosen = parser.parse_args(arguments)
     if chosen.only in (None, "real"):
         data = load()
@@ -298,6 +326,8 @@ def main(arguments: Sequence[str], console: Console) -> int:
         console.print(coverage("extrapolation: 90 % intervals of the default", beyond))
     if chosen.only in (None, "planted") and chosen.planted:
         console.print(planted(chosen.planted))
+    if chosen.only in (None, "bends") and chosen.planted:
+        console.print(bends(chosen.planted // 2))
     if chosen.only in (None, "speed"):
         console.print(seconds())
     return 0

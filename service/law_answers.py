@@ -14,7 +14,7 @@ from search.laws.base import Fitted, LossPrediction, Prediction, Runs
 from service import laws
 from service.db import reads
 from service.db.engine import Database
-from service.errors import InvalidError
+from service.errors import InvalidError, UnavailableError
 from trimtab.wire.laws import (
     FiguresResponse,
     FitFamily,
@@ -29,6 +29,8 @@ from trimtab.wire.problems import FieldProblem
 
 KEPT = 16
 """Laws that are kept in memory: some hundred kilobytes each."""
+PLAN_WAIT_SECONDS = 20.0
+"""A plan waits so long for its turn: who waits holds one of the threads that answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,17 @@ class Laws:
         return _predicted_optimum(loaded, n, d, lr, batch)
 
     def plan(self, key: str, request: PlanRequest) -> PlanResponse:
-        """Which runs to add; raises as :meth:`predict`."""
+        """Which runs to add; raises as :meth:`predict`, and UnavailableError if others are planned."""
         from service import law_plans
 
         loaded = self.loaded(key)
-        with self._planning:  # seconds of work each: one at a time leaves the other calls room
+        # Seconds of work each: one at a time leaves the other calls room.
+        if not self._planning.acquire(timeout=PLAN_WAIT_SECONDS):
+            raise UnavailableError("Other plans are being made: ask again in a moment.")
+        try:
             return law_plans.plan(loaded.key, loaded.law, loaded.runs, request)
+        finally:
+            self._planning.release()
 
     def figures(self, key: str, target: tuple[float, float] | None) -> FiguresResponse:
         """The pictures, with a target marked in them; raises as :meth:`predict`."""

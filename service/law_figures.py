@@ -1,21 +1,32 @@
-"""Pictures of a fitted law as plotly reads them: the same on the page, in a notebook, in an exported file.
-
-Colours are translucent or of middle lightness, so that they stand on a light and on a dark ground.
-"""
+"""Pictures of a fitted law of the optimum: the same on the page, in a notebook, in an exported file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from service.figure_parts import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    LINES,
+    ORANGE,
+    PURPLE,
+    Point,
+    axis,
+    band,
+    fine,
+    layout,
+    points,
+)
 from trimtab.figures import count
 from trimtab.wire.laws import FitFigure
 
-Point = tuple[float, float]
 Quantity = Literal["lr", "batch"]
 Variable = Literal["n", "d"]
 
@@ -23,8 +34,6 @@ LEVELS = (0.001, 0.0025, 0.01, 0.02)
 """Contours are drawn at these excesses."""
 _SCALE = ((1e-5, 0.0), (0.001, 1.0), (0.0025, 2.0), (0.01, 3.0), (0.02, 4.0), (0.06, 5.0))
 """Plotly draws contours at even distances: excesses are drawn by their place among the levels."""
-_INK, _GRID = "#6b7683", "rgba(128,138,150,0.25)"
-_BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#2f7fb8", "#d9722e", "#2a9d74", "#8d6bd1", "#8a94a1"
 _HEAT = [
     [0.0, "rgba(25,110,170,0.95)"],
     [0.2, "rgba(47,127,184,0.75)"],
@@ -33,7 +42,6 @@ _HEAT = [
     [0.8, "rgba(150,180,205,0.18)"],
     [1.0, "rgba(150,170,190,0.07)"],
 ]
-_LINES = ("#2f7fb8", "#2a9d74", "#8d6bd1", "#c2588c", "#b08a2e")
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
 QUANTITIES: dict[Quantity, str] = {"lr": "learning rate", "batch": "batch (tokens)"}
 VARIABLES: dict[Variable, str] = {"n": "parameters N", "d": "training tokens D"}
@@ -116,7 +124,7 @@ def cell_figure(cell: Cell, at: int) -> FitFigure:
                 "colorscale": _HEAT,
                 "cmin": 0,
                 "cmax": 5,
-                "line": {"color": _INK, "width": 1},
+                "line": {"color": INK, "width": 1},
             },
             "hovertemplate": "lr %{x:.3g}, batch %{y:.4s}<br>loss %{customdata[0]:.4f}, "
             "%{customdata[1]:.2f} % over the lowest<extra></extra>",
@@ -130,19 +138,19 @@ def cell_figure(cell: Cell, at: int) -> FitFigure:
                 "name": "diverged",
                 "x": [lr for lr, _ in cell.diverged],
                 "y": [batch for _, batch in cell.diverged],
-                "marker": {"size": 7, "symbol": "x-thin", "line": {"color": _ORANGE, "width": 1.5}},
+                "marker": {"size": 7, "symbol": "x-thin", "line": {"color": ORANGE, "width": 1.5}},
                 "hovertemplate": "lr %{x:.3g}, batch %{y:.4s}<br>diverged<extra></extra>",
             }
         )
     if cell.own is not None:
         data.append(
-            _mark("cell's own optimum", cell.own["lr"].value, cell.own["batch"].value, "diamond", _GREEN)
+            _mark("cell's own optimum", cell.own["lr"].value, cell.own["batch"].value, "diamond", GREEN)
         )
-    data.append(_mark("the law", cell.law["lr"], cell.law["batch"], "star", _ORANGE))
-    layout = _layout(QUANTITIES["lr"], QUANTITIES["batch"], legend=False)
-    _fine(layout)
-    layout["xaxis"]["range"] = _span([*cell.lr, cell.law["lr"]])
-    layout["yaxis"]["range"] = _span([*cell.batch, cell.law["batch"]])
+    data.append(_mark("the law", cell.law["lr"], cell.law["batch"], "star", ORANGE))
+    axes = layout(QUANTITIES["lr"], QUANTITIES["batch"], legend=False)
+    fine(axes)
+    axes["xaxis"]["range"] = _span([*cell.lr, cell.law["lr"]])
+    axes["yaxis"]["range"] = _span([*cell.batch, cell.law["batch"]])
     return FitFigure(
         id=f"cell-{at}",
         group="cells",
@@ -151,7 +159,7 @@ def cell_figure(cell: Cell, at: int) -> FitFigure:
         "least loss. Star: the law's optimum, diamond: the cell's own"
         + (", crosses: diverged." if cell.diverged else "."),
         data=data,
-        layout=layout,
+        layout=axes,
         height=300,
     )
 
@@ -176,30 +184,17 @@ def against(
     def at(x: float, fixed: float) -> Optimum:
         return law(*((x, fixed) if variable == "n" else (fixed, x)))[quantity]
 
-    band = [at(x, middle) for x in grid]
-    data.append(
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "90 % interval",
-            "x": [*grid, *reversed(grid)],
-            "y": [*(o.high for o in band), *(o.low for o in reversed(band))],
-            "fill": "toself",
-            "fillcolor": "rgba(47,127,184,0.16)",
-            "line": {"width": 0},
-            "hoverinfo": "skip",
-            "showlegend": True,
-        }
-    )
+    through = [at(x, middle) for x in grid]
+    data.append(band("90 % interval", grid, through, BLUE))
     symbol = "D" if other == "d" else "N"
-    for fixed, colour in zip(held, _LINES, strict=False):
+    for fixed, colour in zip(held, LINES, strict=False):
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines",
                 "name": f"{symbol} {count(fixed)}",
                 "x": grid,
-                "y": [o.value for o in band] if fixed == middle else [at(x, fixed).value for x in grid],
+                "y": [o.value for o in through] if fixed == middle else [at(x, fixed).value for x in grid],
                 "line": {"color": colour, "width": 2.4 if fixed == middle else 1.4},
                 "hovertemplate": f"{symbol} {count(fixed)}<br>%{{x:.3s}}: %{{y:.3g}}<extra></extra>",
             }
@@ -215,17 +210,17 @@ def against(
                 "name": each.name,
                 "x": grid,
                 "y": ys,
-                "line": {"color": _GREY, "width": 1.4, "dash": dash},
+                "line": {"color": GREY, "width": 1.4, "dash": dash},
                 "hovertemplate": f"{each.name}, {symbol} {count(middle)}<br>%{{x:.3s}}: %{{y:.3g}}"
                 "<extra></extra>",
             }
         )
     told = [cell for cell in cells if cell.own is not None]
-    colours = [_LINES[_nearest(held, _of(cell, other))] for cell in told]
+    colours = [LINES[_nearest(held, _of(cell, other))] for cell in told]
     owns = [cell.own[quantity] for cell in told if cell.own is not None]
     x = [_of(cell, variable) for cell in told]
     data.append(
-        _points(
+        points(
             "cells",
             x,
             [o.value for o in owns],
@@ -237,41 +232,42 @@ def against(
     laws = [cell.law[quantity] for cell in told]
     ratios = [o.value / y for o, y in zip(owns, laws, strict=True)]
     bars = [(o.low / y, o.high / y) for o, y in zip(owns, laws, strict=True)]
-    residuals = _points("cell / law", x, ratios, bars, colours, [c.name for c in told])
+    residuals = points("cell / law", x, ratios, bars, colours, [c.name for c in told])
     data.append({**residuals, "yaxis": "y2", "showlegend": False})
     if target is not None:
         there = law(*target)[quantity]
         data.append(
             {
-                **_points("target", [target[0 if variable == "n" else 1]], [there.value],
-                          [(there.low, there.high)], [_ORANGE],
+                **points("target", [target[0 if variable == "n" else 1]], [there.value],
+                          [(there.low, there.high)], [ORANGE],
                           [f"N {count(target[0])}, D {count(target[1])}"]),
                 "name": "target",
             }
         )  # fmt: skip
-    layout = _layout(VARIABLES[variable], QUANTITIES[quantity], legend=True)
-    _fine(layout)
-    layout["yaxis"]["domain"] = [0.3, 1.0]
-    layout["xaxis"]["anchor"] = "y2"
-    layout["yaxis2"] = {
-        **_axis("cell / law"),
+    axes = layout(VARIABLES[variable], QUANTITIES[quantity], legend=True)
+    fine(axes)
+    axes["yaxis"]["domain"] = [0.3, 1.0]
+    axes["xaxis"]["anchor"] = "y2"
+    axes["yaxis2"] = {
+        **axis("cell / law"),
         "type": "log",
         "domain": [0.0, 0.22],
         "range": _ratio_span(ratios),
         "tickvals": [0.2, 0.5, 0.8, 1, 1.25, 2, 5],
     }
-    layout["shapes"] = [
+    axes["shapes"] = [
         {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y2", "y0": 1, "y1": 1,
-         "line": {"color": _GREY, "width": 1}}
+         "line": {"color": GREY, "width": 1}}
     ]  # fmt: skip
     return FitFigure(
         id=f"{quantity}-{variable}",
         group="laws",
         title=f"Best {QUANTITIES[quantity].partition(' (')[0]} against {symbol_of(variable)}",
-        caption=f"Lines: the law at each {symbol}; grey: published laws at {symbol} {count(middle)}. "
+        caption=f"Lines: the law at each {symbol}; grey: published laws at {symbol} {count(middle)}, "
+        "rules from the best run of the nearest cell. "
         "Below: each cell's own optimum over the law's.",
         data=data,
-        layout=layout,
+        layout=axes,
         height=430,
     )
 
@@ -288,34 +284,24 @@ def held_out(cells: Sequence[HeldOut], *, means: Mapping[str, float]) -> FitFigu
             "marker": {"color": colour},
             "hovertemplate": f"{name}<br>%{{x}}: %{{y:.3f}} %<extra></extra>",
         }
-        for name, colour in zip(names, (_BLUE, _GREY, _PURPLE, _ORANGE, _GREEN), strict=False)
+        for name, colour in zip(names, (BLUE, GREY, PURPLE, ORANGE, GREEN), strict=False)
     ]
-    layout = _layout("", "% over the least loss", legend=True, log=False)
-    layout["xaxis"] |= {"type": "category", "tickangle": -35 if len(cells) > 4 else 0}
-    layout["barmode"] = "group"
+    axes = layout("", "% over the least loss", legend=True, log=False)
+    axes["xaxis"] |= {"type": "category", "tickangle": -35 if len(cells) > 4 else 0}
+    axes["barmode"] = "group"
     return FitFigure(
         id="held-out",
         group="checks",
         title="Excess in cells left out",
         caption="Each cell is left out, the law fitted to the others, its answer read off the cell's runs.",
         data=data,
-        layout=layout,
+        layout=axes,
         height=380,
     )
 
 
 def symbol_of(variable: Variable) -> str:
     return "N" if variable == "n" else "D"
-
-
-def layout(x: str, y: str, *, log: bool = True) -> dict[str, Any]:
-    """Axes and legend as all pictures have them."""
-    return _layout(x, y, legend=True, log=log)
-
-
-def scatter(name: str, x: Iterable[float], y: Iterable[float | None], **more: Any) -> dict[str, Any]:
-    """A trace in our colours; ``more`` is plotly's."""
-    return {"type": "scatter", "name": name, "x": list(x), "y": list(y), **more}
 
 
 def _contours(surface: Surface) -> dict[str, Any]:
@@ -330,7 +316,7 @@ def _contours(surface: Surface) -> dict[str, Any]:
         "zmax": 5,
         "showscale": False,
         "contours": {"start": 1, "end": 4, "size": 1, "coloring": "heatmap"},
-        "line": {"color": _INK, "width": 1},
+        "line": {"color": INK, "width": 1},
         "hovertemplate": "lr %{x:.3g}, batch %{y:.4s}<br>%{customdata:.2f} % over the least<extra></extra>",
         "name": "law",
         "showlegend": False,
@@ -359,76 +345,6 @@ def _mark(name: str, x: float, y: float, symbol: str, colour: str) -> dict[str, 
     }
 
 
-def _points(
-    name: str,
-    x: Sequence[float],
-    y: Sequence[float],
-    bars: Sequence[Point],
-    colours: Sequence[str],
-    texts: Sequence[str],
-) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": list(x),
-        "y": list(y),
-        "text": list(texts),
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [max(high - value, 0.0) for value, (_, high) in zip(y, bars, strict=True)],
-            "arrayminus": [max(value - low, 0.0) for value, (low, _) in zip(y, bars, strict=True)],
-            "thickness": 1.2,
-            "width": 3,
-            "color": _GREY,
-        },
-        "marker": {"size": 8, "color": list(colours), "line": {"color": "#ffffff", "width": 1}},
-        "hovertemplate": "%{text}<br>%{y:.4g}<extra></extra>",
-    }
-
-
-def _layout(x: str, y: str, *, legend: bool, log: bool = True) -> dict[str, Any]:
-    kind = {"type": "log"} if log else {}
-    return {
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 12, "color": _INK},
-        "hovermode": "closest",
-        "showlegend": legend,
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "y": -0.17,
-            "yanchor": "top",
-            "font": {"size": 11},
-            "itemwidth": 30,
-        },
-        "xaxis": {**_axis(x), **kind},
-        "yaxis": {**_axis(y), **kind},
-    }
-
-
-def _fine(layout: dict[str, Any]) -> None:
-    """Ticks at 1, 2 and 5 of each decade, for axes that span few."""
-    for axis in ("xaxis", "yaxis"):
-        layout[axis]["dtick"] = "D2"
-
-
-def _axis(title: str) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "standoff": 8},
-        "gridcolor": _GRID,
-        "linecolor": _GRID,
-        "zeroline": False,
-        "automargin": True,
-        "exponentformat": "e" if "rate" in title else "B",
-        "tickfont": {"size": 11},
-        "minor": {"showgrid": False},
-    }
-
-
 def _span(values: Sequence[float]) -> list[float]:
     low, high = math.log10(min(values)), math.log10(max(values))
     room = 0.06 * (high - low) + 0.05
@@ -442,9 +358,9 @@ def _ratio_span(ratios: Sequence[float]) -> list[float]:
 
 def _spread(values: Sequence[float]) -> list[float]:
     """At most five of them, evenly."""
-    if len(values) <= len(_LINES):
+    if len(values) <= len(LINES):
         return list(values)
-    return [values[round(at)] for at in np.linspace(0, len(values) - 1, len(_LINES))]
+    return [values[round(at)] for at in np.linspace(0, len(values) - 1, len(LINES))]
 
 
 def _nearest(values: Sequence[float], wanted: float) -> int:

@@ -9,9 +9,11 @@ import numpy as np
 
 from search.laws import published
 from search.laws.base import Runs
+from search.laws.cells import Cells, gather
 from search.laws.loss import LossFit
+from search.laws.mixture import MixtureFit
 from search.laws.optimum_law import CellFit, OptimumLaw
-from service import law_figures, loss_figures
+from service import law_figures, loss_figures, mixture_figures
 from service.law_figures import Cell, HeldOut, Optimum, Published, Quantity, Surface
 from trimtab.figures import count
 from trimtab.wire.laws import FitFigure
@@ -39,13 +41,15 @@ def pictures(
         return _optimum(law, runs, summary, target)
     if isinstance(law, LossFit):
         return loss_figures.pictures(law, runs, target)
+    if isinstance(law, MixtureFit):
+        return mixture_figures.pictures(law, runs, target)
     return []
 
 
 def _optimum(
     law: OptimumLaw, runs: Runs, summary: Mapping[str, Any], target: tuple[float, float] | None
 ) -> list[FitFigure]:
-    cells = [_cell(law, runs, cell) for cell in law.cells]
+    cells, swept = [_cell(law, runs, cell) for cell in law.cells], gather(runs)
 
     def says(n: float, d: float) -> Mapping[Quantity, Optimum]:
         lr, batch = law.optimum(n, d)
@@ -55,7 +59,7 @@ def _optimum(
         }
 
     others = [Published(TITLES[name], _form(name)) for name in ("step-law", "deepseek")]
-    others += [Published(TITLES[name], _rule(name, cells)) for name in ("square-root", "linear")]
+    others += [Published(TITLES[name], _rule(name, swept)) for name in ("square-root", "linear")]
     figures = [
         law_figures.against(quantity, variable, cells, says, others, target)
         for quantity in ("lr", "batch")
@@ -121,17 +125,12 @@ def _form(name: str) -> Callable[[float, float], Mapping[Quantity, float | None]
     return at
 
 
-def _rule(name: str, cells: list[Cell]) -> Callable[[float, float], Mapping[Quantity, float | None]]:
-    """A rule of thumb carried over from the best run of the cell in the middle: B with the root of D, the
-    rate with B or its root. (:func:`search.laws.published.rules` takes the cell nearest to each target.)"""
-    base = sorted(cells, key=lambda cell: cell.n * cell.d)[len(cells) // 2]
-    best = min(range(len(base.loss)), key=lambda at: base.loss[at])
-    lr, batch = base.lr[best], base.batch[best]
-    power = 0.5 if name == "square-root" else 1.0
+def _rule(name: str, cells: Cells) -> Callable[[float, float], Mapping[Quantity, float | None]]:
+    """A rule of thumb, carried over from the cell nearest to each place."""
 
     def at(n: float, d: float) -> Mapping[Quantity, float | None]:
-        growth = (d / base.d) ** 0.5
-        return {"lr": lr * growth**power, "batch": batch * growth}
+        found = next(form for form in published.rules(cells, n, d) if form.name == name)
+        return {"lr": found.lr, "batch": found.batch}
 
     return at
 

@@ -8,12 +8,9 @@ import numpy as np
 
 from search.laws.base import Runs
 from search.laws.loss import LossFit, lowest_of_cells
-from service.law_figures import layout, scatter
+from service.figure_parts import BLUE, GREY, LINES, ORANGE, band, layout, scatter
 from trimtab.figures import count
 from trimtab.wire.laws import FitFigure
-
-_BLUE, _ORANGE, _GREY = "#2f7fb8", "#d9722e", "#8a94a1"
-_LINES = ("#2f7fb8", "#2a9d74", "#8d6bd1", "#c2588c", "#b08a2e")
 
 
 def pictures(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> list[FitFigure]:
@@ -27,31 +24,20 @@ def _frontier(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> F
     sizes = [law.compute_optimal(float(c))[0].value for c in grid]
     best = [law.predict(n, float(c) / 6 / n).loss for n, c in zip(sizes, grid, strict=True)]
     data = [
-        {
-            **scatter(
-                "90 % interval",
-                [*grid, *grid[::-1]],
-                [*(b.high for b in best), *(b.low for b in best[::-1])],
-            ),
-            "fill": "toself",
-            "fillcolor": "rgba(47,127,184,0.16)",
-            "line": {"width": 0},
-            "mode": "lines",
-            "hoverinfo": "skip",
-        },
+        band("90 % interval", grid.tolist(), best, BLUE),
         scatter(
             "best at its compute",
             grid,
             [b.value for b in best],
             mode="lines",
-            line={"color": _BLUE, "width": 2.2},
+            line={"color": BLUE, "width": 2.2},
         ),
         scatter(
             "runs",
             flops,
             runs.loss.tolist(),
             mode="markers",
-            marker={"size": 6, "color": _GREY, "opacity": 0.7},
+            marker={"size": 6, "color": GREY, "opacity": 0.7},
             text=[f"N {count(n)}, D {count(d)}" for n, d in zip(runs.n, runs.d, strict=True)],
             hovertemplate="%{text}<br>%{x:.3g} FLOP, loss %{y:.4f}<extra></extra>",
         ),
@@ -78,23 +64,9 @@ def _best_size(law: LossFit, runs: Runs, target: tuple[float, float] | None) -> 
     grid = np.geomspace(flops.min() / 2, _top(flops, target) * 2, 30)
     found = [law.compute_optimal(float(c)) for c in grid]
     data = []
-    for at, (name, colour) in enumerate((("best N", _BLUE), ("best D", _LINES[1]))):
+    for at, (name, colour) in enumerate((("best N", BLUE), ("best D", LINES[1]))):
         own = [pair[at] for pair in found]
-        data.append(
-            {
-                **scatter(
-                    f"{name}, 90 %",
-                    [*grid, *grid[::-1]],
-                    [*(o.high for o in own), *(o.low for o in own[::-1])],
-                ),
-                "fill": "toself",
-                "fillcolor": f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.16)",
-                "line": {"width": 0},
-                "mode": "lines",
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
-        )
+        data.append({**band(f"{name}, 90 %", grid.tolist(), own, colour), "showlegend": False})
         data.append(
             scatter(name, grid, [o.value for o in own], mode="lines", line={"color": colour, "width": 2.2})
         )
@@ -114,7 +86,7 @@ def _residuals(law: LossFit, all_runs: Runs) -> FitFigure:
             runs.n,
             off.tolist(),
             mode="markers",
-            marker={"size": 6, "color": _BLUE, "opacity": 0.75},
+            marker={"size": 6, "color": BLUE, "opacity": 0.75},
             text=[f"D {count(d)}" for d in runs.d],
             hovertemplate="N %{x:.3s}, %{text}<br>%{y:.2f} %<extra></extra>",
         )
@@ -145,8 +117,8 @@ def _figure(
 
 def _target(x: list[float], y: list[float], above: float = 0.0, below: float = 0.0) -> dict[str, Any]:
     bars = {"type": "data", "symmetric": False, "array": [above] * len(x), "arrayminus": [below] * len(x)}
-    marker = {"size": 10, "color": _ORANGE, "line": {"color": "#ffffff", "width": 1}}
-    return scatter("target", x, y, mode="markers", marker=marker, error_y={**bars, "color": _ORANGE})
+    marker = {"size": 10, "color": ORANGE, "line": {"color": "#ffffff", "width": 1}}
+    return scatter("target", x, y, mode="markers", marker=marker, error_y={**bars, "color": ORANGE})
 
 
 def _top(flops: Any, target: tuple[float, float] | None) -> float:

@@ -117,6 +117,7 @@ class Prediction:
     plateau: tuple[Box, ...]
     """For 0.1, 0.25 and 1 %; empty when the estimator has no surface."""
     loss: Interval | None
+    """The loss there; None where the cells do not tell it (a caution says why), or at a given batch."""
     cautions: tuple[Caution, ...]
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.errors import Mistake, SearchError
-from search.laws.base import Array, Interval, Runs
+from search.laws.base import Array, Interval, Progress, Runs
 from search.laws.candidates import Quantity, affordable, apart, candidates, covariance, plans_of
 from search.laws.joint import AMPLITUDE, MINIMUM, TRUST
 from search.laws.loss import PARAMETERS, LossFit, check_target, fit_loss
@@ -94,13 +94,14 @@ def plan_optimum(
     flops: float,
     runs_per_cell: int = RUNS_PER_CELL,
     seed: int = 0,
+    progress: Progress = lambda share: None,
 ) -> Plan:
     """The cells that shrink the intervals of the best learning rate and batch at (n, d) most, within
     ``flops``.
 
     ``runs``: those that the law was fitted to. Raises SearchError for a target or a budget that is not
     above 0, a budget that does not pay for the cheapest cell, fewer than 5 or more than 9 runs in a cell,
-    or a law without a surface.
+    or a law without a surface. ``progress`` may raise an error of its own to give the plan up.
     """
     check_target(n=n, d=d)
     if not 5 <= runs_per_cell <= len(_POSITIONS):
@@ -123,7 +124,10 @@ def plan_optimum(
         for axis in (0, 1)
     ]
     plans = plans_of(quantities, cells, costs, own, n, d, flops, runs_per_cell)
-    widths = [_refitted_optimum(law, runs, cells, runs_per_cell, n, d, seed) for cells in (own[:0], *plans)]
+    widths = []
+    for at, added in enumerate((own[:0], *plans)):
+        told = _part(progress, at, 1 + len(plans))
+        widths.append(_refitted_optimum(law, runs, added, runs_per_cell, n, d, seed, told))
     best = int(np.argmin([np.log(width).sum() for width in widths[1:]]))
     lr_now, batch_now = law.optimum(n, d)
     share = widths[best + 1] / widths[0]
@@ -148,7 +152,14 @@ def plan_optimum(
 
 
 def _refitted_optimum(
-    law: OptimumLaw, runs: Runs, cells: Array, runs_per_cell: int, n: float, d: float, seed: int
+    law: OptimumLaw,
+    runs: Runs,
+    cells: Array,
+    runs_per_cell: int,
+    n: float,
+    d: float,
+    seed: int,
+    progress: Progress,
 ) -> Array:
     """Widths of the intervals of log lr and log batch at the target, shape (2,), with the cells trained.
 
@@ -162,7 +173,7 @@ def _refitted_optimum(
         all_n, all_d, lr, batch, loss = np.concatenate([have, *trained], axis=1)
         together = Runs(n=all_n, d=all_d, lr=lr, batch=batch, loss=loss)
         options = {"lr": law.lr_form, "batch": law.batch_form, "draws": _REFIT_DRAWS, "forms": False}
-        found = fitted(together, options, seed + draw, lambda _: None).optimum(n, d)
+        found = fitted(together, options, seed + draw, _part(progress, draw, _REFITS)).optimum(n, d)
         widths.append(np.log([each.high / each.low for each in found]))
     return np.asarray(np.exp(np.mean(np.log(widths), axis=0)))
 
@@ -176,7 +187,14 @@ def _drawn_cell(law: OptimumLaw, n: float, d: float, runs: int, rng: np.random.G
     return np.stack([np.full(runs, n), np.full(runs, d), at[:, 0], at[:, 1], loss])
 
 
-def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> Plan:
+def plan_loss(
+    law: LossFit,
+    n: float,
+    d: float,
+    flops: float,
+    seed: int = 0,
+    progress: Progress = lambda share: None,
+) -> Plan:
     """The runs that shrink the interval of the loss at (n, d) most, within ``flops``; they may repeat a
     cell.
 
@@ -195,8 +213,10 @@ def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> 
     error = np.pi / 2 * law.spread**2 * len(own) / max(len(own) - len(PARAMETERS), 1)
     first = Quantity(covariance(target, drawn), np.full(len(cells), error), 0.0)
     plans = plans_of([first], cells, costs, own, n, d, flops, 1)
-    widths = [_refitted_width(law, own, added, n, d, seed) for added in plans]
-    now = _refitted_width(law, own, own[:0], n, d, seed)
+    now, *widths = [
+        _refitted_width(law, own, added, n, d, seed, _part(progress, at, 1 + len(plans)))
+        for at, added in enumerate((own[:0], *plans))
+    ]
     best = int(np.argmin(widths))
     before = law.predict(n, d).loss
     # The share of its width that the interval loses with each run, by its share of all compute.
@@ -216,7 +236,9 @@ def plan_loss(law: LossFit, n: float, d: float, flops: float, seed: int = 0) -> 
     return Plan(n, d, None, None, before, runs)
 
 
-def _refitted_width(law: LossFit, own: Array, added: Array, n: float, d: float, seed: int) -> float:
+def _refitted_width(
+    law: LossFit, own: Array, added: Array, n: float, d: float, seed: int, progress: Progress
+) -> float:
     """The width of the interval of log loss at the target, the mean of fits to runs drawn from the law."""
     cells = np.concatenate([own, added])
     nothing = np.full(len(cells), np.nan)
@@ -227,7 +249,8 @@ def _refitted_width(law: LossFit, own: Array, added: Array, n: float, d: float, 
         rng = np.random.default_rng([seed, draw])
         loss = true * np.exp(rng.normal(0.0, noise, len(cells)))
         runs = Runs(n=cells[:, 0], d=cells[:, 1], lr=nothing, batch=nothing, loss=loss)
-        found = fit_loss(runs, {"draws": _REFIT_DRAWS}, seed + draw, lambda _: None).predict(n, d).loss
+        told = _part(progress, draw, _REFITS)
+        found = fit_loss(runs, {"draws": _REFIT_DRAWS}, seed + draw, told).predict(n, d).loss
         widths.append(np.log(found.high / found.low))
     return float(np.exp(np.mean(np.log(widths))))
 
@@ -268,6 +291,11 @@ def _errors(law: OptimumLaw, n: float, d: float, middle: Array, z: Array) -> Arr
     known = np.diag([1 / MINIMUM**2, 1 / AMPLITUDE**2, 1 / _UNKNOWN**2, 1 / _UNKNOWN**2])
     inverse = np.linalg.inv(known + np.swapaxes(columns, 1, 2) @ columns)
     return np.asarray(inverse[:, [2, 3], [2, 3]])
+
+
+def _part(progress: Progress, at: int, of: int) -> Progress:
+    """The progress of part ``at`` of so many equal ones, told as that of the whole."""
+    return lambda share: progress((at + share) / of)
 
 
 def _shrunk(interval: Interval, share: float) -> Interval:

@@ -187,8 +187,8 @@ def fit_loss(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progre
     u, v = np.log(best.n), np.log(best.d)
     centre = (float(u.mean()), float(v.mean()))
     u, v = u - centre[0], v - centre[1]
-    problem = _problem(u, v, np.log(best.loss))
-    theta = problem.fit(_starts(u, v, best.loss))
+    problem = cells_problem(u, v, np.log(best.loss))
+    theta = problem.fit(cells_starts(u, v, best.loss))
     _, drawn = bootstrap([(problem, theta)], groups, draws, seed, progress)
     residuals = problem.log_y - problem.log_values(theta)[0]
     fitted = LossFit(
@@ -260,7 +260,8 @@ def lowest_of_cells(runs: Runs) -> Runs:
     )
 
 
-def _problem(u: Array, v: Array, log_loss: Array) -> Problem:
+def cells_problem(u: Array, v: Array, log_loss: Array) -> Problem:
+    """The law as a posynomial, at centred log N, log D and log loss, (m,) each."""
     one, zero = np.ones_like(u), np.zeros_like(u)
     lowest = float(log_loss.min())
     coefficient = (lowest - 7.0, float(log_loss.max()) + 3.0)
@@ -278,7 +279,8 @@ def _problem(u: Array, v: Array, log_loss: Array) -> Problem:
     )
 
 
-def _starts(u: Array, v: Array, loss: Array) -> list[Array]:
+def cells_starts(u: Array, v: Array, loss: Array) -> list[Array]:
+    """Thetas of a grid of exponents, with the coefficients that are best there."""
     found = []
     for alpha in _START_EXPONENTS:
         for beta in _START_EXPONENTS:

@@ -27,7 +27,8 @@ MOVED = 2.0
 """Standard errors that a parameter may move when the 2 % of the runs that fit worst are left out."""
 BEND_P = 0.01
 BEND_SIZE = 1e-4
-"""A bend is flagged if its chance is below BEND_P, and its size above this share of the loss."""
+"""A bend over N or D is flagged if its chance is below BEND_P, and its size above this share of the
+loss."""
 
 
 def of_fit(
@@ -96,15 +97,16 @@ def of_fit(
                 )
             )
     found += _influence(problem, theta)
-    bent = bend(problem, theta, [(1, variables[0]), (2, variables[1])])
-    if bent.p < BEND_P and bent.size > BEND_SIZE:
-        found.append(
-            Caution(
-                "bent",
-                f"the residuals bend by up to {bent.size:.2%} of the loss, which a true power law does "
-                f"with a chance of {bent.p:.1g}; the law may break, do not carry it far",
+    for term, name, log_x in ((1, "N", variables[0]), (2, "D", variables[1])):
+        bent = bend(problem, theta, term, log_x)
+        if bent.p < BEND_P and bent.size > BEND_SIZE:
+            found.append(
+                Caution(
+                    "bent",
+                    f"the residuals bend over {name} by up to {bent.size:.2%} of the loss, which a true "
+                    f"power law does with a chance of {bent.p:.1g}; the law may break, do not carry it far",
+                )
             )
-        )
     return found
 
 

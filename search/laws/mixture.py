@@ -195,7 +195,7 @@ def best_share(laws: Sequence[tuple[MixtureFit, float]], n: float, d: float) -> 
     one.
 
     ``laws``: each with its weight; all are laws of the same share. It is sought within the shares that all
-    of them were fitted to, on a grid of 200 steps. Raises SearchError for a target that is not above 0.
+    of them were fitted to. Raises SearchError for a target that is not above 0.
     """
     check_target(n=n, d=d)
     low = max(law.shares[0] for law, _ in laws)
@@ -204,12 +204,24 @@ def best_share(laws: Sequence[tuple[MixtureFit, float]], n: float, d: float) -> 
     value = sum(weight * law.losses(n, d, grid) for law, weight in laws)
     count = min(len(law.draws) for law, _ in laws)
     drawn = sum(weight * law.drawn_losses(n, d, grid)[:count] for law, weight in laws)
-    best = float(grid[int(np.argmin(value))])
+    best = float(_lowest(grid, np.asarray(value))[0])
     first = laws[0][0]
     found = interval(
-        best, grid[np.argmin(drawn, axis=1)], first.counts["cells"], len(first.theta) + 1, log=False
+        best, _lowest(grid, np.asarray(drawn)), first.counts["cells"], len(first.theta) + 1, log=False
     )
     return Interval(max(found.low, low), best, min(found.high, high))
+
+
+def _lowest(grid: Array, losses: Array) -> Array:
+    """Where rows of ``losses`` (k, g) on an even ``grid`` (g,) are lowest, (k,): between its steps by the
+    parabola through the lowest and its neighbours."""
+    at = np.argmin(losses, axis=1)
+    inner = np.clip(at, 1, len(grid) - 2)
+    rows = np.arange(len(losses))
+    left, middle, right = (losses[rows, inner + step] for step in (-1, 0, 1))
+    curvature = np.maximum(left - 2 * middle + right, 1e-300)
+    moved = np.clip((left - right) / (2 * curvature), -0.5, 0.5) * (grid[1] - grid[0])
+    return np.asarray(np.where(at == inner, grid[inner] + moved, grid[at]))
 
 
 def fit_mixture(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> MixtureFit:

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from search.errors import Mistake, SearchError, did_you_mean
-from search.laws import estimators, forms
-from search.laws.base import Array, Family, Progress, Runs
+from search.laws import estimators, forms, optimum_loss
+from search.laws.base import Array, Caution, Family, Progress, Runs
 from search.laws.cautions import of_runs
 from search.laws.cells import Cells, gather
 from search.laws.joint import Design, Prior, Problem, State, start
-from search.laws.optimum_cautions import of_cells, of_exponents
+from search.laws.loss import LossFit
+from search.laws.optimum_cautions import of_bends, of_cells, of_exponents
 from search.laws.optimum_law import Alternative, CellFit, OptimumLaw
-from search.laws.surface import TERMS
+from search.laws.surface import SHAPE, TERMS
 
 JOINT = "joint"
 ESTIMATORS = (JOINT, *estimators.BY_NAME)
@@ -47,6 +48,9 @@ PLACE_DEVIATION = 2.0
 """Of the optimum in the middle of the cells about the best runs there, in log units."""
 AMPLITUDE_DEVIATION = 0.3
 """Of the exponents of the amplitude in N and D, about 0."""
+SHAPE_SPREAD = 1.7
+"""By so much more than its deviation the prior of the shape differs between draws: its mean was read off
+one family of models, and where runs are few it pulls the optimum (measured: docs/LAWS.md)."""
 _STARTS = (0.0, -1.5, 1.5)
 """Changes of the log weights from which the fit starts."""
 _FIRST_STEPS, _STEPS, _DRAW_STEPS = 15, 60, 12
@@ -64,7 +68,8 @@ class Options:
     batch: str = forms.N_D
     draws: int = 200
     forms: bool = True
-    """Whether other forms and estimators are fitted, too; without them a fit takes half as long."""
+    """Whether other forms and estimators, and the law of the loss at the optimum, are fitted, too;
+    without them a fit takes half as long."""
 
 
 def checked(options: Mapping[str, Any]) -> Options:
@@ -96,7 +101,7 @@ def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
 
     Options: ``estimator`` (``joint``, ``cells``, ``pool``, ``argmin``), ``lr`` (``N,D`` or ``C``),
     ``batch`` (``N,D``, ``D`` or ``C``), ``draws`` (of the bootstrap, 20 to 5000), ``forms`` (whether
-    other forms and estimators are fitted, too).
+    other forms and estimators, and the loss at the optimum, are fitted, too).
     """
     chosen = checked(options)
     cells = gather(runs)
@@ -104,30 +109,57 @@ def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress
     rng = np.random.default_rng(seed)
     progress(0.0)
     if chosen.estimator == JOINT:
-        shared, draws, scatter, noise, fits = _joint(cells, chosen, centre, rng, progress)
+        fit = _joint(cells, chosen, centre, rng, progress)
     else:
-        shared, draws, scatter, noise, fits = _other(cells, chosen, centre, rng, progress)
+        fit = _other(cells, chosen, centre, rng, progress)
+    loss, no_loss = _loss(cells, fit) if chosen.forms else (None, ())
     law = OptimumLaw(
         estimator=chosen.estimator,
         lr_form=chosen.lr,
         batch_form=chosen.batch,
         centre=centre,
-        shared=_plain(shared),
-        draws=tuple(map(_plain, draws)),
-        scatter=scatter,
-        noise=noise,
+        shared=_plain(fit.shared),
+        draws=tuple(map(_plain, fit.draws)),
+        scatter=fit.scatter,
+        noise=fit.noise,
         alternatives=_alternatives(cells, chosen, centre) if chosen.forms else (),
-        cells=fits,
+        cells=fit.cells,
         runs=len(cells.of),
         diverged=max((len(column) for column in runs.diverged.values()), default=0),
         cautions=(),
+        loss=loss,
     )
     progress(1.0)
-    return law.with_cautions((*of_runs(runs), *of_cells(cells, fits), *of_exponents(law)))
+    told = (*of_runs(runs), *of_cells(cells, fit.cells), *of_exponents(law), *of_bends(fit.cells), *no_loss)
+    return law.with_cautions(told)
 
 
-_Fit = tuple[Array, Array, tuple[float, float], float, tuple[CellFit, ...]]
-"""Shared parameters (p,), those of the draws (k, p), scatter, noise, cells."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """What an estimator finds."""
+
+    shared: Array
+    """(p,)"""
+    draws: Array
+    """(k, p)"""
+    scatter: tuple[float, float]
+    noise: float
+    cells: tuple[CellFit, ...]
+    minima: tuple[Array, Array] | None
+    """(k, c) lowest losses of the cells in each draw, and (k, c) their weights there; None if the
+    estimator does not know them."""
+
+
+def _loss(cells: Cells, fit: _Fit) -> tuple[LossFit | None, tuple[Caution, ...]]:
+    """The law of the loss at the optimum, or why there is none."""
+    if fit.minima is None:
+        message = "the loss at the optimum is not foreseen: of the estimators only joint tells it"
+        return None, (Caution(optimum_loss.UNKNOWN, message),)
+    why = optimum_loss.missing(cells.n, cells.d)
+    if why is not None:
+        return None, (why,)
+    lowest = np.array([cell.loss for cell in fit.cells])
+    return optimum_loss.fit_minima(cells.n, cells.d, lowest, *fit.minima), ()
 
 
 def _joint(
@@ -139,8 +171,9 @@ def _joint(
     count = chosen.draws
     weights = _weights(cells, count, rng)
     # Draws differ in their priors, too: else what only the prior tells would seem certain.
-    means = prior.mean + prior.deviation * rng.standard_normal((count, len(prior.mean)))
-    draws = np.empty((count, len(prior.mean)))
+    spread = prior.deviation * np.append(np.ones(problem.design.ends[2]), np.full(SHAPE, SHAPE_SPREAD))
+    means = prior.mean + spread * rng.standard_normal((count, len(prior.mean)))
+    draws, minima = np.empty((count, len(prior.mean))), np.empty((count, len(cells)))
     together = max(1, _RUNS_AT_ONCE // len(cells.of))
     for begin in range(0, count, together):
         part = slice(begin, min(begin + together, count))
@@ -148,9 +181,8 @@ def _joint(
         first = State(
             np.repeat(full.shared, size, 0), np.repeat(full.own, size, 0), np.repeat(full.noise, size)
         )
-        draws[part] = problem.solve(
-            first, prior, means[part], weights[part], _DRAW_STEPS, fit_noise=False
-        ).shared
+        drawn = problem.solve(first, prior, means[part], weights[part], _DRAW_STEPS, fit_noise=False)
+        draws[part], minima[part] = drawn.shared, cells.lowest * (1 + drawn.own[..., 0])
         progress(0.1 + 0.85 * part.stop / count)
     moved, errors = problem.displaced(full)
     lr_end, batch_end, _ = problem.design.ends
@@ -173,7 +205,15 @@ def _joint(
     ]
     losses = cells.lowest * (1 + full.own[0, :, 0])
     fits = _cells(cells, optima + moved, errors, losses)
-    return full.shared[0], draws, (scatter[0], scatter[1]), float(full.noise[0]), fits
+    cell_weights = np.add.reduceat(weights, cells.start, axis=1) / cells.counts
+    return _Fit(
+        shared=full.shared[0],
+        draws=draws,
+        scatter=(scatter[0], scatter[1]),
+        noise=float(full.noise[0]),
+        cells=fits,
+        minima=(minima, cell_weights),
+    )
 
 
 def _problem(cells: Cells, lr: str, batch: str, centre: tuple[float, float]) -> tuple[Problem, Prior]:
@@ -264,7 +304,8 @@ def _other(
     index, places, _ = estimators.BY_NAME[chosen.estimator](cells, ones)
     own = np.array([places[index == cell].mean(0) for cell in range(len(cells))])
     errors = np.full(own.shape, estimators.SCATTER)
-    return full, draws, (0.0, 0.0), 0.0, _cells(cells, own, errors, cells.lowest)
+    found = _cells(cells, own, errors, cells.lowest)
+    return _Fit(shared=full, draws=draws, scatter=(0.0, 0.0), noise=0.0, cells=found, minima=None)
 
 
 def _lines(

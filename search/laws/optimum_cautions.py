@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import f as fisher
 
 from search.laws import forms
-from search.laws.base import Caution
+from search.laws.base import Array, Caution
 from search.laws.cells import Cells
 from search.laws.optimum_law import CellFit, OptimumLaw
 
@@ -21,6 +22,11 @@ INDEPENDENT = 0.15
 log)."""
 PRIOR = 0.3
 """An exponent whose uncertainty is more than this share of its prior's was hardly told by the runs."""
+
+BEND_P = 0.01
+"""A bend is flagged if its chance under a straight law is lower, for each of lr and batch over N and D,"""
+BEND_CHANGE = 0.1
+"""and if the exponent changes by more than this between the smallest and the largest cells."""
 
 
 def of_cells(cells: Cells, fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
@@ -75,3 +81,54 @@ def of_exponents(law: OptimumLaw) -> tuple[Caution, ...]:
                 )
                 found.append(Caution("exponent-uncertain", message))
     return tuple(found)
+
+
+def of_bends(fits: tuple[CellFit, ...]) -> tuple[Caution, ...]:
+    """Optima of the cells that bend over log N or log D: a broken power law (Caballero et al. 2022)."""
+    found = []
+    for name, axis in (("learning rate", "lr"), ("batch", "batch")):
+        # What lies on the edge of its grid is a guess, and would be taken for a bend.
+        told = [cell for cell in fits if not any(edge.startswith(axis) for edge in cell.edge)]
+        at = np.log(np.array([[cell.n, cell.d] for cell in told]).reshape(-1, 2))
+        best = np.log([getattr(cell, axis) for cell in told])
+        errors = np.array([getattr(cell, f"{axis}_error") for cell in told])
+        for column, variable in enumerate("ND"):
+            p, change = bend(at, best, errors, column)
+            if p < BEND_P and abs(change) > BEND_CHANGE:
+                found.append(
+                    Caution(
+                        "bent",
+                        f"the best {name} bends over {variable}: its exponent changes by about "
+                        f"{change:+.2f} between the smallest and the largest, which a true power law does "
+                        f"with a chance of {p:.1g}; the law may break, do not carry it far",
+                    )
+                )
+    return tuple(found)
+
+
+def bend(at: Array, best: Array, errors: Array, column: int) -> tuple[float, float]:
+    """Of log optima ``best`` (c,) at ``at`` (c, 2), their log N and log D: an F test of a square in one
+    ``column`` of these beside a plane.
+
+    Returns the chance of it under a plane, and by how much the exponent changes over the range of the
+    column. ``errors`` (c,) weigh the cells; how large they are is told by the cells about the plane, since
+    cells scatter beyond what their runs tell.
+    """
+    spare = len(at) - 4
+    if spare < 2:
+        return 1.0, 0.0
+    centred = at - at.mean(axis=0)
+    x = centred[:, column]
+    plane = np.column_stack([np.ones(len(at)), centred])
+    if np.linalg.matrix_rank(np.column_stack([plane, x * x]), tol=0.1) < 4:
+        return 1.0, 0.0
+    force = 1 / np.hypot(errors, np.median(errors))
+
+    def fitted(columns: Array) -> tuple[Array, float]:
+        found = np.linalg.lstsq(columns * force[:, None], best * force, rcond=None)[0]
+        return np.asarray(found), float((((best - columns @ found) * force) ** 2).sum())
+
+    _, straight = fitted(plane)
+    coefficients, bent = fitted(np.column_stack([plane, x * x]))
+    ratio = (straight - bent) / max(bent / spare, 1e-300)
+    return float(fisher.sf(ratio, 1, spare)), float(2 * coefficients[3] * np.ptp(x))

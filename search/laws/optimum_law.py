@@ -13,11 +13,22 @@ from search.errors import Mistake, SearchError
 from search.laws import forms
 from search.laws.base import Array, Box, Caution, Form, Interval, PowerLaw, Prediction
 from search.laws.cautions import of_target
+from search.laws.loss import LossFit
 from search.laws.surface import Shape, shape
 
 PLATEAUS = (0.001, 0.0025, 0.01)
 WIDE = 10.0
 """An interval whose ends differ by more than this factor says that the optimum is not known."""
+SIZE_SCATTER = 0.07
+"""Standard deviation of log lr* and log batch* that cells of one N may share. The cells of the one real
+sweep that is known scatter by 0.09 and 0.10 about their law."""
+FREE_LEVERAGE = 2.0
+"""Of a target among the sizes (values of log N): of three sizes at equal steps, the place 1.8 steps from
+the middle one. From there on the shared scatter counts."""
+_LEAST_SPREAD = 1e-3
+"""Of the sizes: one value of N tells nothing of another."""
+WIDE_LOSS = 0.1
+"""An interval of the loss that is wider than this part of it says that the loss is hardly known."""
 _TAIL = 0.05
 """On each side of an interval."""
 _NORMAL = 1.6449
@@ -84,6 +95,8 @@ class OptimumLaw:
     diverged: int
     cautions: tuple[Caution, ...]
     family: str = "optimum"
+    loss: LossFit | None = None
+    """The law of the loss at the optimum; None where the cells do not tell it."""
 
     @property
     def lr(self) -> PowerLaw:
@@ -100,7 +113,9 @@ class OptimumLaw:
         the rest."""
         middle = self._optima(n, d, np.array([self.shared]))[0]
         drawn = self._optima(n, d, np.array(self.draws))
-        return self._interval(middle[0], drawn[:, 0], 0), self._interval(middle[1], drawn[:, 1], 1)
+        beside = self._beside(n, d)
+        lr, batch = (self._stretched(middle[k], drawn[:, k], beside[k]) for k in (0, 1))
+        return _interval(*lr), _interval(*batch)
 
     def predict(self, n: float, d: float, batch: float | None = None) -> Prediction:
         """The best learning rate and batch for ``n`` parameters and ``d`` tokens, both positive.
@@ -120,12 +135,14 @@ class OptimumLaw:
             rates = np.append(middle[0], drawn[:, 0]) + shapes.best_lr(
                 given - np.append(middle[1], drawn[:, 1])
             )
-            lr = self._interval(rates[0], rates[1:], 0)
+            lr = _interval(*self._stretched(rates[0], rates[1:], self._beside(n, d)[0]))
             size = Interval(batch, batch, batch)
+        loss = None if self.loss is None or batch is not None else self.loss.predict(n, d).loss
         cautions = (
             *self.cautions,
             *of_target(self._column("n"), self._column("d"), n, d),
             *_wide(lr, size),
+            *_wide_loss(loss),
         )
         return Prediction(
             n=n,
@@ -134,7 +151,7 @@ class OptimumLaw:
             batch=size,
             forms=tuple(self.alternative(each, n, d) for each in self.alternatives if not each.refuted),
             plateau=self._plateau(n, d, middle) if self.has_surface else (),
-            loss=None,
+            loss=loss,
             cautions=cautions,
         )
 
@@ -173,7 +190,7 @@ class OptimumLaw:
         rng = np.random.default_rng(0)
         middle = self._optima(n, d, np.array([self.shared]))[0]
         moved = middle + self._widening * (
-            optima - middle + np.array(self.scatter) * rng.standard_normal(optima.shape)
+            optima - middle + np.array(self._beside(n, d)) * rng.standard_normal(optima.shape)
         )
         z = np.stack([np.log(lr) - moved[:, 0], np.log(batch) - moved[:, 1]], -1)
         drawn = self._amplitudes(n, d, draws) * self._shapes(draws).excess(z)
@@ -209,7 +226,9 @@ class OptimumLaw:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON that :meth:`from_json` turns into the same law."""
-        return asdict(self)
+        return asdict(replace(self, loss=None)) | {
+            "loss": None if self.loss is None else self.loss.to_json()
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -225,6 +244,8 @@ class OptimumLaw:
         )
         plain["cells"] = tuple(CellFit(**{**each, "edge": tuple(each["edge"])}) for each in data["cells"])
         plain["cautions"] = tuple(Caution(**each) for each in data["cautions"])
+        if data.get("loss") is not None:
+            plain["loss"] = LossFit.from_json(data["loss"])
         return cls(**plain)
 
     def with_cautions(self, cautions: tuple[Caution, ...]) -> Self:
@@ -279,9 +300,26 @@ class OptimumLaw:
         batch = forms.features(other.batch_form, *at, self.centre) @ np.array(other.batch)
         return Form(other.name, float(np.exp(lr)), float(np.exp(batch)))
 
-    def _interval(self, value: float, drawn: Array, axis: int) -> Interval:
-        low, middle, high = np.exp(self._stretched(value, drawn, self.scatter[axis]))
-        return Interval(float(low), float(middle), float(high))
+    def _beside(self, n: float, d: float) -> tuple[float, float]:
+        """Standard deviations of log lr* and log batch* at one target, beside what the draws differ by.
+
+        The target scatters about the law as the cells do, and the cells' scatter moves the law there, by
+        its leverage. Cells of one N are one architecture, so some of their scatter is shared: a target
+        farther from the sizes than these tell of is given more, by its leverage among the sizes.
+        """
+        sizes = np.unique(np.round(np.log(self._column("n")), 2))
+        spread = max(float(((sizes - sizes.mean()) ** 2).sum()), _LEAST_SPREAD)
+        among = 1 / len(sizes) + (np.log(n) - sizes.mean()) ** 2 / spread
+        shared = SIZE_SCATTER**2 * max(0.0, among - FREE_LEVERAGE)
+        at, cells = (np.log(n), np.log(d)), (np.log(self._column("n")), np.log(self._column("d")))
+        found = []
+        for form, scatter in zip((self.lr_form, self.batch_form), self.scatter, strict=True):
+            rows = forms.features(form, *cells, self.centre)
+            row = forms.features(form, np.array(at[0]), np.array(at[1]), self.centre)
+            leverage = float(row @ np.linalg.pinv(rows.T @ rows) @ row)
+            told = shared if form != forms.D else 0.0
+            found.append(float(np.sqrt(scatter**2 * (1 + leverage) + told)))
+        return found[0], found[1]
 
     def _stretched(self, value: float, drawn: Array, scatter: float) -> tuple[float, float, float]:
         """The 90 % interval of ``value`` by its draws, with ``scatter`` beside them, widened for few
@@ -291,6 +329,11 @@ class OptimumLaw:
         low = self._widening * float(np.hypot(min(below, 0.0), beside))
         high = self._widening * float(np.hypot(max(above, 0.0), beside))
         return value - low, value, value + high
+
+
+def _interval(low: float, value: float, high: float) -> Interval:
+    """Of the ends' logarithms."""
+    return Interval(float(np.exp(low)), float(np.exp(value)), float(np.exp(high)))
 
 
 def widening(cells: int, coefficients: int) -> float:
@@ -309,6 +352,18 @@ def _wide(lr: Interval, batch: Interval) -> list[Caution]:
         )
         for name, each in (("learning rate", lr), ("batch", batch))
         if each.high > WIDE * each.low
+    ]
+
+
+def _wide_loss(loss: Interval | None) -> list[Caution]:
+    if loss is None or loss.high - loss.low <= WIDE_LOSS * loss.value:
+        return []
+    return [
+        Caution(
+            "loss-wide",
+            f"the loss at the target may be anything from {loss.low:.3g} to {loss.high:.3g}: few cells, "
+            "or far from them",
+        )
     ]
 
 

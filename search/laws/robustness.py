@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,23 +54,22 @@ def robust_deviation(residuals: Array) -> float:
     return float(1.4826 * np.median(np.abs(residuals - np.median(residuals))))
 
 
-def bend(problem: Problem, theta: Array, variables: Sequence[tuple[int, Array]]) -> Bend:
-    """An F test of the residuals for bends in the named terms.
+def bend(problem: Problem, theta: Array, term: int, log_x: Array) -> Bend:
+    """An F test of the residuals for a bend in one term, of the variable ``log_x`` (m,), centred.
 
-    ``variables``: (the index of a term, its centred logarithm of the variable, shape (m,)). A broken power
-    law (Caballero et al. 2022) lets the logarithm of a term bend; here by a square and a cube of the
-    logarithm of its variable, which change the loss by the term's share of it. What the law's own
-    parameters can do is projected out. Residuals are winsorized, so that a few wild runs are not taken for
-    a bend.
+    A broken power law (Caballero et al. 2022) lets the logarithm of a term bend; here by a square and a
+    cube of the logarithm of its variable, which change the loss by the term's share of it. What the law's
+    own parameters can do is projected out. Residuals are winsorized, so that a few wild runs are not taken
+    for a bend.
     """
     fitted, own = problem.log_values(theta)
     residuals = problem.log_y - fitted
     scale = robust_deviation(residuals)
     residuals = np.clip(residuals, -_WINSOR * scale, _WINSOR * scale)
-    shares = np.exp(problem.terms @ theta - fitted)
-    columns = [shares[term] * log_x**power for term, log_x in variables for power in (2, 3)]
+    share = np.exp(problem.terms[term] @ theta - fitted)
+    columns = np.column_stack([share * log_x**2, share * log_x**3])
     base = _orthonormal(own)
-    extra = _orthonormal(np.column_stack(columns) - base @ (base.T @ np.column_stack(columns)))
+    extra = _orthonormal(columns - base @ (base.T @ columns))
     left = residuals - base @ (base.T @ residuals)
     bent = extra @ (extra.T @ left)
     spare = len(residuals) - base.shape[1] - extra.shape[1]

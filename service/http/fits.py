@@ -153,12 +153,13 @@ def router(context: Context) -> APIRouter:
         "/{fit}/plan",
         operation_id="planRuns",
         summary="Which runs to add, for a budget",
-        responses=responses(400, 404, 409, 413, 415),
+        responses=responses(400, 404, 409, 413, 415, 503),
     )
     def plan(
         fit: FitKey, request: Annotated[PlanRequest, Body(openapi_examples=examples.PLANS)]
     ) -> PlanResponse:
-        """Those that shrink the interval at the target most, for the FLOPs that may be spent."""
+        """Those that shrink the interval at the target most, for the FLOPs that may be spent. It takes
+        seconds, a minute at most, and one plan is made at a time; 503 if too many are asked for."""
         return answers.plan(fit, request)
 
     @routes.get(

@@ -1,8 +1,9 @@
 """A whole server: its token stays secret, a store or database that is away loses nothing, forks and paused
-suites go on where they were, and what users' scripts and loops do wrong is named."""
+suites go on where they were, a law is fitted, and what users' scripts and loops do wrong is named."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -371,3 +372,25 @@ def test_a_loop_of_ones_own_is_continued_with_or_without_checkpoints(shared: Ser
     httpx.delete(f"{shared.url}/v1/studies/{key}", headers=shared.headers, timeout=10).raise_for_status()
     garbage = shared.get("work/garbage")["items"]
     assert [item for item in garbage if item["uri"].startswith("s3:")] == []
+
+
+def test_a_law_is_fitted_to_a_table_and_asked_from_the_command_line(shared: Server) -> None:
+    def trimtab(*arguments: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "trimtab", "law", *arguments, "--json"],
+            env=os.environ | {"TRIMTAB_URL": shared.url, "TRIMTAB_TOKEN": TOKEN},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+        return json.loads(done.stdout)
+
+    table = Path(__file__).parents[2] / "examples" / "runs.csv"
+    columns = ("--n", "params", "--d", "tokens", "--lr", "lr", "--batch", "batch_tokens")
+    made = trimtab("fit", str(table), *columns, "--option", "draws=20")
+    assert (made["state"], made["counts"]["runs"], made["counts"]["diverged"]) == ("done", 189, 3)
+    said = trimtab("predict", "runs", "--n", "1e9", "--d", "2e10")
+    assert said["fit"] == made["id"]
+    for name in ("lr", "batch", "loss"):
+        assert said[name]["low"] < said[name]["value"] < said[name]["high"]

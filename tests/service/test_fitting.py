@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
-from service import laws
+from search.laws.base import Runs
+from search.laws.loss import fit_loss
+from service import law_plans, laws
 from service.db import fits, reads
 from service.db.engine import Database
 from service.db.models import FitRow
-from service.errors import NotFoundError
+from service.errors import InvalidError, NotFoundError
 from service.loops import fitting
 from service.loops.fitting import Fit
 from tests.service.conftest import NOW
 from tests.service.planted import COLUMNS, QUICK, runs
-from trimtab.wire.laws import FitDetail, FitRequest, FitState
+from trimtab.wire.laws import FitDetail, FitRequest, FitState, PlanRequest
 
 
 def nothing(_studies: object) -> object:
@@ -177,3 +180,16 @@ def test_a_fit_that_takes_too_long_is_ended(
 
 def test_the_lease_outlasts_its_renewal() -> None:
     assert timedelta(seconds=5 * fitting.RENEW_SECONDS) < fits.LEASE
+
+
+def test_a_plan_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    n, d = (x.ravel() for x in np.meshgrid(np.geomspace(5e7, 5e8, 4), np.geomspace(1e9, 1e10, 4)))
+    loss, nothing = (1.8 + 480 / n**0.35 + 2100 / d**0.37) * np.exp(rng.normal(0, 0.004, len(n))), 0 * n
+    planted = Runs(n=n, d=d, lr=nothing, batch=nothing, loss=loss)
+    law = fit_loss(planted, {"draws": 20}, 0, lambda share: None)
+    asked = PlanRequest(flops=1e21, n=1e9, d=2e10)
+    monkeypatch.setattr(law_plans, "MOST_SECONDS", 0.0)
+    with pytest.raises(InvalidError) as refused:
+        law_plans.plan("f1", law, planted, asked)
+    assert "takes longer than" in refused.value.errors[0].message

@@ -226,7 +226,9 @@ def plan(
     request = _checked(lambda: PlanRequest(flops=flops, n=n, d=d, runs_per_cell=runs_per_cell))
     with Client(url, token) as client:
         found = client.find_fit(fit)
-        answer = client.plan_runs(found.id, request)
+        # Seconds of work for the service; a spinner says so (to a terminal only).
+        with err.status("planning", spinner="dots"):
+            answer = client.plan_runs(found.id, request)
     if as_json:
         print_json(answer)
     else:

@@ -227,6 +227,8 @@ class PredictionResponse(Wire):
     """The spread across forms: not a part of the intervals."""
     plateau: list[PlateauBox]
     loss: Range | None
+    """Of a law of the optimum: the loss there; None where too few cells tell it (a caution says
+    so), or at a batch that was asked about."""
     excess: Range | None = None
     """What the learning rate and batch that were asked about cost, as a share of the least loss."""
     best_n: Range | None = None

@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from service.api import now
 from service.loops.fitting import Fit
 from tests.service.planted import COLUMNS, QUICK, runs
+from tests.service.planted_mixture import MIXTURE_COLUMNS, mixture_runs
 from tests.service.web.test_web_browser import chromium, open_page, pytestmark, until  # noqa: F401
 
 
@@ -104,3 +105,26 @@ def test_pages_of_fits_that_are_not_there_or_have_failed(seed: Any, serve: Any) 
     fit = httpx.post(f"{url}/v1/fits", json=request).json()["id"]
     compute(seed.database, url, fit)
     assert "The fit has failed." in httpx.get(f"{url}/laws/{fit}").text
+
+
+def test_a_law_of_a_mixture_has_a_page_and_pictures(seed: Any, serve: Any, open_page: Any) -> None:  # noqa: F811
+    url = serve(seed.database)
+    request = {
+        "name": "mixture",
+        "family": "mixture",
+        "table": mixture_runs(),
+        "columns": MIXTURE_COLUMNS,
+        "options": {**QUICK, "form": "whole"},
+    }
+    fit = httpx.post(f"{url}/v1/fits", json=request).json()["id"]
+    compute(seed.database, url, fit)
+    page = open_page(f"{url}/laws/{fit}?n=4e9&d=1e11")
+    expect(page.locator("#prediction")).to_contain_text("Best share")
+    for figure in ("share", "best-share", "residuals"):
+        page.locator(f"#figure-{figure}").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#figure-{figure} .main-svg .trace")
+    target = page.evaluate("document.getElementById('figure-best-share').data.at(-1)")
+    assert target["name"] == "target"
+    assert 0.3 < target["y"][0] < 0.7
+    refused = httpx.post(f"{url}/v1/fits/{fit}/plan", json={"flops": 1e20, "n": 4e9, "d": 1e11}).json()
+    assert "not for this one" in refused["errors"][0]["message"]

@@ -23,7 +23,7 @@ from search.strategies.mf_bo import MultiFidelityBO
 from search.strategies.options import words_of
 from search.strategies.pbt import PopulationBasedTraining
 from search.strategies.quasirandom import Random, Sobol
-from search.strategies.scaling import Scaling
+from search.strategies.scaling import SIZE, Scaling
 from search.strategies.tpe import Tpe
 from search.view import Fidelity
 
@@ -79,7 +79,7 @@ def repeats(name: str) -> bool:
     run by itself.
     """
     strategy = _STRATEGIES[name]
-    sized = any(option.name in (along.OPTION, "size") for option in strategy.known_options)
+    sized = any(option.name in (along.OPTION, SIZE) for option in strategy.known_options)
     return not strategy.forks and not sized
 
 

@@ -29,6 +29,10 @@ from search.strategies.scaling_space import ScalingSpace, read_space
 from search.view import Fidelity, StudyView
 
 
+SIZE = "size"
+"""The option that names the parameter which makes models larger."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """See the module."""
@@ -48,7 +52,7 @@ class Scaling:
     name: ClassVar[str] = "scaling"
     lookahead: ClassVar[bool] = False
     known_options: ClassVar[tuple[Option, ...]] = (
-        Option("size", word=True, required=True, names="parameter"),
+        Option(SIZE, word=True, required=True, names="parameter"),
         Option("length", word=True, required=True, names="parameter"),
         Option("lr", word=True, names="parameter", default="lr"),
         Option("batch", word=True, names="parameter", default="batch_size"),
@@ -74,7 +78,7 @@ class Scaling:
         except SearchError as error:
             mistakes.extend(error.mistakes)
         words = words_of(options, cls.known_options)
-        roles = {role: (role, words[role]) for role in ("size", "length", "lr", "batch") if role in words}
+        roles = {role: (role, words[role]) for role in (SIZE, "length", "lr", "batch") if role in words}
         searched, wrong = read_space(cls.name, roles, space)
         if mistakes or wrong:
             raise SearchError([*mistakes, *wrong])

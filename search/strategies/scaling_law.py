@@ -17,12 +17,14 @@ import numpy as np
 from search.laws.base import Array, Caution, Interval, Runs
 from search.laws.design import Plan, plan_optimum
 from search.laws.optimum import fitted
-from search.laws.optimum_law import OptimumLaw
+from search.laws.optimum_law import WIDE, OptimumLaw
 from search.laws.table import runs_from_columns
 from search.threads import one_thread
 
 _DRAWS = 60
 """Of the bootstrap: the interval decides when to stop, and is drawn again in each round."""
+_FORESEEN = 0.3
+"""This share of the cells may be trained, however little is known of their optima."""
 _ROLES = {name: name for name in ("n", "d", "lr", "batch", "loss", "diverged")}
 
 
@@ -102,7 +104,8 @@ def proposal(
     """
     law, read = _law(runs, seed)
     with one_thread():
-        plan: Plan = plan_optimum(law, read, *target, flops, runs_per_cell, seed, np.array(cells))
+        near = _foreseen(law, cells)
+        plan: Plan = plan_optimum(law, read, *target, flops, runs_per_cell, seed, near)
     first = plan.runs[:runs_per_cell]
     last = first[-1]
     assert last.lr_after is not None
@@ -116,6 +119,16 @@ def proposal(
         lr=last.lr_after,
         batch=last.batch_after,
     )
+
+
+def _foreseen(law: OptimumLaw, cells: tuple[tuple[float, float], ...]) -> Array:
+    """The cells whose own optimum is foreseen, or a share of them that is foreseen best.
+
+    Runs about an optimum that is somewhere else tell little, and cost most in the largest cells.
+    """
+    ends = [law.optimum(*cell) for cell in cells]
+    widths = np.array([max(each.high / each.low for each in own) for own in ends])
+    return np.array(cells)[widths <= max(WIDE, float(np.quantile(widths, _FORESEEN)))]
 
 
 @lru_cache(maxsize=16)

@@ -179,7 +179,8 @@ def read_space(
     varying = [p.name for p in space.parameters if p.name not in names and p.domain.size != 1]
     if varying or space.constrained:
         what = ", ".join(varying) or "constraints"
-        message = f"{strategy} fits a law of {', '.join(names)}, with everything else alike, but the space has {what}"
+        law = f"a law of {', '.join(names)}"
+        message = f"{strategy} fits {law}, with everything else alike; the space has {what}, too"
         mistakes.append(Mistake("/space", message, "fix them, or tune them first with another strategy"))
     return (None if mistakes else ScalingSpace(space, **axes)), mistakes
 

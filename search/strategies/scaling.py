@@ -28,7 +28,6 @@ from search.strategies.options import Option, read_options, words_of
 from search.strategies.scaling_space import ScalingSpace, read_space
 from search.view import Fidelity, StudyView
 
-
 SIZE = "size"
 """The option that names the parameter which makes models larger."""
 

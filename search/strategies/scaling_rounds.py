@@ -38,6 +38,8 @@ _WINDOW = 4.0
 """The other cells of the sweep look within this factor of the best of the first."""
 _BEST = 2
 """Runs whose middle is the best of the first cell."""
+_REST = 0.05
+"""A share of the compute that is not worth another round."""
 _BEYOND = 3
 """Rounds that may be spent on runs that carry no law yet, before the study gives up."""
 
@@ -164,11 +166,14 @@ class Rounds:
             words = f"both intervals are within a factor of {strategy.within:g}: {self._reached(now)}"
             return _Round((), words), now, None
         cells = {(self._n(size), self._d(length)): (size, length) for size, length in self.searched.cells}
+        if left < _REST * strategy.flops:
+            words = f"the {_number(strategy.flops)} FLOP are spent; {self._reached(now)}"
+            return _Round((), words), now, None
         try:
             found = proposal(runs, strategy.target, left, RUNS, tuple(cells), self.view.seed)
         except SearchError:
             words = (
-                f"no new cell is paid for by the {_number(max(left, 0.0))} FLOP that are left of "
+                f"no new cell is paid for by the {_number(left)} FLOP that are left of "
                 f"{_number(strategy.flops)}; {self._reached(now)}"
             )
             return _Round((), words), now, None

@@ -177,6 +177,8 @@ def read_space(
             Mistake("/strategy/options", f"{options} name the same parameter, {twice}", "name one for each")
         )
     varying = [p.name for p in space.parameters if p.name not in names and p.domain.size != 1]
+    if len(set(names) & set(space.by_name)) < len(_FEWEST):
+        varying = []  # those whose names are misspelt
     if varying or space.constrained:
         what = ", ".join(varying) or "constraints"
         law = f"a law of {', '.join(names)}"

@@ -57,7 +57,7 @@ def queue(session: Session, study: StudyRow, now: datetime) -> None:
         try:
             new = laws.read(request, lambda keys: fit_trials(session, keys))
         except InvalidError as error:
-            why = "; ".join(problem.message for problem in error.problems)
+            why = "; ".join(problem.message for problem in error.errors)
             data = {"family": request.family, "reason": why}
             events.append(session, study, "study.not_fitted", data=data, now=now)
             continue

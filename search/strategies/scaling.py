@@ -6,7 +6,7 @@
 2. When a round has ended, the law of the optimum is fitted to all runs (:mod:`search.laws`). If both 90 %
    intervals at the target are narrow enough and no grave caution stands, the study is done. Otherwise the
    cell that shrinks them most for what is left of the compute (:mod:`search.laws.design`) is the next
-   round, six runs about the optimum that is predicted there.
+   round: six runs about the optimum that is foreseen there.
 3. When the compute pays for no further cell, the study ends and says how far it came.
 
 What a round trains depends on the study's seed and on the trials before the round alone, so decisions are
@@ -64,7 +64,7 @@ class Scaling:
         Option("within", above=1),
     )
     conditional: ClassVar[bool] = False
-    categorical: ClassVar[bool] = True
+    categorical: ClassVar[bool] = False
     outcomes: ClassVar[bool] = False
     forks: ClassVar[bool] = False
 

@@ -13,13 +13,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from search.laws.base import Array, Caution, Interval, Runs
 from search.laws.design import Plan, plan_optimum
 from search.laws.optimum import fitted
 from search.laws.optimum_law import WIDE, OptimumLaw
 from search.laws.table import runs_from_columns
-from search.threads import one_thread
 
 _DRAWS = 60
 """Of the bootstrap: the interval decides when to stop, and is drawn again in each round."""
@@ -73,11 +73,12 @@ class Proposal:
 
     n: float
     d: float
-    settings: tuple[tuple[float, float], ...]
-    """Learning rate and batch, in tokens, of each run."""
+    cell_lr: Interval
+    cell_batch: Interval
+    """Of the cell itself, as the law foresees it; the batch in tokens."""
     lr: Interval
     batch: Interval
-    """At the target, as expected once they are trained."""
+    """At the target, as expected once it is trained."""
 
 
 def standing(runs: tuple[Run, ...], target: tuple[float, float], seed: int) -> Standing:
@@ -103,22 +104,13 @@ def proposal(
     is new and paid for.
     """
     law, read = _law(runs, seed)
-    with one_thread():
+    with threadpool_limits(limits=1):
         near = _foreseen(law, cells)
         plan: Plan = plan_optimum(law, read, *target, flops, runs_per_cell, seed, near)
-    first = plan.runs[:runs_per_cell]
-    last = first[-1]
+    last = plan.runs[runs_per_cell - 1]  # of its first cell
     assert last.lr_after is not None
     assert last.batch_after is not None
-    return Proposal(
-        n=last.n,
-        d=last.d,
-        settings=tuple(
-            (run.lr, run.batch) for run in first if run.lr is not None and run.batch is not None
-        ),
-        lr=last.lr_after,
-        batch=last.batch_after,
-    )
+    return Proposal(last.n, last.d, *law.optimum(last.n, last.d), last.lr_after, last.batch_after)
 
 
 def _foreseen(law: OptimumLaw, cells: tuple[tuple[float, float], ...]) -> Array:
@@ -138,7 +130,7 @@ def _law(runs: tuple[Run, ...], seed: int) -> tuple[OptimumLaw, Runs]:
         "diverged": [not math.isfinite(run.loss) for run in runs],
     }
     read = runs_from_columns(columns, _ROLES, batch_unit="tokens")
-    with one_thread():
+    with threadpool_limits(limits=1):
         return fitted(read, {"draws": _DRAWS, "forms": False}, seed, lambda _: None), read
 
 

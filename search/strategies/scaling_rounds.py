@@ -38,6 +38,9 @@ _WINDOW = 4.0
 """The other cells of the sweep look within this factor of the best of the first."""
 _BEST = 2
 """Runs whose middle is the best of the first cell."""
+_AROUND, _FURTHEST = 3.0, 8.0
+"""Runs of a planned cell lie within a factor between these of the optimum that is foreseen: nearer they
+differ by less than their noise, further away the surface is another one."""
 _REST = 0.05
 """A share of the compute that is not worth another round."""
 _BEYOND = 3
@@ -113,7 +116,7 @@ class Rounds:
     def _first_cell(self) -> _Round:
         settings = self.searched.spread(self.searched.whole, self.view.seed, 0)
         reason = f"first sweep, cell 1 of {len(self.sweep)}, {{}}: spread over learning rate and batch"
-        return _Round(self._configurations(self.sweep[0], (), settings, SWEEP_RUNS, reason))
+        return _Round(self._configurations(self.sweep[0], settings, SWEEP_RUNS, reason))
 
     def _rest_of_sweep(self) -> _Round:
         cost = SWEEP_RUNS * sum(6 * self._n(size) * self._d(length) for size, length in self.sweep[1:])
@@ -130,7 +133,7 @@ class Rounds:
         for place, cell in enumerate(self.sweep[1:], start=2):
             settings = self.searched.spread(window, self.view.seed, (place - 1) * SWEEP_RUNS)
             reason = f"first sweep, cell {place} of {len(self.sweep)}, {{}}: {where}"
-            found += self._configurations(cell, (), settings, SWEEP_RUNS, reason)
+            found += self._configurations(cell, settings, SWEEP_RUNS, reason)
         return _Round(tuple(found))
 
     def _window(self) -> tuple[tuple[Setting, Setting], str]:
@@ -182,11 +185,8 @@ class Rounds:
             f"round {self.part - 1}, {{}}: at the target {self._words(now.lr, now.batch)} now, expected "
             f"after it {self._words(found.lr, found.batch, factors=True)}"
         )
-        wanted = self._near(found)
-        lows, highs = np.min(wanted, axis=0).tolist(), np.max(wanted, axis=0).tolist()
-        window = ((lows[0], lows[1]), (highs[0], highs[1]))
-        more = self.searched.spread(window, self.view.seed, self.part)
-        return _Round(self._configurations(cell, wanted, more, RUNS, reason)), now, found
+        more = self.searched.spread(self._around(found), self.view.seed, 1_000 + RUNS * self.part)
+        return _Round(self._configurations(cell, more, RUNS, reason)), now, found
 
     def _without_law(self, error: SearchError) -> _Round:
         """The runs carry no law: more are made in the cell that has the fewest, a few times."""
@@ -212,23 +212,25 @@ class Rounds:
         reason = (
             f"round {self.part - 1}, {{}}: lower learning rates, since the runs carry no law yet: {why}"
         )
-        return _Round(self._configurations(cell, (), more, RUNS, reason))
+        return _Round(self._configurations(cell, more, RUNS, reason))
 
-    def _near(self, found: Proposal) -> list[Setting]:
-        """The settings of a proposal as the space counts them; batches off the middle differ from it."""
-        strategy, axis = self.strategy, self.searched.batch
-        settings = [(lr, batch / strategy.sequence_length) for lr, batch in found.settings]
-        middle = float(axis.nearest(settings[0][1]))
-        near: list[Setting] = []
-        for lr, batch in settings:
-            legal = float(axis.nearest(batch))
-            if legal == middle and batch != settings[0][1]:
-                legal = axis.beside(middle, up=batch > settings[0][1])
-            near.append((lr, legal))
-        return near
+    def _around(self, found: Proposal) -> tuple[Setting, Setting]:
+        """Where the runs of a proposed cell are: round the optimum that is foreseen there, as far as it may
+        be off, and far enough to see losses rise."""
+        ends = []
+        for each, axis, unit in (
+            (found.cell_lr, self.searched.lr, 1.0),
+            (found.cell_batch, self.searched.batch, self.strategy.sequence_length),
+        ):
+            value = min(axis.high, max(axis.low, each.value / unit))
+            below = min(_FURTHEST, max(_AROUND, each.value / each.low))
+            above = min(_FURTHEST, max(_AROUND, each.high / each.value))
+            ends.append((max(axis.low, value / below), min(axis.high, value * above)))
+        (lr_low, lr_high), (batch_low, batch_high) = ends
+        return (lr_low, batch_low), (lr_high, batch_high)
 
     def _configurations(
-        self, cell: Cell, wanted: Iterable[Setting], more: Any, count: int, reason: str
+        self, cell: Cell, settings: Iterable[Setting], count: int, reason: str
     ) -> tuple[tuple[dict[str, ParamValue], str], ...]:
         """New configurations of a cell, each with its reason; ``{}`` in it is filled with the cell."""
         searched = self.searched
@@ -238,7 +240,7 @@ class Rounds:
             searched.space.key(trial.params) for trial in self.view.trials if trial.origin != "strategy"
         }
         where = f"{searched.size.name} {cell[0]:g}, {searched.length.name} {cell[1]:g}"
-        found = searched.new(cell, wanted, more, seen, count)
+        found = searched.new(cell, settings, seen, count)
         return tuple((params, reason.format(where)) for params in found)
 
     def _missing_metric(self) -> str:

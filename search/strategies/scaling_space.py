@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 
@@ -69,11 +69,6 @@ class Axis:
             return domain.at(min(domain.size - 1, round((value - domain.low) / domain.step)))
         return value
 
-    def beside(self, value: float, up: bool) -> float:
-        """The level above ``value``, or below; the last one at an end."""
-        further = [level for level in self.levels if (level > value if up else level < value)]
-        return (further[0] if up else further[-1]) if further else value
-
     def first(self, many: int, apart: float) -> tuple[float, ...]:
         """The lowest ``many`` levels that differ by the factor ``apart``; if these are too few, by less."""
         chosen = [self.low]
@@ -129,12 +124,12 @@ class ScalingSpace:
         return (self.lr.low, self.batch.low), (self.lr.high, self.batch.high)
 
     def new(
-        self, cell: Cell, wanted: Iterable[Setting], more: Iterator[Setting], seen: set[Key], count: int
+        self, cell: Cell, settings: Iterable[Setting], seen: set[Key], count: int
     ) -> list[dict[str, ParamValue]]:
-        """``count`` configurations of a cell that are not in ``seen``: those wanted, then ``more``."""
+        """``count`` configurations of a cell that are not in ``seen``, of the first settings."""
         found: list[dict[str, ParamValue]] = []
         seen = set(seen)
-        for setting in islice(chain(wanted, more), _POINTS):
+        for setting in islice(settings, _POINTS):
             if len(found) == count:
                 break
             params = self.params(cell, setting)
@@ -148,8 +143,11 @@ class ScalingSpace:
 def read_space(
     strategy: str, roles: Mapping[str, tuple[str, str]], space: SearchSpace
 ) -> tuple[ScalingSpace | None, list[Mistake]]:
-    """The space, or every mistake in it. ``roles``: ``size``, ``length``, ``lr`` and ``batch``, each with
-    the option that names its parameter, and the parameter's name."""
+    """The space, and every mistake in it; None if there are any, or if a role is left out.
+
+    ``roles``: ``size``, ``length``, ``lr`` and ``batch``, each with the option that names its parameter, and
+    the parameter's name.
+    """
     mistakes: list[Mistake] = []
     axes: dict[str, Axis] = {}
     for role, (option, name) in roles.items():
@@ -184,7 +182,8 @@ def read_space(
         law = f"a law of {', '.join(names)}"
         message = f"{strategy} fits {law}, with everything else alike; the space has {what}, too"
         mistakes.append(Mistake("/space", message, "fix them, or tune them first with another strategy"))
-    return (None if mistakes else ScalingSpace(space, **axes)), mistakes
+    whole = not mistakes and len(axes) == len(_FEWEST)
+    return (ScalingSpace(space, **axes) if whole else None), mistakes
 
 
 _FEWEST = {"size": 3, "length": 2, "lr": 2, "batch": 2}

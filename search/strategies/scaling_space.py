@@ -145,8 +145,8 @@ def read_space(
 ) -> tuple[ScalingSpace | None, list[Mistake]]:
     """The space, and every mistake in it; None if there are any, or if a role is left out.
 
-    ``roles``: ``size``, ``length``, ``lr`` and ``batch``, each with the option that names its parameter, and
-    the parameter's name.
+    ``roles``: ``size``, ``length``, ``lr`` and ``batch``, each with the option that names its parameter,
+    and the parameter's name.
     """
     mistakes: list[Mistake] = []
     axes: dict[str, Axis] = {}

@@ -2,7 +2,7 @@
 
 1. A first sweep of the cheapest cells (a size and a length of training) that tell a law: three sizes, three
    lengths if there are so many, not all combined, of eight runs each. They are spread over learning rate
-   and batch by a Sobol sequence; where the first cell was good, the others look, within a factor of four.
+   and batch by a Sobol sequence; where the first cell was good, the others look, within a factor of six.
 2. When a round has ended, the law of the optimum is fitted to all runs (:mod:`search.laws`). If both 90 %
    intervals at the target are narrow enough and no grave caution stands, the study is done. Otherwise the
    cell that shrinks them most for what is left of the compute (:mod:`search.laws.design`) is the next

@@ -34,11 +34,11 @@ _SIZES = _LENGTHS = 3
 """Of the first sweep."""
 _SIZES_APART, _LENGTHS_APART = 1.4, 1.9
 """Factors between the sizes and lengths of the first sweep: too near each other they tell no exponent."""
-_WINDOW = 4.0
+_WINDOW = 6.0
 """The other cells of the sweep look within this factor of the best of the first."""
 _BEST = 2
 """Runs whose middle is the best of the first cell."""
-_AROUND, _FURTHEST = 3.0, 8.0
+_AROUND, _FURTHEST = 4.0, 8.0
 """Runs of a planned cell lie within a factor between these of the optimum that is foreseen: nearer they
 differ by less than their noise, further away the surface is another one."""
 _REST = 0.05

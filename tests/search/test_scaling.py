@@ -118,13 +118,13 @@ def test_the_sweep_is_of_the_cheapest_cells_that_tell_a_law() -> None:
     first = [float(trial.params["lr"]) for trial in study().trials[:SWEEP_RUNS]]
     assert max(first) / min(first) > 30, "the first cell looks everywhere"
     others = [float(trial.params["lr"]) for trial in study().trials[SWEEP_RUNS:SWEEP]]
-    assert max(others) / min(others) <= 16
+    assert max(others) / min(others) <= 36
 
 
 def test_each_launch_says_which_cell_and_why() -> None:
     reasons = [event.reason for event in study().events if event.kind == "launch"]
     assert "first sweep, cell 1 of 6, width 100, length 2e+08: spread over" in reasons[0]
-    assert "within a factor of 4 of lr" in reasons[SWEEP_RUNS]
+    assert "within a factor of 6 of lr" in reasons[SWEEP_RUNS]
     assert reasons[SWEEP].startswith("round 1, width ")
     assert "at the target lr 0.0" in reasons[SWEEP]
     assert "now, expected after it a factor of" in reasons[SWEEP]

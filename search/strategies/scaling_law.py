@@ -16,6 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from search.laws.base import Array, Caution, Interval, Runs
+from search.laws.candidates import affordable, apart, plausible
 from search.laws.design import Plan, plan_optimum
 from search.laws.optimum import fitted
 from search.laws.optimum_law import WIDE, OptimumLaw
@@ -24,7 +25,7 @@ from search.laws.table import runs_from_columns
 _DRAWS = 60
 """Of the bootstrap: the interval decides when to stop, and is drawn again in each round."""
 _FORESEEN = 0.3
-"""This share of the cells may be trained, however little is known of their optima."""
+"""This share of the new cells may be trained, however little is known of their optima."""
 _ROLES = {name: name for name in ("n", "d", "lr", "batch", "loss", "diverged")}
 
 
@@ -105,7 +106,7 @@ def proposal(
     """
     law, read = _law(runs, seed)
     with threadpool_limits(limits=1):
-        near = _foreseen(law, cells)
+        near = _foreseen(law, _new(law, np.array(cells), target, flops, runs_per_cell))
         plan: Plan = plan_optimum(law, read, *target, flops, runs_per_cell, seed, near)
     last = plan.runs[runs_per_cell - 1]  # of its first cell
     assert last.lr_after is not None
@@ -113,14 +114,25 @@ def proposal(
     return Proposal(last.n, last.d, *law.optimum(last.n, last.d), last.lr_after, last.batch_after)
 
 
-def _foreseen(law: OptimumLaw, cells: tuple[tuple[float, float], ...]) -> Array:
+def _new(
+    law: OptimumLaw, cells: Array, target: tuple[float, float], flops: float, runs_per_cell: int
+) -> Array:
+    """The cells that were not trained, that lead to the target, and that ``flops`` pay for."""
+    own = np.array([[cell.n, cell.d] for cell in law.cells])
+    new = plausible(cells, own, *target)
+    new = new[apart(new, own)]
+    paid, _ = affordable(new, runs_per_cell * 6.0 * new.prod(axis=1), flops)
+    return paid
+
+
+def _foreseen(law: OptimumLaw, cells: Array) -> Array:
     """The cells whose own optimum is foreseen, or a share of them that is foreseen best.
 
     Runs about an optimum that is somewhere else tell little, and cost most in the largest cells.
     """
-    ends = [law.optimum(*cell) for cell in cells]
+    ends = [law.optimum(*cell) for cell in cells.tolist()]
     widths = np.array([max(each.high / each.low for each in own) for own in ends])
-    return np.array(cells)[widths <= max(WIDE, float(np.quantile(widths, _FORESEEN)))]
+    return np.asarray(cells[widths <= max(WIDE, float(np.quantile(widths, _FORESEEN)))])
 
 
 @lru_cache(maxsize=16)

@@ -21,6 +21,7 @@ from search.decide import decide
 from search.decision import Answer, Finish, Launch
 from search.errors import SearchError
 from search.laws.base import Runs
+from search.laws.candidates import plausible
 from search.laws.design import plan_optimum
 from search.laws.optimum import fitted
 from search.simulator import Budget, Curve, History, Params, TrainingFailedError, simulate
@@ -31,9 +32,10 @@ from search.strategies.scaling_rounds import RUNS, SWEEP_RUNS
 from search.strategies.scaling_space import Axis
 from search.view import BudgetLeft, Fidelity, StudyView, TrialView
 
+LENGTHS = [2e8, 4e8, 8e8, 1.6e9, 3.2e9]
 DOCUMENT: dict[str, Any] = {
     "width": {"type": "ordered", "values": [100, 150, 200, 300, 400]},
-    "length": {"type": "ordered", "values": [2e8, 4e8, 8e8, 1.6e9, 3.2e9]},
+    "length": {"type": "ordered", "values": LENGTHS},
     "batch_size": {"type": "ordered", "values": [16, 32, 64, 128, 256, 512, 1024]},
     "lr": {"type": "float", "low": 1e-4, "high": 3e-2, "log": True},
     "depth": {"type": "fixed", "value": 4},
@@ -201,6 +203,21 @@ def test_spent_flops_end_the_study_and_say_what_is_missing() -> None:
     assert flops(history) <= 2.5e18
     assert "FLOP are spent" in history.reason or "no new cell is paid for" in history.reason
     assert "where 1.001 was asked for" in history.reason
+
+
+def test_cells_are_trained_as_long_as_the_flops_pay_for_a_new_one() -> None:
+    """With losses that tell little, only the cells that were trained are foreseen well."""
+
+    def noisy(params: Params, step: int) -> float:
+        return planted(params, step) * (1 + 0.02 * math.sin(1e7 * float(params["lr"])))
+
+    history = run(noisy, options={"flops": 2e19, "within": 1.05})
+    tried = sorted({(size_of(t.params), float(t.params["length"])) for t in history.trials})
+    all_cells = [(1e3 * width**2, length) for width in (100, 150, 200, 300, 400) for length in LENGTHS]
+    new = sorted(set(all_cells) - set(tried))
+    worth_it = plausible(np.array(new), np.array(tried), 2e8, 4e9)
+    left = 2e19 - sum(6 * size_of(t.params) * float(t.params["length"]) for t in history.trials)
+    assert left < max(0.05 * 2e19, RUNS * 6 * worth_it.prod(axis=1).min(initial=math.inf))
 
 
 def test_flops_that_do_not_pay_for_the_first_sweep_are_named() -> None:

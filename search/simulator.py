@@ -136,8 +136,11 @@ def simulate(
     prune: bool = False,
     line_curve: LineCurve | None = None,
     inherited: frozenset[str] = frozenset(),
+    outcomes: Callable[[Params, int], Mapping[str, float]] = lambda params, step: {},
 ) -> History:
     """Run a study until its strategy finishes or its budget of time is spent.
+
+    ``outcomes``: the other metrics of a configuration at a step, as far as search is shown them.
 
     ``line_curve`` is asked instead of ``curve`` where it matters how a training came to where it is: what
     forked trials and schedules are about. Without it a forked trial follows the curve of its configuration.
@@ -159,6 +162,7 @@ def simulate(
         budget,
         tuple(rules),
         seconds_per_unit,
+        outcomes,
     )
     first_target = create(strategy, options, space, fidelity).first_target(fidelity)
     for params in enqueue:
@@ -182,6 +186,8 @@ class _Trial:
     values: list[float] = field(default_factory=list)
     bests: list[float] = field(default_factory=list)
     """The best value up to each step."""
+    outcomes: dict[str, float] = field(default_factory=dict)
+    """Of its last measurement."""
     counted: float | None = None
     """The last value that was an improvement in the eyes of the patience rule."""
     since_best: int = 0
@@ -209,12 +215,14 @@ class _Study:
         budget: Budget,
         rules: tuple[Rule, ...],
         seconds_per_unit: Callable[[Params], float],
+        outcomes: Callable[[Params, int], Mapping[str, float]],
     ) -> None:
         self.frame = view
         self.curve = curve
         self.budget = budget
         self.rules = rules
         self.seconds_per_unit = seconds_per_unit
+        self.outcomes = outcomes
         self.keeps_all = forks(view.strategy)
         self.predicted = next((rule for rule in rules if isinstance(rule, Predicted)), None)
         self.features = Features.of(view.space)
@@ -375,6 +383,7 @@ class _Study:
         trial.steps.append(trial.step)
         trial.values.append(value)
         trial.bests.append(best)
+        trial.outcomes = dict(self.outcomes(trial.params, trial.step))
         self._note("measured", trial, value)
         if improves(value, trial.counted, maximize, self.min_delta):
             trial.counted, trial.since_best = value, 0
@@ -464,6 +473,7 @@ def _seen(trial: _Trial) -> TrialView:
             parent=trial.parent,
             forked_at=trial.forked_at,
             checkpoints=trial.checkpoints,
+            outcomes=trial.outcomes,
             schedule=trial.line[-1].schedule,
         )
     return trial.view

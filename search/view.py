@@ -78,8 +78,8 @@ class TrialView:
     failure: str | None = None
     origin: Literal["strategy", "enqueued", "imported"] = "strategy"
     outcomes: Mapping[str, float] = field(default_factory=dict)
-    """The metrics that objectives and limits name, at its last measurement; NaN where not finite. Those
-    that were not measured there are missing."""
+    """The metrics that objectives and limits name, or that the strategy reads, at its last measurement; NaN
+    where not finite. Those that were not measured there are missing."""
     seconds: float = 0.0
     """Time its training took so far, as the workers measured it, a parent's up to the fork included; of a
     training that does not say, how long its runs held their resources, once they have ended. 0: unknown."""

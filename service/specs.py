@@ -8,6 +8,7 @@ from search.emptiness import why_empty
 from search.errors import Mistake, SearchError
 from search.space import SearchSpace
 from search.strategies.base import Strategy
+from search.strategies.scaling import SIZE, Scaling
 from search.view import Fidelity, Limit, Objective, StudyView
 from service.errors import InvalidError
 from trimtab.catalogue import entry_of
@@ -91,18 +92,37 @@ def inherited(spec: StudySpec) -> frozenset[str]:
 
 def _uneven(spec: StudySpec) -> list[Mistake]:
     """Stopping rules that would hold the curves of unequal trainings against each other."""
-    if OPTION not in spec.strategy.options:
+    option = SIZE if spec.strategy.name == Scaling.name else OPTION
+    if option not in spec.strategy.options:
         return []
     return [
         Mistake(
             f"/stopping/{index}",
             f"the {rule.rule} rule compares curves, and trials at different values of "
-            f"{spec.strategy.options[OPTION]} cannot be compared",
+            f"{spec.strategy.options[option]} cannot be compared",
             "leave it out; rules of one curve, such as divergence and patience, may stay",
         )
         for index, rule in enumerate(spec.stopping)
         if isinstance(rule, MedianRule | PredictedRule)
     ]
+
+
+def _unlawful(spec: StudySpec) -> list[Mistake]:
+    """What a scaling study cannot have beside its law."""
+    if spec.strategy.name != Scaling.name:
+        return []
+    mistakes = []
+    if spec.metric.direction is Direction.MAXIMIZE:
+        message = "scaling fits laws of a loss, which is minimized"
+        mistakes.append(Mistake("/metric/direction", message, "name a loss as the metric"))
+    if spec.prune:
+        message = "scaling needs the whole space: no size and no length may be frozen"
+        mistakes.append(Mistake("/prune", message, "leave it out"))
+    if spec.warm_start.studies:
+        message = "scaling plans all of its trials itself, and does not learn from other studies"
+        hint = "import their trials into this study, or enqueue configurations: both count in the fit"
+        mistakes.append(Mistake("/warm_start/studies", message, hint))
+    return mistakes
 
 
 def _nothing_counts(spec: StudySpec, searched: SearchSpace) -> list[Mistake]:
@@ -152,7 +172,7 @@ def check(spec: StudySpec) -> None:
         else:
             mistakes += [] if empty else _nothing_counts(spec, searched)
             mistakes += _nothing_to_fork_for(spec, searched)
-        mistakes += _uneven(spec)
+        mistakes += [*_uneven(spec), *_unlawful(spec)]
         for index, queued in enumerate(spec.enqueue):
             mistakes += (
                 Mistake(f"/enqueue/{index}/params{m.pointer}", m.message, m.suggestion)

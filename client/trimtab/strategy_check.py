@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -37,10 +38,16 @@ class Option(BaseModel):
     above: float | None
     at_least: float | None
     at_most: float | None
+    required: bool
+    names: Literal["", "parameter", "metric"]
+    """What a word names: a parameter of the space, or a metric of the trials."""
+    default: str
+    """The word that is taken if none is given."""
 
     def __str__(self) -> str:
         if self.word:
-            return f"one of {', '.join(self.choices)}" if self.choices else "a name"
+            what = f"the name of a {self.names}" if self.names else "a name"
+            return f"one of {', '.join(self.choices)}" if self.choices else what
         bounds = (("above", self.above), ("at least", self.at_least), ("at most", self.at_most))
         words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
         return f"a whole number, {words}" if self.whole else f"a number, {words}"
@@ -124,8 +131,26 @@ def problems(draft: Draft) -> Iterator[FieldProblem]:
             yield FieldProblem(
                 pointer=pointer, message=f"{given} must be {known[given]}, not {show(value)}"
             )
+    for option in entry.options:
+        yield from _named(draft, name, option, draft.strategy.options.get(option.name, option.default))
     if ALONG in known:
         yield from _along(draft, name, draft.strategy.options.get(ALONG))
+
+
+def _named(draft: Draft, strategy: str, option: Option, word: ParamValue) -> Iterator[FieldProblem]:
+    """Whether an option that must be given is, and whether the space has the parameter that one names."""
+    if option.required and word == "":
+        yield FieldProblem(
+            pointer=join(("strategy", "options")),
+            message=f"{strategy} needs the option {option.name}",
+            suggestion=str(option),
+        )
+    elif option.names == "parameter" and isinstance(word, str) and word not in draft.space:
+        yield FieldProblem(
+            pointer=join(("strategy", "options", option.name)),
+            message=f"the space has no parameter {word}",
+            suggestion=did_you_mean(word, list(draft.space), "it may be"),
+        )
 
 
 def _outcomes(draft: Draft, strategy: StrategySpec, entry: StrategyEntry) -> Iterator[FieldProblem]:

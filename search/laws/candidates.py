@@ -54,7 +54,14 @@ def candidates(own: Array, n: float, d: float) -> Array:
     for values, target in ((own[:, 0], n), (own[:, 1], d)):
         low, high = np.log2(min(values.min(), target)), np.log2(max(values.max(), target))
         axes.append(2 ** np.linspace(low, high, max(2, round((high - low) / STEP) + 1)))
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+    return plausible(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2), own, n, d)
+
+
+def plausible(cells: Array, own: Array, n: float, d: float) -> Array:
+    """The cells with plausible tokens to a parameter, none of them larger or longer than the target and all
+    runs."""
+    most = np.maximum(own.max(axis=0), [n, d])
+    cells = cells[(cells <= most * 2 ** (APART / 2)).all(axis=1)]
     ratios, known = cells[:, 1] / cells[:, 0], np.append(own[:, 1] / own[:, 0], d / n)
     fits = (ratios >= known.min() / RATIO_MARGIN) & (ratios <= known.max() * RATIO_MARGIN)
     return np.asarray(cells[fits])
@@ -94,8 +101,11 @@ def plans_of(
     d: float,
     flops: float,
     repeats: int,
+    *,
+    grids: bool = True,
 ) -> list[Array]:
-    """Plans worth judging, each the cells to train, the largest first: greedy ones, and grids.
+    """Plans worth judging, each the cells to train, the largest first: greedy ones, and ``grids``, whose
+    cells need not be among ``cells``.
 
     ``repeats``: runs of each cell; several need cells that lie apart.
     """
@@ -103,7 +113,8 @@ def plans_of(
         cells[_greedy(list(quantities), cells, costs, flops, exclusive=repeats > 1, per_flop=per_flop)]
         for per_flop in (False, True)
     ]
-    found += [_grid_within(own, n, d, flops / repeats, side) for side in _GRID_SIDES]
+    if grids:
+        found += [_grid_within(own, n, d, flops / repeats, side) for side in _GRID_SIDES]
     if not any(len(plan) for plan in found):  # nothing tells much: the cell that tells most
         gains = np.sum([quantity.gains() for quantity in quantities], axis=0)
         found = [cells[[int(np.argmax(gains))]]]

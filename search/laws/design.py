@@ -24,7 +24,15 @@ import numpy as np
 
 from search.errors import Mistake, SearchError
 from search.laws.base import Array, Interval, Progress, Runs
-from search.laws.candidates import Quantity, affordable, apart, candidates, covariance, plans_of
+from search.laws.candidates import (
+    Quantity,
+    affordable,
+    apart,
+    candidates,
+    covariance,
+    plans_of,
+    plausible,
+)
 from search.laws.joint import AMPLITUDE, MINIMUM, TRUST
 from search.laws.loss import PARAMETERS, LossFit, check_target, fit_loss
 from search.laws.optimum import fitted
@@ -94,20 +102,23 @@ def plan_optimum(
     flops: float,
     runs_per_cell: int = RUNS_PER_CELL,
     seed: int = 0,
+    among: Array | None = None,
     progress: Progress = lambda share: None,
 ) -> Plan:
     """The cells that shrink the intervals of the best learning rate and batch at (n, d) most, within
     ``flops``.
 
-    ``runs``: those that the law was fitted to. Raises SearchError for a target or a budget that is not
-    above 0, a budget that does not pay for the cheapest cell, fewer than 5 or more than 9 runs in a cell,
-    or a law without a surface. ``progress`` may raise an error of its own to give the plan up.
+    ``runs``: those that the law was fitted to. ``among``: the only cells (N, D) that can be trained, shape
+    (c, 2); without them, all from the smallest run to the target. Raises SearchError for a target or a
+    budget that is not above 0, a budget that does not pay for the cheapest cell, fewer than 5 or more than
+    9 runs in a cell, or a law without a surface. ``progress`` may raise an error of its own to give the
+    plan up.
     """
     check_target(n=n, d=d)
     if not 5 <= runs_per_cell <= len(_POSITIONS):
         raise SearchError([Mistake("/runs_per_cell", f"is {runs_per_cell}", "5 to 9")])
     own = np.array([[cell.n, cell.d] for cell in law.cells])
-    cells = candidates(own, n, d)
+    cells = candidates(own, n, d) if among is None else plausible(among, own, n, d)
     cells = cells[apart(cells, own)]
     costs = runs_per_cell * 6.0 * cells.prod(axis=1)
     cells, costs = affordable(cells, costs, flops)
@@ -123,7 +134,7 @@ def plan_optimum(
         )
         for axis in (0, 1)
     ]
-    plans = plans_of(quantities, cells, costs, own, n, d, flops, runs_per_cell)
+    plans = plans_of(quantities, cells, costs, own, n, d, flops, runs_per_cell, grids=among is None)
     widths = []
     for at, added in enumerate((own[:0], *plans)):
         told = _part(progress, at, 1 + len(plans))

@@ -20,8 +20,10 @@ from search.strategies.freeze_thaw import CurveBO
 from search.strategies.hyperband import Hyperband
 from search.strategies.lr_schedule import LrSchedule
 from search.strategies.mf_bo import MultiFidelityBO
+from search.strategies.options import words_of
 from search.strategies.pbt import PopulationBasedTraining
 from search.strategies.quasirandom import Random, Sobol
+from search.strategies.scaling import SIZE, Scaling
 from search.strategies.tpe import Tpe
 from search.view import Fidelity
 
@@ -38,6 +40,7 @@ _ALL: tuple[type[Strategy], ...] = (
     MultiFidelityBO,
     PopulationBasedTraining,
     Random,
+    Scaling,
     Sobol,
     Tpe,
 )
@@ -72,10 +75,21 @@ def repeats(name: str) -> bool:
     """Whether trials of the strategy of this name, which exists, can be repeated with other seeds.
 
     What a forked trial comes to is owed to its ancestors, too; and of trials at several values of a
-    parameter like the model's size only those at the highest would have to be repeated.
+    parameter like the model's size only those at the highest would have to be repeated. A law reads every
+    run by itself.
     """
     strategy = _STRATEGIES[name]
-    return not strategy.forks and all(option.name != along.OPTION for option in strategy.known_options)
+    sized = any(option.name in (along.OPTION, SIZE) for option in strategy.known_options)
+    return not strategy.forks and not sized
+
+
+def metrics(name: str, options: Mapping[str, ParamValue]) -> tuple[str, ...]:
+    """The metrics of trials that the strategy of this name, which exists, reads beside the study's own."""
+    known = _STRATEGIES[name].known_options
+    words = words_of(options, known)
+    return tuple(
+        words[option.name] for option in known if option.names == "metric" and option.name in words
+    )
 
 
 def create(

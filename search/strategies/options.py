@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from search.errors import Mistake, SearchError
 from search.space import ParamValue, did_you_mean, pointer
@@ -23,6 +24,11 @@ class Option:
     """Exclusive lower bound."""
     at_least: float | None = None
     at_most: float | None = None
+    required: bool = False
+    names: Literal["", "parameter", "metric"] = ""
+    """What a word names: a parameter of the space, or a metric of the trials that the strategy reads."""
+    default: str = ""
+    """The word that is taken if none is given."""
 
 
 def read_options(
@@ -47,16 +53,22 @@ def read_options(
         elif not option.word:
             assert isinstance(value, int | float)
             read[name] = value
+    mistakes.extend(
+        Mistake(
+            pointer("strategy", "options"), f"{strategy} needs the option {option.name}", _describe(option)
+        )
+        for option in known
+        if option.required and option.name not in options
+    )
     if mistakes:
         raise SearchError(mistakes)
     return read
 
 
 def words_of(options: Mapping[str, ParamValue], known: Sequence[Option]) -> dict[str, str]:
-    """The words that are given, by name, once :func:`read_options` has found no mistake."""
-    return {
-        option.name: str(options[option.name]) for option in known if option.word and option.name in options
-    }
+    """The words that are given, and defaults, by name; those that are no text are left out."""
+    words = {option.name: options.get(option.name, option.default) for option in known if option.word}
+    return {name: word for name, word in words.items() if isinstance(word, str) and word}
 
 
 def _wrong(option: Option, value: ParamValue) -> str:
@@ -80,7 +92,8 @@ def _wrong(option: Option, value: ParamValue) -> str:
 
 def _describe(option: Option) -> str:
     if option.word:
-        return f"one of {', '.join(option.choices)}" if option.choices else "a name"
+        what = f"the name of a {option.names}" if option.names else "a name"
+        return f"one of {', '.join(option.choices)}" if option.choices else what
     parts = ["a whole number" if option.whole else "a number"]
     if option.above is not None:
         parts.append(f"above {option.above:g}")

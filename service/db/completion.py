@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.db import budget, checkpoints, events, facts, finals, runs
+from service.db import budget, checkpoints, events, facts, finals, runs, study_laws
 from service.db.models import RunRow, StudyRow, TrialRow
 from service.db.transitions import move_study
 from trimtab.wire.states import RunState, StudyState, TrialState, Verdict
@@ -106,7 +106,8 @@ def measured(session: Session, study: StudyRow) -> bool:
 
 
 def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> None:
-    """End a running study in which nothing is active, and free what its policy does not keep.
+    """End a running study in which nothing is active, free what its policy does not keep, and queue the
+    fits of a scaling study.
 
     It is completed; if it has failed trials and nothing was ever measured, it has failed.
     """
@@ -120,6 +121,8 @@ def complete(session: Session, study: StudyRow, reason: str, now: datetime) -> N
     move_study(study, state, reason, now)
     checkpoints.release(session, study, now)
     events.append(session, study, f"study.{state}", data={"reason": reason}, now=now)
+    if state is StudyState.COMPLETED:
+        study_laws.queue(session, study, now)
 
 
 def _last_failure(session: Session, study: StudyRow) -> str | None:

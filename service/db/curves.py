@@ -28,8 +28,8 @@ class Curve:
     """Points since the last one that improved by the study's ``min_delta``."""
     points: int = 0
     outcomes: dict[str, Any] | None = None
-    """The metrics that objectives and limits name, at the newest point that was added, as JSON; None
-    where the study names none."""
+    """The metrics that objectives and limits name, or that the strategy reads, at the newest point that was
+    added, as JSON; None where there are none."""
 
     def add(self, point: Measurement, about: Facts, token: int | None, now: datetime) -> dict[str, Any]:
         """Take in a point of a step above the last one's, measured by the attempt with this token; its row

@@ -47,7 +47,7 @@ class Facts:
     limits: Sequence[Limit] = ()
     """What metrics must keep at a measurement, or it does not count for a best value."""
     watched: Sequence[str] = ()
-    """The metrics that further objectives and limits name."""
+    """The metrics that further objectives and limits name, and those that the strategy reads."""
     checks: frozenset[int] = frozenset()
     """The steps at which a predicted rule judges; empty if there is no such rule."""
     features: Features | None = None
@@ -126,7 +126,9 @@ def parse(document: dict[str, object]) -> Facts:
         ),
         maximize=spec.metric.direction == "maximize",
         limits=specs.limits(spec),
-        watched=tuple(spec.watched),
+        watched=tuple(
+            dict.fromkeys((*spec.watched, *strategies.metrics(spec.strategy.name, spec.strategy.options)))
+        ),
         checks=frozenset(prediction.judged(specs.fidelity(spec), predicts)) if predicts else frozenset(),
         features=Features.of(specs.space(spec)) if predicts else None,
         forks=strategies.forks(spec.strategy.name),

@@ -19,7 +19,7 @@ from search.decide import decide
 from search.decision import Answer
 from search.view import StudyView
 
-FITS_MODELS = frozenset({"bo", "bohb", "cmaes", "curve-bo", "tpe"})
+FITS_MODELS = frozenset({"bo", "bohb", "cmaes", "curve-bo", "scaling", "tpe"})
 """Strategies that decide in the slow process; studies that prune their space do, too."""
 
 

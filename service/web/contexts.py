@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from service.web.scaling import RoundRow
 from trimtab.wire.base import ParamValue
 from trimtab.wire.importances import Importance, ImportancesResponse
 from trimtab.wire.laws import Caution, FitDetail, FitItem, PredictionResponse
@@ -106,6 +107,8 @@ class StudyPage(Page):
     """Why a cross-workload study has none; empty for every other."""
     schedule: ScheduleView | None
     """Of a study whose strategy plans the learning rate, once there is a best trial."""
+    rounds: tuple[RoundRow, ...]
+    """Of a scaling study, once a law has been fitted."""
     columns: tuple[Column, ...]
     states: tuple[str, ...]
     state: str

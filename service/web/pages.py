@@ -19,6 +19,7 @@ from service.db import reads
 from service.db.engine import Database
 from service.db.reads.trials import TrialSort
 from service.errors import ConflictError, NotFoundError
+from service.web import scaling
 from service.web.contexts import (
     Column,
     ImportanceRow,
@@ -127,6 +128,7 @@ def study(
         profile=profile,
         no_profile=no_profile,
         schedule=schedule,
+        rounds=() if detail.scaling is None else scaling.rows(detail.scaling),
         columns=_columns(path, order, best_first, state, detail, (*outcomes, *parameters)),
         states=tuple(known.value for known in TrialState),
         state=state,

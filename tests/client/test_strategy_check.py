@@ -21,6 +21,15 @@ SPACE: dict[str, Any] = {
 }
 
 
+SCALING: dict[str, Any] = {
+    "size": "width",
+    "length": "tokens",
+    "target_n": 1e9,
+    "target_d": 2e10,
+    "flops": 1e20,
+}
+
+
 def document(strategy: dict[str, Any], space: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "study",
@@ -97,9 +106,28 @@ def test_each_mistake_is_named_and_search_finds_it_too(
 
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_is_known(name: str) -> None:
-    space = {"lr": SPACE["lr"]}
-    strategy = {"name": name, "options": {"along": "lr"}} if name == "mf-bo" else {"name": name}
+    space = dict.fromkeys(("lr", "width", "tokens", "batch_size"), SPACE["lr"])
+    needed = {"mf-bo": {"along": "lr"}, "scaling": SCALING}
+    strategy = {"name": name, "options": needed.get(name, {})}
     assert check.study(document(strategy, space)).strategy.name == name
+
+
+def test_options_that_must_be_given_and_parameters_that_they_name() -> None:
+    options = {**SCALING, "size": "widht", "target_d": 0}
+    del options["flops"]
+    with pytest.raises(check.InvalidStudyError) as caught:
+        check.study(
+            document({"name": "scaling", "options": options}, {"lr": SPACE["lr"], "width": SPACE["lr"]})
+        )
+    assert {(p.pointer, p.message) for p in caught.value.problems} == {
+        ("/strategy/options/size", "the space has no parameter widht"),
+        ("/strategy/options/length", "the space has no parameter tokens"),
+        ("/strategy/options/batch", "the space has no parameter batch_size"),
+        ("/strategy/options/target_d", "target_d must be a number, above 0, not 0"),
+        ("/strategy/options", "scaling needs the option flops"),
+    }
+    suggestions = {p.pointer: p.suggestion for p in caught.value.problems}
+    assert suggestions["/strategy/options/size"] == "did you mean width?"
 
 
 def test_a_strategy_that_needs_an_order_refuses_categories() -> None:

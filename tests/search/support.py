@@ -34,7 +34,9 @@ CONDITIONAL: dict[str, Any] = {
 
 SCHEDULES = ("autolrs", "lr-schedule")
 """Strategies that search the schedule of one learning rate; test_lr_schedule.py is about them."""
-GENERAL = tuple(name for name in strategies.names() if name not in SCHEDULES)
+LAWS = ("scaling",)
+"""Strategies that need a size, a length, a learning rate and a batch; test_scaling.py is about them."""
+GENERAL = tuple(name for name in strategies.names() if name not in (*SCHEDULES, *LAWS))
 """Strategies that search a space."""
 
 

@@ -61,6 +61,10 @@ class FakeWorker:
         assert isinstance(lr, float)
         return loss(lr, step)
 
+    def metrics(self, assignment: Assignment, step: int) -> dict[str, float]:
+        """All that it measures at ``step``."""
+        return {assignment.metric: self.value(assignment, step)}
+
     def _lease(self, now: datetime) -> None:
         free = self._slots - len(self._work)
         request = LeaseRequest(
@@ -79,7 +83,7 @@ class FakeWorker:
     def _train(self, token: int, now: datetime) -> None:
         assignment, step, seq = self._work[token]
         step = min(step + assignment.report_every, assignment.target_step)
-        measurement = Measurement(step=step, metrics={assignment.metric: self.value(assignment, step)})
+        measurement = Measurement(step=step, metrics=self.metrics(assignment, step))
         report = Report(token=token, seq=seq + 1, measurements=[measurement])
         self._work[token] = (assignment, step, seq + 1)
         with self._database.write() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -16,9 +17,10 @@ from trimtab.cli.front import counted
 from trimtab.cli.output import sparkline, styled
 from trimtab.client import ENDED, Client
 from trimtab.errors import NotFoundError
-from trimtab.figures import NOTHING, duration, number, parameter, percent, spent
+from trimtab.figures import NOTHING, count, duration, number, parameter, percent, spent
 from trimtab.strategy_check import ALONG
 from trimtab.wire.importances import Pruning
+from trimtab.wire.laws import Range, ScalingProgress
 from trimtab.wire.states import StudyState
 from trimtab.wire.study import StudySpec
 from trimtab.wire.views import BudgetUse, DecisionView, FrontResponse, StudyDetail, StudySummary
@@ -89,6 +91,9 @@ def render(snapshot: Snapshot, width: int, *, notice: str = "") -> RenderableTyp
         grid.add_row("budget" if at == 0 else "", _budget(use, study, inner))
     if study.savings.trained:
         grid.add_row("early stops" if study.savings.useful is None else "training", _savings(study))
+    if study.scaling is not None:
+        for at, told in enumerate(_law(study.scaling)):
+            grid.add_row("law" if at == 0 else "", told)
     if study.pruning is not None and (pruned := _pruned(study.pruning, inner)):
         grid.add_row("pruned", pruned)
     grid.add_row("time", _time(study))
@@ -245,6 +250,32 @@ def _pruned(pruning: Pruning, inner: int) -> str:
         for name, (low, high) in pruning.ranges.items()
     ]
     return _flow([*ranges, *frozen], inner)
+
+
+def _law(progress: ScalingProgress) -> list[str]:
+    """What a scaling study knows of its target, and how to ask for more."""
+    target = f"at N {count(progress.n)}, D {count(progress.d)}"
+    if not progress.rounds:
+        return [f"{target}: [dim]fitted when the first sweep has ended[/]"]
+    last, lines = progress.rounds[-1], []
+    for name, show in (("lr", number), ("batch", count)):
+        now: Range = getattr(last, name)
+        factors = [
+            math.sqrt(getattr(each, name).high / getattr(each, name).low) for each in progress.rounds
+        ]
+        shrank = " → ".join(number(factor) for factor in factors[-5:])
+        unit = " tokens" if name == "batch" else ""
+        lines.append(
+            f"{target}: {name} [bold]{show(now.value)}[/]{unit}  {show(now.low)} to {show(now.high)}  "
+            f"[dim]within a factor of {shrank}[/]"
+        )
+    if last.cautions:
+        lines.append(f"[red]not to be taken for known:[/] {escape(', '.join(last.cautions))}")
+    lines += [
+        f"[dim]trimtab law predict {fit.id} --n {progress.n:.3g} --d {progress.d:.3g}[/]"
+        for fit in progress.fits[:1]
+    ]
+    return lines
 
 
 def _time(study: StudyDetail) -> str:

@@ -196,6 +196,45 @@ class Range(Wire):
     high: float
 
 
+class ScalingRound(Wire):
+    """What the runs of a scaling study said of its target when a round of them had ended."""
+
+    round: int
+    """0: the first sweep."""
+    trials: int
+    """Of the study by then."""
+    flops: float
+    """Spent by then."""
+    lr: Range
+    batch: Range
+    """In tokens."""
+    cautions: list[str]
+    """Codes of the grave ones: with any, the numbers must not be taken for known."""
+
+
+class StudyFit(Wire):
+    """A fit that the service made of a study when it was completed."""
+
+    id: str
+    family: str
+    state: FitState
+
+
+class ScalingProgress(Wire):
+    """How far a scaling study has come."""
+
+    n: float
+    d: float
+    """The target."""
+    within: float
+    """It is done when both intervals lie within this factor of their values."""
+    flops: float
+    """That may be spent."""
+    rounds: list[ScalingRound]
+    fits: list[StudyFit]
+    """Of its newest completion; of the optimum first."""
+
+
 class PlateauBox(Wire):
     """Learning rates and batches whose loss is within `excess` of the least."""
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from trimtab.wire import limits
 from trimtab.wire.base import MetricValue, Params, ParamValue, Step, Wire
 from trimtab.wire.importances import Pruning
+from trimtab.wire.laws import ScalingProgress
 from trimtab.wire.states import (
     AttemptState,
     FailureKind,
@@ -185,6 +186,8 @@ class StudyDetail(StudyItem):
     """What of the space is searched now; None: all of it."""
     finals: Finals | None = None
     """Of a study with test seeds, once search is over."""
+    scaling: ScalingProgress | None = None
+    """Of a study with the strategy ``scaling``."""
     waiting_for: str | None = None
     """What keeps a running study from being trained: no dispatcher, or none that is large enough."""
 
@@ -257,7 +260,8 @@ class TrialItem(Wire):
     value: MetricValue | None
     """The metric's latest value."""
     outcomes: dict[str, MetricValue] = Field(default_factory=dict)
-    """The other metrics that objectives and limits name, at the last measurement."""
+    """The other metrics that objectives and limits name, or that the strategy reads, at the last
+    measurement."""
     over_limits: list[str] = Field(default_factory=list)
     """The limits that it breaks, as in `latency_ms 31 > 20`: at its last measurement, if there are several
     objectives or if none of its measurements keeps all limits. A failed trial breaks none."""

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from search.strategies import forks
 from service.db import budget, facts, pages, sources, waiting
 from service.db.models import ImprovementRow, StudyRow, TrialRow
-from service.db.reads import seeds
+from service.db.reads import scaling, seeds
 from service.errors import NotFoundError
 from trimtab.wire.importances import Pruning
 from trimtab.wire.space import scaled
@@ -107,6 +107,7 @@ def study_detail(session: Session, key: str, now: datetime) -> StudyDetail:
         decide_error=study.decide_error,
         finals=seeds.finals(session, study),
         pruning=None if study.pruning is None else Pruning.model_validate(study.pruning),
+        scaling=scaling.progress(session, study, spec),
         waiting_for=waiting.waiting_for(session, study, now),
     )
 

@@ -41,6 +41,11 @@ class Run:
     """Infinite if it diverged."""
 
 
+def off(interval: Interval) -> float:
+    """By which factor the value may be off, either way."""
+    return max(interval.high / interval.value, interval.value / interval.low)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What is known of the best learning rate and batch at the target."""
@@ -53,9 +58,7 @@ class Standing:
 
     def within(self, factor: float) -> bool:
         """Whether both intervals lie within this factor of their values."""
-        return all(
-            max(each.high / each.value, each.value / each.low) <= factor for each in (self.lr, self.batch)
-        )
+        return max(off(self.lr), off(self.batch)) <= factor
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -241,7 +241,7 @@ class Rounds:
         }
         where = f"{searched.size.name} {cell[0]:g}, {searched.length.name} {cell[1]:g}"
         found = searched.new(cell, settings, seen, count)
-        return tuple((params, reason.format(where)) for params in found)
+        return tuple((params, reason.replace("{}", where, 1)) for params in found)
 
     def _missing_metric(self) -> str:
         """Why no law can be fitted to runs that do not say how large they are; "" if they do."""

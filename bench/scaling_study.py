@@ -103,19 +103,19 @@ def table(found: Mapping[str, Sequence[Outcome]], flops: float) -> Table:
 
 def outcomes(seed: int, flops: float) -> dict[str, Outcome]:
     """By way: what it found of one planted law."""
-    trainer = _Trainer(seed)
+    trainer = Trainer(seed)
     study = trainer.study(flops)
     cells = Counter((n, d) for n, d, _, _ in study)
-    reach = _grid(flops / GRID_RUNS)
+    reach = grid_within(flops / GRID_RUNS)
     ways = {
         "scaling": study,
-        "the same cells, evenly": _evenly(cells, seed),
-        "a grid of 3 by 3, evenly": _evenly(dict.fromkeys(reach, GRID_RUNS), seed),
+        "the same cells, evenly": evenly(cells, seed),
+        "a grid of 3 by 3, evenly": evenly(dict.fromkeys(reach, GRID_RUNS), seed),
     }
     return {way: trainer.judge(runs, seed) for way, runs in ways.items()}
 
 
-class _Trainer:
+class Trainer:
     """Trains under one planted law: a run's loss depends on its settings and the seed alone."""
 
     def __init__(self, seed: int) -> None:
@@ -123,6 +123,7 @@ class _Trainer:
         self._seed = seed
 
     def loss(self, n: float, d: float, lr: float, batch: float) -> float:
+        """At the end of a run, the same whenever it is asked for."""
         moved = np.exp(SCATTER * self._normal(n, d))
         noise = self._normal(n, d, lr, batch)[0]
         at = np.array(lr / moved[0]), np.array(batch / moved[1])
@@ -162,6 +163,7 @@ class _Trainer:
         return [_run(trial.params) for trial in history.trials]
 
     def judge(self, runs: Sequence[tuple[float, float, float, float]], seed: int) -> Outcome:
+        """What the law fitted to these runs says of the target."""
         n, d, lr, batch = np.array(runs).T
         loss = np.array([self.loss(*run) for run in runs])
         law = fitted(
@@ -206,7 +208,7 @@ def _run(params: Params) -> tuple[float, float, float, float]:
     return n, d, lr, batch
 
 
-def _evenly(cells: Mapping[Cell, int], seed: int) -> list[tuple[float, float, float, float]]:
+def evenly(cells: Mapping[Cell, int], seed: int) -> list[tuple[float, float, float, float]]:
     """Runs of a Sobol sequence that goes on from cell to cell."""
     points = sobol_points(2, 0, seed)
     low, high = np.log([LR[0], BATCH[0]]), np.log([LR[1], BATCH[1]])
@@ -218,7 +220,7 @@ def _evenly(cells: Mapping[Cell, int], seed: int) -> list[tuple[float, float, fl
     return found
 
 
-def _grid(flops: float) -> list[Cell]:
+def grid_within(flops: float) -> list[Cell]:
     """The largest grid from the smallest cell of the space towards its largest that ``flops`` pay for."""
     for reach in np.linspace(1.0, 0.05, 96):
         sizes = np.geomspace(SIZES[0], SIZES[0] * (SIZES[-1] / SIZES[0]) ** reach, GRID_SIDE)

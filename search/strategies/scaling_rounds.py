@@ -22,7 +22,7 @@ from search.laws.base import Interval
 from search.space import ParamValue
 from search.strategies.common import launches_left, why_done
 from search.strategies.scaling import Scaling
-from search.strategies.scaling_law import Proposal, Run, Scale, Standing, proposal, standing
+from search.strategies.scaling_law import Proposal, Run, Scale, Standing, off, proposal, standing
 from search.strategies.scaling_space import Cell, Setting
 from search.view import StudyView, TrialView
 
@@ -241,7 +241,7 @@ class Rounds:
         }
         where = f"{searched.size.name} {cell[0]:g}, {searched.length.name} {cell[1]:g}"
         found = searched.new(cell, settings, seen, count)
-        return tuple((params, reason.format(where)) for params in found)
+        return tuple((params, reason.replace("{}", where, 1)) for params in found)
 
     def _missing_metric(self) -> str:
         """Why no law can be fitted to runs that do not say how large they are; "" if they do."""
@@ -311,7 +311,7 @@ class Rounds:
         parts = []
         for name, each, scale in ((searched.lr.name, lr, 1.0), (searched.batch.name, batch, unit)):
             if factors:
-                parts.append(f"a factor of {_number(math.sqrt(each.high / each.low))} for {name}")
+                parts.append(f"a factor of {_number(off(each))} for {name}")
             else:
                 value, low, high = (_number(x / scale) for x in (each.value, each.low, each.high))
                 parts.append(f"{name} {value} ({low} to {high})")
@@ -323,7 +323,7 @@ class Rounds:
             return f"no law is fitted yet; {self._counts()}"
         n, d = self.strategy.target
         words = f"at N {_number(n)}, D {_number(d)} {self._words(now.lr, now.batch)} at 90 %"
-        widest = max(max(i.high / i.value, i.value / i.low) for i in (now.lr, now.batch))
+        widest = max(off(now.lr), off(now.batch))
         if widest > self.strategy.within:
             words += f", a factor of {_number(widest)} where {self.strategy.within:g} was asked for"
         if now.grave:

@@ -11,7 +11,8 @@ from rich.console import Console
 from sqlalchemy import select
 
 from bench.law_planted import Planted
-from service import specs
+from search.laws.optimum import fitted
+from service import laws, specs
 from service.db import completion, reads, study_laws
 from service.db.engine import Database
 from service.db.models import EventRow, FitRow, StudyRow
@@ -109,6 +110,9 @@ def test_it_sweeps_fits_plans_stops_and_leaves_its_laws(
         (row, *_) = session.scalars(select(FitRow)).all()
         assert row.idempotency_key is not None
         assert row.idempotency_key.startswith(study_laws.mark(key))
+        law = fitted(laws.runs_from_json(row.runs), {"forms": False}, row.seed, lambda _: None)
+    said = law.predict(OPTIONS["target_n"], OPTIONS["target_d"])
+    assert (said.lr.low, said.lr.high) == pytest.approx((last.lr.low, last.lr.high)), "as the study said"
     shown = respond(
         pages.study(database, now, key, sort="", state="", cursor=None, locked=False)
     ).body.decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -260,10 +259,7 @@ def _law(progress: ScalingProgress) -> list[str]:
     last, lines = progress.rounds[-1], []
     for name, show in (("lr", number), ("batch", count)):
         now: Range = getattr(last, name)
-        factors = [
-            math.sqrt(getattr(each, name).high / getattr(each, name).low) for each in progress.rounds
-        ]
-        shrank = " → ".join(number(factor) for factor in factors[-5:])
+        shrank = " → ".join(f"{getattr(each, name).factor:.3g}" for each in progress.rounds[-5:])
         unit = " tokens" if name == "batch" else ""
         lines.append(
             f"{target}: {name} [bold]{show(now.value)}[/]{unit}  {show(now.low)} to {show(now.high)}  "

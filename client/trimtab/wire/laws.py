@@ -195,6 +195,11 @@ class Range(Wire):
     value: float
     high: float
 
+    @property
+    def factor(self) -> float:
+        """By how much the value may be off, either way."""
+        return max(self.high / self.value, self.value / self.low)
+
 
 class ScalingRound(Wire):
     """What the runs of a scaling study said of its target when a round of them had ended."""

@@ -1,6 +1,6 @@
 """Does a ``scaling`` study pay? Planted laws, whose truth is known, at the same compute.
 
-``python -m bench scaling_study [--seeds 10] [--flops 1e20]``
+``python -m bench scaling_study [--seeds 10] [--flops 5e19]``
 
 A study of the strategy spends its FLOPs on a planted law (:mod:`bench.law_planted`); beside it stand even
 sweeps of the same compute, fitted in the end: the very cells of the study, with as many runs, spread evenly
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str], console: Console) -> int:
     """Print the table. Exit code 2 for bad arguments."""
     parser = argparse.ArgumentParser(prog="python -m bench scaling_study", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--flops", type=float, default=1e20)
+    parser.add_argument("--flops", type=float, default=5e19)
     given = parser.parse_args(arguments)
     found: dict[str, list[Outcome]] = {}
     for seed in range(given.seeds):

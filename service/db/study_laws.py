@@ -16,10 +16,12 @@ from service.errors import InvalidError
 from trimtab.wire import limits
 from trimtab.wire.laws import FitColumns, FitRequest
 
+FAMILIES = ("optimum", "loss")
 
-def mark(study_key: str) -> str:
-    """What the idempotency keys of the study's fits begin with; the moment of its completion follows."""
-    return f"study/{study_key}/"
+
+def asked(study_key: str, ended: datetime, family: str) -> str:
+    """The idempotency key of the fit that belongs to one completion of a study."""
+    return f"study/{study_key}/{ended.isoformat()}/{family}"
 
 
 def queue(session: Session, study: StudyRow, now: datetime) -> None:
@@ -51,7 +53,7 @@ def queue(session: Session, study: StudyRow, now: datetime) -> None:
             sequence_length=None if length == 1 else length,
             seed=spec.seeds.search,
         )
-        for name, family in ((study.name, "optimum"), (f"{study.name[:110]} (loss)", "loss"))
+        for name, family in zip((study.name, f"{study.name[:110]} (loss)"), FAMILIES, strict=True)
     ]
     for request in requests:
         try:
@@ -63,6 +65,6 @@ def queue(session: Session, study: StudyRow, now: datetime) -> None:
             continue
         if request.family == "loss" and new.counts.cells < FEWEST_CELLS:
             continue
-        asked = f"{mark(study.key)}{now.isoformat()}/{request.family}"
-        key = hashlib.sha256(asked.encode()).hexdigest()[:12]
-        fits.create(session, new, key=key, idempotency_key=asked, now=now)
+        once = asked(study.key, now, request.family)
+        key = hashlib.sha256(once.encode()).hexdigest()[:12]
+        fits.create(session, new, key=key, idempotency_key=once, now=now)

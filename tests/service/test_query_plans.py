@@ -45,6 +45,7 @@ from service.db.reads.trials import TrialSort
 from service.errors import ConflictError
 from service.loops.upkeep import Complete, Heartbeat, Learn, Reap
 from tests.service.conftest import study_spec
+from tests.service.test_scaling import SPEC as SCALING
 from trimtab.wire.laws import FitCounts, FitRequest, FitSource
 from trimtab.wire.states import StudyState, TrialState
 from trimtab.wire.views import ContinueRequest, EnqueueRequest, ExtendRequest, ForkRequest
@@ -377,6 +378,9 @@ class Life:
         self.read(reads.fit_state, "f0")
         self.read(reads.stored_law, "f0")
         self.write(fits.remove, "f3")
+        self.create("scaled", **SCALING)
+        self.write(studies.cancel, "scaled", self.now)  # its laws are those of its end
+        assert self.read(reads.study_detail, "scaled", self.now).scaling is not None
 
     def finish(self) -> None:
         heartbeat = Heartbeat(self.database, name="s", incarnation="1")

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from search.strategies.scaling import Scaling
 from service import specs
 from service.db.models import DecisionRow, FitRow, StudyRow
-from service.db.study_laws import mark
+from service.db.study_laws import FAMILIES, asked
 from trimtab.wire.laws import FitState, Range, ScalingProgress, ScalingRound, StudyFit
 from trimtab.wire.study import StudySpec
 
@@ -24,23 +24,24 @@ def progress(session: Session, study: StudyRow, spec: StudySpec) -> ScalingProgr
         select(DecisionRow.diagnostics).where(DecisionRow.study_id == study.id).order_by(DecisionRow.id)
     )
     rounds = {each["scaling"]["round"]: each["scaling"] for each in told if "lr" in each.get("scaling", {})}
-    made = session.execute(
-        select(FitRow.key, FitRow.family, FitRow.state, FitRow.created_at)
-        .where(FitRow.idempotency_key.startswith(mark(study.key), autoescape=True))
-        .order_by(FitRow.id)
-    ).all()
-    newest = max((row.created_at for row in made), default=None)
+    made = (
+        []
+        if study.ended_at is None
+        else session.execute(
+            select(FitRow.key, FitRow.family, FitRow.state)
+            .where(
+                FitRow.idempotency_key.in_([asked(study.key, study.ended_at, each) for each in FAMILIES])
+            )
+            .order_by(FitRow.id)
+        ).all()
+    )
     return ScalingProgress(
         n=strategy.target[0],
         d=strategy.target[1],
         within=strategy.within,
         flops=strategy.flops,
         rounds=[_round(rounds[number]) for number in sorted(rounds)],
-        fits=[
-            StudyFit(id=row.key, family=row.family, state=FitState(row.state))
-            for row in made
-            if row.created_at == newest
-        ],
+        fits=[StudyFit(id=row.key, family=row.family, state=FitState(row.state)) for row in made],
     )
 
 

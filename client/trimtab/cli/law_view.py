@@ -84,7 +84,7 @@ def print_prediction(name: str, found: PredictionResponse) -> None:
             f"[dim]90 %: {low:.2f} to {high:.2f} %[/]",
             soft_wrap=True,
         )
-    if found.plateau:
+    if found.plateau and found.confident:
         plateau = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("within", "learning rate", "batch"):
             plateau.add_column(heading, no_wrap=True)

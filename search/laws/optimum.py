@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from search.errors import Mistake, SearchError, did_you_mean
 from search.laws import estimators, forms, optimum_loss
 from search.laws.base import Array, Caution, Family, Progress, Runs
 from search.laws.cautions import of_runs
@@ -22,10 +21,9 @@ from search.laws.joint import Design, Prior, Problem, State, start
 from search.laws.loss import LossFit
 from search.laws.optimum_cautions import of_bends, of_cells, of_exponents
 from search.laws.optimum_law import Alternative, CellFit, OptimumLaw
+from search.laws.optimum_options import JOINT, Options, checked
 from search.laws.surface import SHAPE, TERMS
 
-JOINT = "joint"
-ESTIMATORS = (JOINT, *estimators.BY_NAME)
 FORMS = ((forms.N_D, forms.N_D), (forms.N_D, forms.D), (forms.C, forms.D), (forms.C, forms.C))
 """Of lr and batch: those whose answers are the spread across forms."""
 RUN_VARIANCE = 2 / 3
@@ -57,43 +55,6 @@ _FIRST_STEPS, _STEPS, _DRAW_STEPS = 15, 60, 12
 """Of all starts, of the best one then, and of a draw, which begins at the full fit."""
 _RUNS_AT_ONCE = 20_000
 """Runs times draws that are solved together: more take more memory, and no less time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a fit of the family ``optimum`` may be told."""
-
-    estimator: str = JOINT
-    lr: str = forms.N_D
-    batch: str = forms.N_D
-    draws: int = 200
-    forms: bool = True
-    """Whether other forms and estimators, and the law of the loss at the optimum, are fitted, too;
-    without them a fit takes half as long."""
-
-
-def checked(options: Mapping[str, Any]) -> Options:
-    """Raises :class:`~search.errors.SearchError` with every option that is unknown or out of range."""
-    choices = {"estimator": ESTIMATORS, "lr": forms.LR_FORMS, "batch": forms.BATCH_FORMS}
-    mistakes = []
-    for name, value in options.items():
-        at = f"/options/{name}"
-        if name in choices:
-            if value not in choices[name]:
-                message = f"{value!r} is not one of {', '.join(choices[name])}"
-                mistakes.append(Mistake(at, message, did_you_mean(str(value), choices[name])))
-        elif name == "draws":
-            if not isinstance(value, int) or isinstance(value, bool) or not 20 <= value <= 5000:
-                mistakes.append(Mistake(at, f"{value!r} is not a whole number from 20 to 5000"))
-        elif name == "forms":
-            if not isinstance(value, bool):
-                mistakes.append(Mistake(at, f"{value!r} is neither true nor false"))
-        else:
-            message = "the family optimum has no such option"
-            mistakes.append(Mistake(at, message, did_you_mean(name, (*choices, "draws", "forms"))))
-    if mistakes:
-        raise SearchError(mistakes)
-    return Options(**options)
 
 
 def fitted(runs: Runs, options: Mapping[str, Any], seed: int, progress: Progress) -> OptimumLaw:

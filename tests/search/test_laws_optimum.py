@@ -17,8 +17,9 @@ from bench.laws import flagged, planted_draws
 from search.errors import SearchError
 from search.laws import registry
 from search.laws.base import PowerLaw, Runs
-from search.laws.optimum import ESTIMATORS, fitted
+from search.laws.optimum import fitted
 from search.laws.optimum_law import OptimumLaw
+from search.laws.optimum_options import ESTIMATORS
 
 TARGET = (8e8, 6e10)
 

@@ -257,12 +257,13 @@ def _law(progress: ScalingProgress) -> list[str]:
     if not progress.rounds:
         return [f"{target}: [dim]fitted when the first sweep has ended[/]"]
     last, lines = progress.rounds[-1], []
+    style = "dim" if last.cautions else "bold"  # what is not known does not stand out
     for name, show in (("lr", number), ("batch", count)):
         now: Range = getattr(last, name)
         shrank = " → ".join(f"{getattr(each, name).factor:.3g}" for each in progress.rounds[-5:])
         unit = " tokens" if name == "batch" else ""
         lines.append(
-            f"{target}: {name} [bold]{show(now.value)}[/]{unit}  {show(now.low)} to {show(now.high)}  "
+            f"{target}: {name} [{style}]{show(now.value)}[/]{unit}  {show(now.low)} to {show(now.high)}  "
             f"[dim]within a factor of {shrank}[/]"
         )
     if last.cautions:
